@@ -1,0 +1,74 @@
+# mmscope's front door. `make help` lists the targets; each is a line over the mmscope command.
+
+ARCH ?= x86_64
+PYTHON ?= python3
+KERNEL ?=
+RUNS ?= runs
+
+VENV := .venv
+BIN := $(VENV)/bin
+MMSCOPE := $(BIN)/mmscope
+RUN = $(MMSCOPE) run --arch $(ARCH) --runs $(RUNS) $(if $(KERNEL),--kernel $(KERNEL))
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup boot-uma boot-numa boot-numa4 shell doctor test test-fast lint format bench lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  Variables: ARCH=x86_64|arm64  KERNEL=suite[/flavour]  RUNS=directory"
+
+setup: $(VENV)/.ready ## Install what is missing: Debian packages and a virtual environment
+
+$(VENV)/.ready: requirements.lock pyproject.toml harness/setup-host.sh
+	PYTHON=$(PYTHON) sh harness/setup-host.sh
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+boot-uma: setup ## Boot, load, sample, check and plot one plain node
+	$(RUN) boot-uma
+
+boot-numa: setup ## The same on two NUMA nodes
+	$(RUN) boot-numa
+
+boot-numa4: setup ## The same on four unequal nodes, one without memory
+	$(RUN) boot-numa4
+
+shell: setup ## A root shell in a two-node guest
+	$(MMSCOPE) boot --arch $(ARCH) --node 512M --node 512M --shell
+
+doctor: setup ## Say what is installed, whether KVM works, what is cached
+	$(MMSCOPE) doctor
+
+test: setup ## All tests, real boots of both architectures included
+	$(BIN)/python -m pytest
+
+test-fast: setup ## All tests that boot nothing
+	$(BIN)/python -m pytest -m "not vm"
+
+lint: setup ## ruff, mypy, the import law, shellcheck, clang-format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	shellcheck harness/setup-host.sh .ci/run $(wildcard guest/init/*)
+	find guest -name '*.[ch]' -print0 | xargs -0 $(BIN)/clang-format --dry-run -Werror
+
+format: setup ## Rewrite Python and C in the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	find guest -name '*.[ch]' -print0 | xargs -0 $(BIN)/clang-format -i
+
+bench: setup ## Measure the speed budgets, each beside a baseline of the same run
+	$(BIN)/python -m tests.bench
+
+lock: ## Write requirements.lock anew from pyproject.toml (needs uv)
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --upgrade \
+		--no-emit-index-url --no-emit-find-links --no-header --no-annotate \
+		--extra dev pyproject.toml -o requirements.lock
+
+clean: ## Remove what was built in this tree (not the cache, not the runs)
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find harness analysis tests -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,143 @@
+"""``mmscope boot``: one guest, for a shell or a single command."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import shutil
+import sys
+from typing import Annotated
+
+import typer
+
+import harness
+from harness.cli.options import Accel, Arch, KernelName, Runs
+from harness.cli.prepare import DEFAULT_RUNS, bare_spec, checked_spec, prepare
+from harness.cli.terminal import TerminalProgress
+from harness.errors import MmscopeError, UsageError
+from harness.experiment.runner import (
+    image_record,
+    kernel_record,
+    machine_record,
+    outcome_of,
+)
+from harness.machine.argv import platform_of
+from harness.machine.spec import parse_distances, spread_cpus
+from harness.record.manifest import Manifest, Outcome, OutcomeKind, this_process
+from harness.record.rundir import RunDirectory
+from harness.session.guest import Guest
+from harness.units import parse_size_bytes
+
+GUEST_SHELL = "/bin/sh"
+
+
+def boot(
+    arch: Arch = "x86_64",
+    node: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--node",
+            help="Memory of a NUMA node (512M, 1G; 0: CPUs only). Repeat for more; one is UMA.",
+        ),
+    ] = None,
+    distance: Annotated[
+        list[str] | None, typer.Option("--distance", help="FROM,TO=DISTANCE between nodes.")
+    ] = None,
+    cpus: Annotated[int | None, typer.Option("--cpus", help="CPUs in all, dealt out.")] = None,
+    append: Annotated[
+        list[str] | None, typer.Option("--append", help="Further kernel parameters.")
+    ] = None,
+    kernel: KernelName = None,
+    accel: Accel = None,
+    command: Annotated[
+        str | None,
+        typer.Option("--command", help="Run this in the guest's shell and exit with its status."),
+    ] = None,
+    shell: Annotated[bool, typer.Option("--shell", help="A root shell by ssh.")] = False,
+    runs: Runs = DEFAULT_RUNS,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep console and QEMU logs of a boot that went well.")
+    ] = False,
+) -> None:
+    """Boot a guest for a shell or one command.
+
+    Example: `mmscope boot --arch arm64 --node 512M --node 1G --distance 0,1=20 --shell`
+    """
+    if shell == (command is not None):
+        raise UsageError(
+            "boot wants either --shell or --command",
+            fix="mmscope boot --command 'cat /proc/buddyinfo'",
+        )
+    platform_of(arch)
+    sizes = [parse_size_bytes(size) for size in node or ["1G"]]
+    nodes = spread_cpus(sizes, cpus)
+    distances = parse_distances(distance or [], len(nodes))
+    if distances and len(nodes) == 1:
+        raise UsageError("--distance needs more than one --node")
+    progress = TerminalProgress()
+    try:
+        prepared = prepare(arch, kernel, progress.note)
+        words = tuple(word for text in append or [] for word in text.split())
+        spec = bare_spec(prepared, nodes, distances=distances, append=words)
+        spec = checked_spec(spec, prepared.kernel, accel, progress.note)
+        directory = RunDirectory.create(runs, f"boot-{arch}")
+        manifest = Manifest(
+            name="boot",
+            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            mmscope=harness.__version__,
+            argv=list(sys.argv),
+            process=this_process(),
+            outcome=Outcome(kind=OutcomeKind.RUNNING),
+            kernel=kernel_record(prepared.kernel),
+            image=image_record(prepared.image),
+        )
+        directory.write_manifest(manifest)
+        try:
+            with Guest(spec, directory, ssh=shell, progress=progress.note) as guest:
+                manifest.machine = machine_record(guest.spec, guest.machine.argv)
+                manifest.timings_s["boot"] = round(guest.boot_s, 3)
+                directory.write_manifest(manifest)
+                progress.close()
+                status = _shell(guest) if shell else _command(guest, str(command))
+        except BaseException as error:
+            manifest.outcome = outcome_of(error)
+            with contextlib.suppress(MmscopeError, OSError):
+                directory.write_manifest(manifest)
+            if isinstance(error, MmscopeError):
+                error.details.setdefault("run directory", str(directory.path))
+            elif not keep:
+                shutil.rmtree(directory.path, ignore_errors=True)
+            raise
+        _end(directory, manifest, keep=keep)
+    finally:
+        progress.close()
+    raise typer.Exit(status)
+
+
+def _end(directory: RunDirectory, manifest: Manifest, *, keep: bool) -> None:
+    if not keep:
+        shutil.rmtree(directory.path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            directory.path.parent.rmdir()
+        return
+    manifest.outcome = Outcome(kind=OutcomeKind.COMPLETED)
+    manifest.files = directory.digest_files()
+    directory.write_manifest(manifest)
+
+
+def _shell(guest: Guest) -> int:
+    session = guest.ssh()
+    try:
+        return session.shell()
+    finally:
+        session.close()
+
+
+def _command(guest: Guest, command: str) -> int:
+    def show(data: bytes, is_stderr: bool) -> None:
+        target = sys.stderr.fileno() if is_stderr else sys.stdout.fileno()
+        while data:
+            data = data[os.write(target, data) :]
+
+    return guest.agent.run([GUEST_SHELL, "-c", command], on_output=show).status

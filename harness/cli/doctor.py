@@ -1,0 +1,205 @@
+"""``mmscope doctor``: what is here, what is not, and the command that mends it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import Json
+from harness.cli.prepare import Prepared, bare_spec
+from harness.cli.terminal import TerminalProgress, output_console
+from harness.errors import MmscopeError
+from harness.image.assembly import build_image
+from harness.kernel.cache import cache_root
+from harness.kernel.catalog import list_cached
+from harness.machine.accel import host_arch, probe_kvm, without_probe
+from harness.machine.argv import PLATFORMS
+from harness.machine.process import find_qemu, qemu_version
+from harness.machine.spec import NodeSpec
+
+GIB = 1 << 30
+NEEDED_BYTES = 2 * GIB
+"""Kernel and guest packages, images and a few runs, both architectures."""
+
+_TOOLS = (
+    ("apt-get", "apt", "fetches and verifies packages"),
+    ("dpkg-deb", "dpkg", "unpacks packages"),
+    ("setpriv", "util-linux", "ends QEMU with mmscope"),
+    ("mkfs.erofs", "erofs-utils", "makes the guest's root"),
+    ("make", "make", "builds the guest's programs"),
+)
+_COMPILERS = {
+    "x86_64": ("x86_64-linux-gnu-gcc", "gcc-x86-64-linux-gnu libc6-dev-amd64-cross"),
+    "arm64": ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu libc6-dev-arm64-cross"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """``state`` is ``ok``, ``note`` (works without) or ``bad``."""
+
+    what: str
+    state: str
+    detail: str
+    fix: str = ""
+
+
+def doctor(
+    as_json: Json = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Probe KVM anew instead of remembering.")
+    ] = False,
+) -> None:
+    """Say what is installed, whether KVM runs a guest, what is cached, and what mends the rest.
+
+    Example: `mmscope doctor`
+    """
+    progress = TerminalProgress()
+    try:
+        findings = list(examine(progress.note, again=again))
+    finally:
+        progress.close()
+    if as_json:
+        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
+    else:
+        console = output_console()
+        marks = {"ok": "[green]ok  [/]", "note": "[yellow]note[/]", "bad": "[red]bad [/]"}
+        for finding in findings:
+            console.print(
+                f"{marks[finding.state]} {finding.what:22} {finding.detail}", highlight=False
+            )
+            if finding.fix:
+                console.print(f"     {'':22} fix: {finding.fix}", highlight=False)
+    if any(finding.state == "bad" for finding in findings):
+        raise typer.Exit(3)
+
+
+def examine(note: Callable[[str], None], *, again: bool) -> Iterator[Finding]:
+    """All findings, cheap ones first."""
+    yield _python()
+    for arch in PLATFORMS:
+        yield _qemu(arch)
+    for program, package, purpose in _TOOLS:
+        yield _tool(program, package, purpose)
+    for arch in PLATFORMS:
+        yield _compiler(arch)
+    yield _keyring()
+    yield from _disk()
+    yield from _cached()
+    yield _kvm(note, again=again)
+
+
+def _python() -> Finding:
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    good = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    return Finding(
+        what="python",
+        state="ok" if good else "note",
+        detail=version if good else f"{version}; tested are 3.11 to 3.13",
+    )
+
+
+def _qemu(arch: str) -> Finding:
+    what = f"qemu {arch}"
+    try:
+        return Finding(what=what, state="ok", detail=qemu_version(find_qemu(arch)))
+    except MmscopeError as error:
+        return Finding(what=what, state="bad", detail=error.message, fix=error.fix or "")
+
+
+def _tool(program: str, package: str, purpose: str) -> Finding:
+    path = shutil.which(program)
+    if path is None:
+        return Finding(
+            what=program,
+            state="bad",
+            detail=f"not installed; {purpose}",
+            fix=f"apt-get install {package}",
+        )
+    return Finding(what=program, state="ok", detail=purpose)
+
+
+def _compiler(arch: str) -> Finding:
+    program, packages = ("gcc", "gcc libc6-dev") if arch == host_arch() else _COMPILERS[arch]
+    return _tool(program, packages, f"compiles the {arch} guest's programs")
+
+
+def _keyring() -> Finding:
+    path = Path(os.environ.get("MMSCOPE_KEYRING", "/usr/share/keyrings/debian-archive-keyring.gpg"))
+    if path.is_file():
+        return Finding(what="keyring", state="ok", detail=str(path))
+    return Finding(
+        what="keyring",
+        state="bad",
+        detail=f"{path} is missing: nothing fetched could be verified",
+        fix="apt-get install debian-archive-keyring",
+    )
+
+
+def _disk() -> Iterator[Finding]:
+    for what, path in (("cache", cache_root()), ("runs", Path.cwd())):
+        existing = path
+        while not existing.exists():
+            existing = existing.parent
+        free_bytes = shutil.disk_usage(existing).free
+        enough = free_bytes >= NEEDED_BYTES
+        yield Finding(
+            what=f"disk for {what}",
+            state="ok" if enough else "bad",
+            detail=f"{free_bytes / GIB:.1f} GiB free at {path}",
+            fix="" if enough else "free some space, or set MMSCOPE_CACHE to another disk",
+        )
+
+
+def _cached() -> Iterator[Finding]:
+    kernels = list_cached()
+    if not kernels:
+        yield Finding(
+            what="kernels",
+            state="note",
+            detail="none cached; the first boot fetches one",
+            fix="mmscope kernels fetch",
+        )
+    for kernel in kernels:
+        yield Finding(
+            what=f"kernel {kernel.arch}",
+            state="ok",
+            detail=f"{kernel.release} ({kernel.name}, {kernel.version})",
+        )
+
+
+def _kvm(note: Callable[[str], None], *, again: bool) -> Finding:
+    arch = host_arch()
+    early = without_probe(arch)
+    if early is not None:
+        return Finding(what="kvm", state="note", detail=f"{early.why}; guests run under TCG")
+    kernels = [kernel for kernel in list_cached() if kernel.arch == arch]
+    if not kernels:
+        return Finding(
+            what="kvm",
+            state="note",
+            detail="/dev/kvm is there, but no kernel is cached to probe it with",
+            fix=f"mmscope kernels fetch --arch {arch}",
+        )
+    try:
+        image = build_image(kernels[0], progress=note)
+        spec = bare_spec(
+            Prepared(kernel=kernels[0], image=image),
+            (NodeSpec(size_bytes=256 << 20, cpus=(0,)),),
+        )
+        with tempfile.TemporaryDirectory(prefix="mmscope-probe-") as scratch:
+            verdict = probe_kvm(spec, scratch=Path(scratch), progress=note, again=again)
+    except MmscopeError as error:
+        return Finding(what="kvm", state="bad", detail=error.message, fix=error.fix or "")
+    if verdict.usable:
+        return Finding(what="kvm", state="ok", detail=verdict.why)
+    return Finding(what="kvm", state="note", detail=f"{verdict.why}; guests run under TCG")

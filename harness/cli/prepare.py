@@ -1,0 +1,73 @@
+"""What every verb that boots needs first: a kernel, an image, an accelerator, a sound spec."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness.image.assembly import Image, build_image
+from harness.kernel.fetch import obtain
+from harness.kernel.kconfig import max_nodes, read_config
+from harness.kernel.package import Kernel
+from harness.machine.accel import choose_accel
+from harness.machine.process import find_qemu
+from harness.machine.spec import KernelLimits, MachineSpec, NodeSpec, check_spec
+
+DEFAULT_RUNS = Path("runs")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A kernel and its guest image, ready to boot."""
+
+    kernel: Kernel
+    image: Image
+
+
+def prepare(arch: str, kernel_name: str | None, note: Callable[[str], None]) -> Prepared:
+    """Fetches, verifies and builds what is not in the cache yet."""
+    find_qemu(arch)
+    kernel = obtain(kernel_name, arch, progress=note)
+    return Prepared(kernel=kernel, image=build_image(kernel, progress=note))
+
+
+def bare_spec(
+    prepared: Prepared,
+    nodes: tuple[NodeSpec, ...],
+    *,
+    distances: tuple[tuple[int, int, int], ...] = (),
+    append: tuple[str, ...] = (),
+) -> MachineSpec:
+    """A machine of these nodes with the prepared kernel and image, under TCG."""
+    return MachineSpec(
+        arch=prepared.kernel.arch,
+        nodes=nodes,
+        distances=distances,
+        kernel=prepared.kernel.boot_image,
+        initramfs=prepared.image.initramfs,
+        root=prepared.image.root,
+        append=append,
+    )
+
+
+def checked_spec(
+    spec: MachineSpec, kernel: Kernel, requested_accel: str | None, note: Callable[[str], None]
+) -> MachineSpec:
+    """The spec with its accelerator chosen, after the kernel's own limits were asked.
+
+    Raises:
+        UsageError: QEMU or the kernel would refuse it.
+    """
+    config = read_config(kernel.config_path)
+    numa = config.get("CONFIG_NUMA") == "y"
+    check_spec(
+        spec,
+        KernelLimits(max_nodes=max_nodes(config) if numa else 1, numa=numa, release=kernel.release),
+    )
+    requested = requested_accel or os.environ.get("MMSCOPE_ACCEL", "auto")
+    with tempfile.TemporaryDirectory(prefix="mmscope-probe-") as scratch:
+        accel = choose_accel(requested, spec, scratch=Path(scratch), progress=note)
+    return replace(spec, accel=accel)

@@ -1,0 +1,67 @@
+"""``mmscope run``: an experiment from boot to verdict."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import Accel, Arch, Json, KernelName, Runs
+from harness.cli.prepare import DEFAULT_RUNS, bare_spec, checked_spec, prepare
+from harness.cli.terminal import TerminalProgress
+from harness.cli.verdict import analyse_and_show
+from harness.experiment.plan import load_plan
+from harness.experiment.runner import Run, RunRequest
+from harness.machine.argv import platform_of
+from harness.machine.spec import parse_distances
+from harness.record.rundir import RunDirectory
+
+
+def run(
+    experiment: Annotated[str, typer.Argument(help="A name (boot-numa) or a .toml file.")],
+    arch: Arch = "x86_64",
+    kernel: KernelName = None,
+    accel: Accel = None,
+    runs: Runs = DEFAULT_RUNS,
+    seed: Annotated[int | None, typer.Option("--seed", help="Instead of the plan's.")] = None,
+    as_json: Json = False,
+    check: Annotated[
+        bool, typer.Option("--check/--no-check", help="Analyse the run when it is done.")
+    ] = True,
+) -> None:
+    """Run an experiment: boot, load, sample, then tables, claims, figures and a report.
+
+    Example: `mmscope run boot-numa --arch arm64`
+    """
+    platform_of(arch)
+    plan = load_plan(experiment)
+    if seed is not None:
+        plan = plan.model_copy(update={"seed": seed})
+    progress = TerminalProgress()
+    try:
+        progress.stage("kernel and guest image")
+        prepared = prepare(arch, kernel, progress.note)
+        spec = bare_spec(
+            prepared,
+            plan.nodes(),
+            distances=parse_distances(plan.machine.distances, len(plan.machine.nodes)),
+            append=tuple(plan.machine.append),
+        )
+        spec = checked_spec(spec, prepared.kernel, accel, progress.note)
+        request = RunRequest(
+            plan=plan,
+            kernel=prepared.kernel,
+            image=prepared.image,
+            accel=spec.accel,
+            runs_root=runs,
+        )
+        directory: RunDirectory = Run(request, progress).execute()
+        if not check:
+            progress.close()
+            typer.echo(directory.path)
+            return
+        failed = analyse_and_show(directory.path, progress, as_json=as_json)
+    finally:
+        progress.close()
+    if failed:
+        raise typer.Exit(1)

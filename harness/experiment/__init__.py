@@ -1,0 +1,1 @@
+"""Experiments: what to boot, how to watch it, and which loads to put on it."""

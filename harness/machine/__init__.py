@@ -1,0 +1,1 @@
+"""One QEMU process: what it is made of, how it starts, speaks, crashes and ends."""

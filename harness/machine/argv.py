@@ -1,0 +1,200 @@
+"""From a machine's description to QEMU's argument list: a pure function."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from harness.errors import UsageError
+from harness.machine.spec import MachineSpec
+from harness.units import format_size
+
+CONTROL_PORT = "org.mmscope.control"
+STREAM_PORT = "org.mmscope.stream"
+ROOT_SERIAL = "mmscope-root"
+SCRATCH_SERIAL = "mmscope-scratch"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Platform:
+    """What differs between architectures."""
+
+    binary: str
+    debian_package: str
+    machine: str
+    cpu_model: str
+    console: str
+    parameters: tuple[str, ...]
+
+
+_COMMON_PARAMETERS = (
+    "panic=-1",  # with -no-reboot a panic ends QEMU at once
+    "psi=1",  # pressure files; stock Debian has them compiled in and off
+    "nokaslr",
+    "mitigations=off",
+    "cryptomgr.notests",
+    "audit=0",
+    "random.trust_cpu=on",
+)
+
+PLATFORMS: Mapping[str, Platform] = MappingProxyType(
+    {
+        "x86_64": Platform(
+            binary="qemu-system-x86_64",
+            debian_package="qemu-system-x86",
+            machine="q35",
+            cpu_model="Nehalem",
+            console="ttyS0",
+            # no_timer_check: under TCG the IO-APIC timer test may fail on a loaded host
+            parameters=("tsc=reliable", "no_timer_check"),
+        ),
+        "arm64": Platform(
+            binary="qemu-system-aarch64",
+            debian_package="qemu-system-arm",
+            machine="virt,gic-version=3",
+            # has every page size, and no pointer authentication, which TCG computes slowly
+            cpu_model="cortex-a76",
+            console="ttyAMA0",
+            parameters=(),
+        ),
+    }
+)
+
+
+def platform_of(arch: str) -> Platform:
+    """Raises UsageError for an architecture that mmscope does not boot."""
+    try:
+        return PLATFORMS[arch]
+    except KeyError:
+        raise UsageError(
+            f"unknown architecture {arch!r}", fix=f"use one of: {', '.join(PLATFORMS)}"
+        ) from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoints:
+    """File descriptors that QEMU inherits: sockets, and one memory file a node with memory."""
+
+    qmp: int
+    console: int
+    control: int
+    stream: int
+    memory: tuple[int | None, ...]
+    """Aligned with the spec's nodes; None for a memory-less one."""
+
+
+def kernel_command_line(spec: MachineSpec) -> str:
+    """The guest's kernel parameters, the user's own last so that they win."""
+    platform = platform_of(spec.arch)
+    words = [f"console={platform.console}", *_COMMON_PARAMETERS, *platform.parameters]
+    if spec.root is None:
+        words.append("mmscope.root=none")
+    return " ".join([*words, *spec.append])
+
+
+def cpu_model(spec: MachineSpec) -> str:
+    """The emulated CPU: the host's own under KVM."""
+    return "host" if spec.accel == "kvm" else platform_of(spec.arch).cpu_model
+
+
+def qemu_argv(spec: MachineSpec, endpoints: Endpoints) -> list[str]:
+    """QEMU's whole argument list, program first.
+
+    The guest's RAM lives in memory files shared with the host (one a node); every channel is an
+    inherited socket, so there is nothing to clean up and nothing another user could connect to.
+    """
+    platform = platform_of(spec.arch)
+    machine = f"{platform.machine},accel={spec.accel}"
+    if spec.arch == "arm64" and spec.accel == "kvm":
+        machine = "virt,gic-version=host,accel=kvm"
+    if not spec.is_numa:
+        machine += ",memory-backend=ram0"
+    argv = [
+        platform.binary,
+        "-name",
+        "mmscope",
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-no-reboot",
+        "-sandbox",
+        "on,obsolete=deny,elevateprivileges=deny",
+        "-machine",
+        machine,
+        "-cpu",
+        cpu_model(spec),
+        "-smp",
+        str(spec.cpus),
+        "-m",
+        format_size(spec.memory_bytes),
+    ]
+    argv += _memory_arguments(spec, endpoints)
+    argv += [
+        "-kernel",
+        str(spec.kernel),
+        "-initrd",
+        str(spec.initramfs),
+        "-append",
+        kernel_command_line(spec),
+        "-chardev",
+        f"socket,id=console,fd={endpoints.console}",
+        "-serial",
+        "chardev:console",
+        "-chardev",
+        f"socket,id=qmp,fd={endpoints.qmp}",
+        "-mon",
+        "chardev=qmp,mode=control",
+        "-device",
+        "virtio-serial-pci",
+        "-chardev",
+        f"socket,id=control,fd={endpoints.control}",
+        "-device",
+        f"virtserialport,chardev=control,name={CONTROL_PORT}",
+        "-chardev",
+        f"socket,id=stream,fd={endpoints.stream}",
+        "-device",
+        f"virtserialport,chardev=stream,name={STREAM_PORT}",
+    ]
+    if spec.root is not None:
+        argv += [
+            "-blockdev",
+            f"driver=raw,node-name=root,read-only=on,file.driver=file,file.filename={spec.root}",
+            "-device",
+            f"virtio-blk-pci,drive=root,serial={ROOT_SERIAL}",
+            "-blockdev",
+            f"driver=null-co,node-name=scratch,size={spec.scratch_bytes},read-zeroes=on",
+            "-device",
+            f"virtio-blk-pci,drive=scratch,serial={SCRATCH_SERIAL}",
+        ]
+    if spec.network:
+        argv += [
+            "-netdev",
+            "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:0-:22",
+            "-device",
+            "virtio-net-pci,netdev=net,romfile=",
+        ]
+    return argv
+
+
+def _memory_arguments(spec: MachineSpec, endpoints: Endpoints) -> list[str]:
+    argv: list[str] = []
+    for node, (part, memory_fd) in enumerate(zip(spec.nodes, endpoints.memory, strict=True)):
+        if part.size_bytes:
+            assert memory_fd is not None
+            argv += [
+                "-object",
+                (
+                    f"memory-backend-file,id=ram{node},size={part.size_bytes},"
+                    f"mem-path=/proc/self/fd/{memory_fd},share=on"
+                ),
+            ]
+        if spec.is_numa:
+            memdev = f",memdev=ram{node}" if part.size_bytes else ""
+            cpus = "".join(f",cpus={cpu}" for cpu in part.cpus)
+            argv += ["-numa", f"node,nodeid={node}{memdev}{cpus}"]
+    if spec.is_numa:
+        for source, target, distance in spec.distances:
+            argv += ["-numa", f"dist,src={source},dst={target},val={distance}"]
+    return argv

@@ -1,0 +1,255 @@
+"""The QEMU process: started with inherited sockets and memory, ended on every path.
+
+QEMU runs in a session of its own, so that a Ctrl-C at the terminal reaches mmscope alone, and
+asks the kernel to kill it when mmscope dies (setpriv --pdeathsig), so that even ``kill -9``
+leaves nothing running. The thread that starts a machine must outlive it: the kernel sends the
+death signal when that thread, not the whole process, ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from pathlib import Path
+from types import TracebackType
+
+from harness.errors import (
+    LaunchError,
+    LostMachineError,
+    MissingToolError,
+    QmpError,
+)
+from harness.machine.argv import Endpoints, platform_of, qemu_argv
+from harness.machine.console import Console
+from harness.machine.qmp import Qmp
+from harness.machine.spec import MachineSpec
+from harness.record.rundir import RunDirectory, disk_errors, write_atomic
+from harness.units import format_size
+
+_QUIT_S = 5.0
+_TERM_S = 3.0
+_KILL_S = 10.0
+
+
+class MachineState(enum.Enum):
+    NEW = "new"
+    RUNNING = "running"
+    ENDED = "ended"
+
+
+def find_qemu(arch: str) -> str:
+    """Path of the QEMU binary for the architecture, honouring MMSCOPE_QEMU_<ARCH>.
+
+    Raises:
+        MissingToolError: it is not installed; says how to install it.
+    """
+    platform = platform_of(arch)
+    override = os.environ.get(f"MMSCOPE_QEMU_{arch.upper()}")
+    path = shutil.which(override or platform.binary)
+    if path is None:
+        raise MissingToolError(
+            f"{override or platform.binary} is not installed",
+            fix=f"apt-get install {platform.debian_package}",
+        )
+    return path
+
+
+def qemu_version(binary: str) -> str:
+    """First line of ``--version``; LaunchError when the program does not even say that."""
+    try:
+        answer = subprocess.run(
+            [binary, "--version"], capture_output=True, text=True, timeout=30, check=True
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise LaunchError(f"{binary} --version failed: {error}") from None
+    return answer.stdout.splitlines()[0].strip() if answer.stdout else binary
+
+
+class Machine:
+    """A running guest's host side. Use it as a context manager: leaving ends QEMU.
+
+    ``control`` and ``stream`` are the host's ends of the agent's two ports; whoever reads them
+    closes them. ``memory_fds`` are the guest's RAM, one file a node (None: no memory).
+    """
+
+    def __init__(self, spec: MachineSpec, run: RunDirectory) -> None:
+        self.spec = spec
+        self.run = run
+        self.state = MachineState.NEW
+        self.argv: list[str] = []
+        self.memory_fds: tuple[int | None, ...] = ()
+        self._stack = contextlib.ExitStack()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Machine:
+        try:
+            self._launch()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    @property
+    def stderr_path(self) -> Path:
+        return self.run.qemu_path / "stderr.log"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        """QEMU's exit status, or None while it runs."""
+        return None if self._process is None else self._process.poll()
+
+    def stderr_text(self) -> str:
+        """What QEMU said on its standard error."""
+        with contextlib.suppress(OSError):
+            return self.stderr_path.read_text(errors="replace").strip()
+        return ""
+
+    def check_alive(self, doing: str) -> None:
+        """Raises LostMachineError when QEMU is gone, with its last words and the console's."""
+        status = self.poll()
+        if status is not None:
+            raise LostMachineError(
+                f"QEMU ended while {doing} ({describe_status(status)})",
+                details=self.evidence(),
+            )
+
+    def evidence(self) -> dict[str, str]:
+        """What a person needs to see of a machine that failed."""
+        details: dict[str, str] = {}
+        if text := self.stderr_text():
+            details["QEMU said"] = text
+        if tail := self.console.tail():
+            details["last console lines"] = tail
+        details["run directory"] = str(self.run.path)
+        return details
+
+    def wait_exit(self, timeout_s: float) -> bool:
+        """Whether QEMU has ended within the time."""
+        if self._process is None:
+            return True
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout_s)
+        return self._process.poll() is not None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self._end_process()
+        finally:
+            self.state = MachineState.ENDED
+            self._stack.close()
+
+    def _launch(self) -> None:
+        binary = find_qemu(self.spec.arch)
+        if shutil.which("setpriv") is None:
+            raise MissingToolError("setpriv is not installed", fix="apt-get install util-linux")
+        inherited: list[socket.socket] = []
+        with contextlib.ExitStack() as passed:
+
+            def channel() -> tuple[socket.socket, int]:
+                ours, theirs = socket.socketpair()
+                passed.callback(theirs.close)
+                inherited.append(theirs)
+                return ours, theirs.fileno()
+
+            qmp_socket, qmp_fd = channel()
+            console_socket, console_fd = channel()
+            self.control, control_fd = channel()
+            self.stream, stream_fd = channel()
+            self._stack.callback(self.control.close)
+            self._stack.callback(self.stream.close)
+            self.memory_fds = tuple(
+                self._memory_file(node, part.size_bytes)
+                for node, part in enumerate(self.spec.nodes)
+            )
+            endpoints = Endpoints(
+                qmp=qmp_fd,
+                console=console_fd,
+                control=control_fd,
+                stream=stream_fd,
+                memory=self.memory_fds,
+            )
+            self.argv = [binary, *qemu_argv(self.spec, endpoints)[1:]]
+            write_atomic(self.run.qemu_path / "argv", ("\n".join(self.argv) + "\n").encode())
+            self.console = self._stack.enter_context(Console(console_socket, self.run.console_path))
+            self.qmp = self._stack.enter_context(Qmp(qmp_socket, self.run.qemu_path / "qmp.log"))
+            memory = [fd for fd in self.memory_fds if fd is not None]
+            with disk_errors(self.stderr_path), self.stderr_path.open("wb") as stderr:
+                self._process = subprocess.Popen(
+                    ["setpriv", "--pdeathsig", "KILL", "--", *self.argv],
+                    stdin=subprocess.DEVNULL,
+                    stdout=stderr,
+                    stderr=stderr,
+                    pass_fds=[*(end.fileno() for end in inherited), *memory],
+                    start_new_session=True,
+                )
+        self.state = MachineState.RUNNING
+        try:
+            self.qmp.connect()
+        except QmpError as error:
+            self.wait_exit(1.0)
+            status = self.poll()
+            how = describe_status(status) if status is not None else error.message
+            raise LaunchError(
+                f"QEMU did not start ({how})",
+                fix=_launch_fix(self.stderr_text()),
+                details={**self.evidence(), "argv": " ".join(self.argv)},
+            ) from None
+
+    def _memory_file(self, node: int, size_bytes: int) -> int | None:
+        if not size_bytes:
+            return None
+        memory_fd = os.memfd_create(f"mmscope-node{node}")
+        self._stack.callback(os.close, memory_fd)
+        try:
+            os.truncate(memory_fd, size_bytes)
+        except OSError as error:
+            raise LaunchError(
+                f"node {node}: the host has no {format_size(size_bytes)} to give: {error.strerror}",
+                fix="ask for a smaller --node",
+            ) from None
+        return memory_fd
+
+    def _end_process(self) -> None:
+        process = self._process
+        if process is None or process.poll() is not None:
+            return
+        with contextlib.suppress(QmpError):
+            self.qmp.execute("quit", timeout_s=_QUIT_S)
+        if self.wait_exit(_QUIT_S):
+            return
+        for number, patience_s in ((signal.SIGTERM, _TERM_S), (signal.SIGKILL, _KILL_S)):
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(number)
+            if self.wait_exit(patience_s):
+                return
+        raise LostMachineError(f"QEMU (pid {process.pid}) does not die", fix="look at its state")
+
+
+def describe_status(status: int) -> str:
+    """``exit status 1`` or ``killed by SIGKILL``, from a subprocess return code."""
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return f"killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"killed by signal {-status}"
+
+
+def _launch_fix(stderr: str) -> str | None:
+    if "memory" in stderr.lower():
+        return "ask for smaller or fewer nodes (--node), or free memory on this host"
+    return None

@@ -1,0 +1,167 @@
+"""What a machine is made of: an immutable description, checked before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import UsageError
+from harness.units import format_size
+
+MIB = 1 << 20
+
+NODE_ALIGN_BYTES = 2 * MIB
+"""Memory of a node must divide by this: the x86 memory map and memory backends want it whole."""
+
+MIN_MEMORY_BYTES = 128 * MIB
+"""A stock kernel with its initramfs does not unpack in less."""
+
+MAX_CPUS = 255
+"""Limit of the q35 machine without an IOMMU, and above what virt takes with a GICv3 by default."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeSpec:
+    """One NUMA node. ``size_bytes`` 0 is a memory-less node; ``cpus`` may be empty."""
+
+    size_bytes: int
+    cpus: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineSpec:
+    """Everything that decides QEMU's argument list, and nothing that does not.
+
+    A single node is plain UMA: no NUMA description is given to the guest at all.
+    """
+
+    arch: str
+    accel: str = "tcg"
+    nodes: tuple[NodeSpec, ...]
+    distances: tuple[tuple[int, int, int], ...] = ()
+    """(from, to, distance); what is not listed is QEMU's default, 10 local and 20 remote."""
+    kernel: Path
+    initramfs: Path
+    root: Path | None = None
+    """Read-only root file system, or None for a guest that stays in its initramfs."""
+    append: tuple[str, ...] = ()
+    """Extra kernel parameters, after ours."""
+    scratch_bytes: int = 4 << 30
+    """Size of the null block device that page-cache loads read and write."""
+    network: bool = False
+    """User-mode network, loopback only, no way out, one forwarded port for ssh."""
+
+    @property
+    def is_numa(self) -> bool:
+        return len(self.nodes) > 1
+
+    @property
+    def cpus(self) -> int:
+        return sum(len(node.cpus) for node in self.nodes)
+
+    @property
+    def memory_bytes(self) -> int:
+        return sum(node.size_bytes for node in self.nodes)
+
+
+def spread_cpus(sizes_bytes: Sequence[int], cpus: int | None) -> tuple[NodeSpec, ...]:
+    """Nodes of these sizes with CPUs dealt out in contiguous, even blocks.
+
+    Memory-less nodes come first when there are fewer CPUs than nodes, since a node with neither
+    memory nor CPUs does not exist for the kernel. Without a number every node gets one CPU, and
+    a machine at least two.
+
+    Raises:
+        UsageError: too few CPUs for the memory-less nodes, or a number out of range.
+    """
+    count = max(2, len(sizes_bytes)) if cpus is None else cpus
+    memoryless = [node for node, size in enumerate(sizes_bytes) if size == 0]
+    if not 1 <= count <= MAX_CPUS:
+        raise UsageError(f"--cpus {count}: between 1 and {MAX_CPUS} are possible")
+    if count < len(memoryless):
+        raise UsageError(
+            f"--cpus {count}: {len(memoryless)} memory-less nodes need at least one CPU each",
+            fix=f"use --cpus {len(memoryless)} or more",
+        )
+    share = [0] * len(sizes_bytes)
+    order = memoryless + [node for node in range(len(sizes_bytes)) if node not in memoryless]
+    for turn in range(count):
+        share[order[turn % len(order)]] += 1
+    nodes: list[NodeSpec] = []
+    first = 0
+    for size_bytes, number in zip(sizes_bytes, share, strict=True):
+        nodes.append(NodeSpec(size_bytes=size_bytes, cpus=tuple(range(first, first + number))))
+        first += number
+    return tuple(nodes)
+
+
+def parse_distances(texts: Sequence[str], nodes: int) -> tuple[tuple[int, int, int], ...]:
+    """``["0,1=20"]`` → both directions, or one where the other is given too.
+
+    Raises:
+        UsageError: malformed, unknown node, or a distance that ACPI and the kernel do not take.
+    """
+    given: dict[tuple[int, int], int] = {}
+    for text in texts:
+        pair, sign, value = text.partition("=")
+        ends = pair.split(",")
+        if not sign or len(ends) != 2 or not all(part.strip().isdigit() for part in (*ends, value)):
+            raise UsageError(
+                f"--distance {text!r} is not FROM,TO=DISTANCE", fix="write for example 0,1=20"
+            )
+        source, target, distance = int(ends[0]), int(ends[1]), int(value)
+        if max(source, target) >= nodes:
+            raise UsageError(
+                f"--distance {text!r}: there is no node {max(source, target)}",
+                fix=f"the {nodes} nodes are numbered 0 to {nodes - 1}",
+            )
+        low, high = (10, 10) if source == target else (11, 254)
+        if not low <= distance <= high:
+            raise UsageError(
+                f"--distance {text!r}: {distance} is out of range",
+                fix="a node is 10 from itself and 11 to 254 from any other",
+            )
+        given[source, target] = distance
+    for (source, target), distance in list(given.items()):
+        given.setdefault((target, source), distance)
+    return tuple((s, t, d) for (s, t), d in sorted(given.items()) if s != t)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelLimits:
+    """What the guest kernel's configuration allows, read from its .config."""
+
+    max_nodes: int
+    numa: bool = True
+    release: str = ""
+
+
+def check_spec(spec: MachineSpec, limits: KernelLimits) -> None:
+    """Raises UsageError for what QEMU or the kernel would refuse, naming it and the remedy."""
+    if not spec.nodes:
+        raise UsageError("a machine needs at least one node", fix="add --node 512M")
+    for node, part in enumerate(spec.nodes):
+        if part.size_bytes % NODE_ALIGN_BYTES:
+            raise UsageError(
+                f"node {node}: {format_size(part.size_bytes)} is not a multiple of "
+                f"{format_size(NODE_ALIGN_BYTES)}, QEMU refuses it",
+                fix=f"use --node {max(2, -(-part.size_bytes // NODE_ALIGN_BYTES) * 2)}M",
+            )
+    if spec.memory_bytes < MIN_MEMORY_BYTES:
+        raise UsageError(
+            f"{format_size(spec.memory_bytes)} of memory in all is too little to boot",
+            fix=f"give at least {format_size(MIN_MEMORY_BYTES)}",
+        )
+    if spec.is_numa and not limits.numa:
+        raise UsageError(
+            f"kernel {limits.release} is built without CONFIG_NUMA: {len(spec.nodes)} nodes asked",
+            fix="give a single --node, or another --kernel",
+        )
+    if len(spec.nodes) > limits.max_nodes:
+        raise UsageError(
+            f"kernel {limits.release} supports {limits.max_nodes} nodes, {len(spec.nodes)} asked",
+            fix=f"give at most {limits.max_nodes} --node options",
+        )
+    if spec.root is None and spec.network:
+        raise UsageError("a guest without a root file system has no ssh server")

@@ -1,0 +1,1 @@
+"""Watching a guest's memory management while it runs."""

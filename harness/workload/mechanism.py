@@ -1,0 +1,55 @@
+"""What every workload has in common: where it runs, its seed, and the command it becomes."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from harness.errors import UsageError
+from harness.units import parse_size_bytes
+
+PROGRAMS = "/run/mmscope/bin"
+"""Where the guest keeps our own programs."""
+
+
+def _check_size(text: str) -> str:
+    try:
+        parse_size_bytes(text)
+    except UsageError as error:
+        raise ValueError(f"{error.message}; {error.fix}") from None
+    return text
+
+
+Size = Annotated[str, AfterValidator(_check_size)]
+"""A number of bytes written as 64M."""
+
+Count = Annotated[int, Field(ge=1, le=10_000_000)]
+
+
+class Placement(BaseModel):
+    """Where and with which seed a workload runs; decided by the plan, not by the mechanism."""
+
+    model_config = ConfigDict(frozen=True)
+
+    label: str
+    seed: int
+    node: int | None = None
+
+
+class Mechanism(BaseModel):
+    """Base of all mechanisms; unknown parameters are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def argv(self, placement: Placement) -> list[str]:
+        """The command that runs in the guest."""
+        raise NotImplementedError
+
+
+def own_program(name: str, placement: Placement, *arguments: str) -> list[str]:
+    """The command line of one of our C programs, with their common options."""
+    argv = [f"{PROGRAMS}/{name}", "--seed", str(placement.seed), "--label", placement.label]
+    if placement.node is not None:
+        argv += ["--node", str(placement.node)]
+    return [*argv, *arguments]

@@ -1,0 +1,62 @@
+"""Fixtures that several tiers share."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+FAKE_QEMU = Path(__file__).with_name("fake_qemu.py")
+
+
+def qemu_pids() -> set[int]:
+    """Pids of processes that run a QEMU, real or fake, under this user."""
+    found: set[int] = set()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if any(b"qemu-system" in word or b"fake_qemu" in word for word in words[:2]):
+            found.add(int(entry.name))
+    return found
+
+
+@pytest.fixture
+def no_qemu_left() -> Iterator[None]:
+    """Fails the test when it leaves a QEMU behind that was not there before."""
+    before = qemu_pids()
+    yield
+    assert qemu_pids() - before == set()
+
+
+@pytest.fixture
+def fake_qemu(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, no_qemu_left: None
+) -> Callable[[str], None]:
+    """A function that installs the fake QEMU in one of its modes."""
+    launcher = tmp_path / "fake_qemu_launcher"
+    launcher.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{FAKE_QEMU}" "$@"\n')
+    launcher.chmod(0o755)
+
+    def install(mode: str) -> None:
+        monkeypatch.setenv("MMSCOPE_QEMU_X86_64", str(launcher))
+        monkeypatch.setenv("MMSCOPE_FAKE_QEMU", mode)
+
+    return install
+
+
+def in_ci() -> bool:
+    """Whether skipping a test would be a failure."""
+    return os.environ.get("CI", "") not in ("", "0", "false")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden", action="store_true", help="Rewrite golden files instead of comparing."
+    )
