@@ -35,6 +35,7 @@ import sys
 import threading
 import time
 import zlib
+from collections.abc import Iterator
 
 MODE = os.environ.get("MMSCOPE_FAKE_QEMU", "good")
 HEADER = struct.Struct("<4sHHIIQQI")
@@ -67,15 +68,30 @@ class Fake:
             time.sleep(600)
         version = {"qemu": {"major": 0, "minor": 0, "micro": 0}, "package": "fake"}
         self.say({"QMP": {"version": version, "capabilities": []}})
-        for line in channel.makefile("rb"):
-            message = json.loads(line)
-            answer = {"return": {}, "id": message.get("id")}
+        for message in self.heard():
+            answer = {"return": {}}
+            if "id" in message:
+                answer["id"] = message["id"]
             command = message.get("execute")
             if command == "human-monitor-command":
                 answer["return"] = "no forwarding here"
             self.say(answer)
             if command == "quit" and MODE != "stubborn":
                 os._exit(0)
+
+    def heard(self) -> Iterator[dict[str, object]]:
+        """QMP messages; like QEMU, without need for line ends between them."""
+        decoder = json.JSONDecoder()
+        text = ""
+        while data := self.sockets["qmp"].recv(65536):
+            text += data.decode()
+            while text := text.lstrip():
+                try:
+                    message, end = decoder.raw_decode(text)
+                except ValueError:
+                    break
+                text = text[end:]
+                yield message
 
     def say(self, message: dict[str, object]) -> None:
         self.sockets["qmp"].sendall(json.dumps(message).encode() + b"\r\n")

@@ -38,6 +38,7 @@ class Console:
         self._closed = False
         self._error: MmscopeError | None = None
         self._tap: socket.socket | None = None
+        self._tapped = False
         self._tap_backlog = bytearray()
         self._wake_read, self._wake_write = socket.socketpair()
         self._stopping = False
@@ -107,17 +108,20 @@ class Console:
             self._changed.wait(timeout_s)
 
     def open_tap(self) -> socket.socket:
-        """A two-way socket that carries the console from now on; the caller closes it.
+        """A two-way socket that carries the console; the caller closes it.
 
-        One tap at a time: a new one replaces the old.
+        The first tap also gets what was printed before it, so that a fast boot is not missed;
+        later ones start now. One tap at a time: a new one replaces the old.
         """
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         with self._changed:
             if self._tap is not None:
                 self._tap.close()
+            if self._tapped:
+                self._tap_backlog.clear()
             self._tap = ours
-            self._tap_backlog.clear()
+            self._tapped = True
         self._wake()
         return theirs
 
@@ -211,7 +215,7 @@ class Console:
             self._partial = partial[-4096:]
             self._tail.extend(texts)
             self._findings.extend(found)
-            if self._tap is not None:
+            if self._tap is not None or not self._tapped:
                 self._tap_backlog += data
                 del self._tap_backlog[: max(0, len(self._tap_backlog) - _TAP_LIMIT_BYTES)]
             self._changed.notify_all()

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Coroutine, Mapping
+from concurrent.futures import CancelledError
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -120,7 +121,7 @@ class Qmp:
                 f"QEMU did not answer {what!r} within {timeout_s:g} s",
                 details={"traffic": self._log_path},
             ) from None
-        except (QMPError, OSError, EOFError, asyncio.CancelledError) as error:
+        except (QMPError, OSError, EOFError, asyncio.CancelledError, CancelledError) as error:
             raise QmpError(
                 f"QEMU monitor, {what!r}: {error or type(error).__name__}",
                 details={"traffic": self._log_path},

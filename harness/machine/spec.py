@@ -17,6 +17,9 @@ NODE_ALIGN_BYTES = 2 * MIB
 MIN_MEMORY_BYTES = 128 * MIB
 """A stock kernel with its initramfs does not unpack in less."""
 
+MAX_MEMORY_BYTES = 1 << 40
+"""The emulated CPUs address 40 bits."""
+
 MAX_CPUS = 255
 """Limit of the q35 machine without an IOMMU, and above what virt takes with a GICv3 by default."""
 
@@ -152,6 +155,12 @@ def check_spec(spec: MachineSpec, limits: KernelLimits) -> None:
         raise UsageError(
             f"{format_size(spec.memory_bytes)} of memory in all is too little to boot",
             fix=f"give at least {format_size(MIN_MEMORY_BYTES)}",
+        )
+    if spec.memory_bytes > MAX_MEMORY_BYTES:
+        raise UsageError(
+            f"{format_size(spec.memory_bytes)} of memory in all is more than the emulated CPU "
+            f"can address",
+            fix=f"give at most {format_size(MAX_MEMORY_BYTES)}",
         )
     if spec.is_numa and not limits.numa:
         raise UsageError(

@@ -86,6 +86,7 @@ def test_bad_distances_are_named(text: str, complaint: str) -> None:
     [
         (machine(513), "node 0: 513M is not a multiple of 2M"),
         (machine(64, 32), "too little to boot"),
+        (machine(2 << 20), "more than the emulated CPU"),
         (machine(*[128] * 5), "supports 4 nodes, 5 asked"),
     ],
 )
