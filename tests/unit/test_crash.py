@@ -1,0 +1,67 @@
+"""Console lines that real kernels print when they die, and lines that only look like it."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.machine.crash import FindingKind, recognise
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        (
+            "[    1.2] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block",
+            FindingKind.PANIC,
+        ),
+        (
+            "[   70.1] Kernel panic - not syncing: System is deadlocked on memory",
+            FindingKind.PANIC,
+        ),
+        (
+            "[   12.0] Out of memory: Killed process 312 (stress-ng-vm) total-vm:270336kB",
+            FindingKind.OOM_KILL,
+        ),
+        (
+            "[    9.9] BUG: unable to handle page fault for address: ffffc90000dead00",
+            FindingKind.OOPS,
+        ),
+        (
+            "[    3.0] Unable to handle kernel NULL pointer dereference at virtual address 0",
+            FindingKind.OOPS,
+        ),
+        ("[    3.0] kernel BUG at mm/page_alloc.c:1234!", FindingKind.OOPS),
+        (
+            "[   60.0] watchdog: BUG: soft lockup - CPU#1 stuck for 26s! [kswapd0:33]",
+            FindingKind.LOCKUP,
+        ),
+        ("mmscope: failed: no disk with serial mmscope-root", FindingKind.INIT_FAILED),
+    ],
+)
+def test_findings(line: str, kind: FindingKind) -> None:
+    finding = recognise(line)
+    assert finding is not None
+    assert finding.kind is kind
+    assert finding.line == line
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[    0.0] Kernel command line: console=ttyS0 panic=-1",
+        "[    0.1] printk: debug: ignoring loglevel setting.",
+        "[    0.5] page_owner is disabled",
+        "mmscope: ready",
+        "echo mmscope: failed: typed by a person",
+    ],
+)
+def test_harmless_lines(line: str) -> None:
+    assert recognise(line) is None
+
+
+def test_only_a_dying_guest_is_fatal() -> None:
+    oom = recognise("Out of memory: Killed process 1 (x)")
+    panic = recognise("Kernel panic - not syncing: x")
+    assert oom is not None
+    assert panic is not None
+    assert (oom.is_fatal, panic.is_fatal) == (False, True)
