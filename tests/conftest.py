@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,17 +13,25 @@ import pytest
 FAKE_QEMU = Path(__file__).with_name("fake_qemu.py")
 
 
+_MARKER = f"MMSCOPE_TEST_RUN={os.getpid()}-{time.monotonic_ns()}"
+os.environ.update([_MARKER.split("=", 1)])
+
+
 def qemu_pids() -> set[int]:
-    """Pids of processes that run a QEMU, real or fake, under this user."""
+    """Pids of the QEMUs, real or fake, that this test run has started and that still live.
+
+    They are told from other people's by an environment variable that they inherit.
+    """
     found: set[int] = set()
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         try:
             words = (entry / "cmdline").read_bytes().split(b"\0")
+            ours = _MARKER.encode() in (entry / "environ").read_bytes().split(b"\0")
         except OSError:
             continue
-        if any(b"qemu-system" in word or b"fake_qemu" in word for word in words[:2]):
+        if ours and any(b"qemu-system" in word or b"fake_qemu" in word for word in words[:2]):
             found.add(int(entry.name))
     return found
 

@@ -176,4 +176,3 @@ def test_missing_qemu_says_what_to_install(
     with pytest.raises(MissingToolError) as caught, boot(spec, run):
         pass
     assert caught.value.fix == "apt-get install qemu-system-x86"
-
