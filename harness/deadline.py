@@ -60,9 +60,7 @@ class StallClock:
     def remaining_s(self) -> float:
         """Seconds until either limit, never below zero."""
         now_s = self._clock()
-        left_s = min(
-            self._last_s + self.stall_s - now_s, self._start_s + self.ceiling_s - now_s
-        )
+        left_s = min(self._last_s + self.stall_s - now_s, self._start_s + self.ceiling_s - now_s)
         return max(0.0, left_s)
 
     @property

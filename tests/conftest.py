@@ -13,8 +13,8 @@ import pytest
 FAKE_QEMU = Path(__file__).with_name("fake_qemu.py")
 
 
-_MARKER = f"MMSCOPE_TEST_RUN={os.getpid()}-{time.monotonic_ns()}"
-os.environ.update([_MARKER.split("=", 1)])
+_MARKER = f"{os.getpid()}-{time.monotonic_ns()}"
+os.environ["MMSCOPE_TEST_RUN"] = _MARKER
 
 
 def qemu_pids() -> set[int]:
@@ -28,7 +28,7 @@ def qemu_pids() -> set[int]:
             continue
         try:
             words = (entry / "cmdline").read_bytes().split(b"\0")
-            ours = _MARKER.encode() in (entry / "environ").read_bytes().split(b"\0")
+            ours = f"MMSCOPE_TEST_RUN={_MARKER}".encode() in (entry / "environ").read_bytes().split(b"\0")
         except OSError:
             continue
         if ours and any(b"qemu-system" in word or b"fake_qemu" in word for word in words[:2]):

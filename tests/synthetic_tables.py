@@ -74,8 +74,9 @@ class _Rows:
 
     def frame(self, *columns: str) -> pd.DataFrame:
         frame = pd.DataFrame(self.rows, columns=list(columns))
-        whole = [name for name in columns if pd.api.types.is_integer_dtype(frame[name])]
-        return frame.astype(dict.fromkeys(whole, "Int64"))
+        kinds = {name: pd.api.types.infer_dtype(frame[name]) for name in columns}
+        dtypes = {"integer": "Int64", "floating": "Float64", "string": "category"}
+        return frame.astype({name: dtypes[kind] for name, kind in kinds.items() if kind in dtypes})
 
 
 def take(blocks: Sequence[int], order: int, count: int) -> list[int]:
@@ -123,7 +124,7 @@ def make_tables(shape: Shape) -> dict[str, pd.DataFrame]:
                 "round": pd.array(range(length), dtype="Int64"),
                 "t_ns": pd.array(start_ns, dtype="Int64"),
                 "t_end_ns": pd.array(start_ns + took_ns, dtype="Int64"),
-                "sparse": sparse,
+                "sparse": pd.array(sparse, dtype="boolean"),
             }
         ),
         "marks": _marks(shape, names, start_ns),

@@ -161,7 +161,7 @@ def _disk() -> Iterator[Finding]:
 
 
 def _cached() -> Iterator[Finding]:
-    kernels = list_cached()
+    kernels = list_cached(cache_root())
     if not kernels:
         yield Finding(
             what="kernels",
@@ -182,7 +182,7 @@ def _kvm(note: Callable[[str], None], *, again: bool) -> Finding:
     early = without_probe(arch)
     if early is not None:
         return Finding(what="kvm", state="note", detail=f"{early.why}; guests run under TCG")
-    kernels = [kernel for kernel in list_cached() if kernel.arch == arch]
+    kernels = [kernel for kernel in list_cached(cache_root()) if kernel.arch == arch]
     if not kernels:
         return Finding(
             what="kvm",

@@ -9,6 +9,7 @@ import typer
 
 from harness.cli.options import Arch, Json
 from harness.cli.terminal import TerminalProgress
+from harness.kernel.cache import cache_root
 from harness.kernel.catalog import list_cached
 from harness.kernel.fetch import obtain
 
@@ -21,7 +22,7 @@ def list_kernels(as_json: Json = False) -> None:
 
     Example: `mmscope kernels list --json`
     """
-    kernels = list_cached()
+    kernels = list_cached(cache_root())
     if as_json:
         rows = [
             {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness.image.assembly import Image, build_image
 from harness.kernel.fetch import obtain
-from harness.kernel.kconfig import max_nodes, read_config
+from harness.kernel.kconfig import is_set, max_nodes, read_kconfig
 from harness.kernel.package import Kernel
 from harness.machine.accel import choose_accel
 from harness.machine.process import find_qemu
@@ -61,8 +61,8 @@ def checked_spec(
     Raises:
         UsageError: QEMU or the kernel would refuse it.
     """
-    config = read_config(kernel.config_path)
-    numa = config.get("CONFIG_NUMA") == "y"
+    config = read_kconfig(kernel.config_path)
+    numa = is_set(config, "CONFIG_NUMA")
     check_spec(
         spec,
         KernelLimits(max_nodes=max_nodes(config) if numa else 1, numa=numa, release=kernel.release),

@@ -104,8 +104,6 @@ class PhaseRecord(_Record):
     status: int | None = None
     """Exit status; 128 + N for signal N; None while it runs or when it never ended."""
     outcome: str = "running"
-    start_round: int | None = None
-    end_round: int | None = None
     wall_s: float | None = None
 
 

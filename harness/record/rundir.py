@@ -122,9 +122,7 @@ class RunDirectory:
             if path.is_file() and relative.parts[0] not in derived:
                 with path.open("rb") as stream:
                     digest = hashlib.file_digest(stream, "sha256").hexdigest()
-                records[str(relative)] = FileRecord(
-                    size_bytes=path.stat().st_size, sha256=digest
-                )
+                records[str(relative)] = FileRecord(size_bytes=path.stat().st_size, sha256=digest)
         return records
 
 

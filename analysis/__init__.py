@@ -1,0 +1,1 @@
+"""Reads run directories and holds them against the model; needs no QEMU."""

@@ -1,0 +1,1 @@
+"""The model's claims about a run, and what the kernel showed."""

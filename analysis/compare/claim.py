@@ -1,0 +1,69 @@
+"""A claim: what the model predicts, what the kernel showed, and the verdict."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from types import MappingProxyType
+
+Number = int | float
+Scope = Mapping[str, int | str]
+
+
+class Verdict(Enum):
+    """What became of a claim."""
+
+    HOLDS = "holds"
+    FAILS = "fails"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """One prediction held against one observation.
+
+    ``scope`` says where and when (node, zone, order, step, number of rounds …). ``predicted`` is
+    None when the model cannot say, ``observed`` when the run does not show it; ``why`` is never
+    empty unless the claim holds.
+    """
+
+    id: str
+    scope: Scope = field(default_factory=lambda: MappingProxyType({}))
+    predicted: Number | None
+    observed: Number | None
+    unit: str
+    verdict: Verdict
+    why: str = ""
+
+    def __post_init__(self) -> None:
+        assert self.why or self.verdict is Verdict.HOLDS, f"{self.id}: a verdict without a reason"
+
+    def to_json(self) -> dict[str, object]:
+        """The claim as ``mmscope check`` prints it."""
+        return {
+            "id": self.id,
+            "scope": dict(self.scope),
+            "predicted": self.predicted,
+            "observed": self.observed,
+            "unit": self.unit,
+            "verdict": self.verdict.value,
+            "why": self.why,
+        }
+
+
+def summary(claims: Iterable[Claim]) -> dict[str, int]:
+    """How many claims hold, fail and are unknown; every verdict is there, zero or not."""
+    counts = Counter(claim.verdict for claim in claims)
+    return {verdict.value: counts[verdict] for verdict in Verdict}
+
+
+def check_to_json(source: str, kernel: str, claims: Sequence[Claim]) -> dict[str, object]:
+    """The whole result of ``mmscope check``: ``source`` is the run directory or capture."""
+    return {
+        "source": source,
+        "kernel": kernel,
+        "claims": [claim.to_json() for claim in claims],
+        "summary": summary(claims),
+    }

@@ -1,0 +1,1 @@
+"""Still figures of a run; drawing reads tables and facts and touches nothing else."""

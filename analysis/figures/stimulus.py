@@ -1,0 +1,251 @@
+"""An exact stimulus for the buddy allocator: what the kernel did beside what the model says.
+
+Drawn from the table ``stimulus`` (``analysis.compare.buddy.stimulus_table``): one row a step, zone
+and order.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+
+from analysis.compare.facts import Tables
+from analysis.compare.prediction import EXACT_ORDER
+from analysis.figures import style
+from analysis.figures.facts import FigureFacts, table
+from analysis.figures.zones import Zone, zone_caption, zones_of
+
+NAME = "stimulus"
+TITLE = "Packet-ring stimulus: kernel against model"
+READING = (
+    "Packet rings take and release blocks of a known order; on the left, each order's free blocks "
+    "on their own scale, the kernel's as a line and the model's as circles, on the right the "
+    "kernel's counts. "
+    "Green cells are equal to the model to the block; orange cells print the difference (orders "
+    "below the dashed line are expected to drift by a few pages of per-cpu lists and slabs)."
+)
+
+_EXACT, _OFF, _UNKNOWN = "#cdebdf", "#f7c999", "#e6e9ee"
+_MAX_CELLS_WITH_TEXT = 22
+_TIMES = "\N{MULTIPLICATION SIGN}"
+_STEP = re.compile(r"^[^/]+/\d+/(?P<action>[^/]+)(?P<args>(?:/[^/]+)*)$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Grid:
+    """Counts of one zone, arrays of shape (orders, steps); NaN where the model is silent."""
+
+    orders: npt.NDArray[np.int64]
+    observed: npt.NDArray[np.float64]
+    predicted: npt.NDArray[np.float64]
+
+    @property
+    def difference(self) -> npt.NDArray[np.float64]:
+        """Observed less predicted."""
+        return self.observed - self.predicted
+
+
+@style.applied()
+def draw(tables: Tables, facts: FigureFacts) -> Figure:
+    """Lines and a matrix of differences, one row a zone; needs ``stimulus``."""
+    caption = zone_caption(tables, facts.caption)
+    frame = table(tables, "stimulus")
+    if frame is None:
+        figure, panels = style.new_sheet(TITLE, caption, [style.Row(height_in=1.6)])
+        style.notice(
+            panels[0][0],
+            "no stimulus steps: the run has no packet-ring phase, or stopped before its first mark",
+        )
+        return figure
+    zones = zones_of(frame)
+    grids = {zone: _grid(zone.rows(frame)) for zone in zones}
+    drawn = [zone for zone in zones if _moves(grids[zone])]
+    still = [zone for zone in zones if zone not in drawn]
+    if still:
+        names = ", ".join(zone.label for zone in still)
+        caption += f" · untouched and as the model says: {names}"
+    if not drawn:
+        figure, panels = style.new_sheet(_title(grids), caption, [style.Row(height_in=1.2)])
+        style.notice(panels[0][0], "no count moved in any zone, and the model said so")
+        return figure
+    steps = step_labels(frame.drop_duplicates("step").sort_values("step")["label"].tolist())
+    text_in = 0.075 * max(len(step) for step in steps)
+    cell_in = 0.235
+    rows = [
+        style.Row(
+            height_in=max(1.3, cell_in * len(grids[zone].orders)),
+            widths=(1.0, 1.9),
+            gap_above_in=0.36 + (text_in if i else 0.0),
+            gap_between_in=1.0,
+        )
+        for i, zone in enumerate(drawn)
+    ]
+    rows.append(style.Row(height_in=0.02, gap_above_in=max(0.0, text_in - 0.35)))
+    figure, panels = style.new_sheet(_title(grids), caption, rows, right_in=0.2)
+    for zone, (lines_axes, matrix_axes) in zip(drawn, panels, strict=False):
+        lines_axes.set_title(f"{zone.label}: lowest … highest count")
+        matrix_axes.set_title(f"{zone.label}: {_tally(grids[zone])}")
+        _draw_lines(lines_axes, grids[zone], steps)
+        _draw_matrix(matrix_axes, grids[zone], steps)
+    panels[-1][0].axis("off")
+    return figure
+
+
+def step_labels(labels: Sequence[str]) -> list[str]:
+    """The marks as short text; the phase's name stays only when there are several phases."""
+    phases = {label.split("/")[0] for label in labels}
+    if len(phases) == 1:
+        return [step_label(label) for label in labels]
+    return [f"{label.split('/')[0]}: {step_label(label)}" for label in labels]
+
+
+def step_label(label: str) -> str:
+    """``pktring/1/take/64/5`` → 64 times order 5 in short; other labels lose phase and index."""
+    match = _STEP.match(label)
+    if match is None:
+        return label
+    args = match["args"].split("/")[1:]
+    if match["action"] == "take" and len(args) >= 2:
+        return " ".join([f"take {args[0]}{_TIMES}o{args[1]}", *(f"n{node}" for node in args[2:])])
+    if match["action"] == "drop" and len(args) == 1:
+        return f"drop step {args[0]}"
+    return " ".join([match["action"], *args])
+
+
+def _grid(rows: pd.DataFrame) -> _Grid:
+    observed = rows.pivot(index="order", columns="step", values="observed_blocks")
+    predicted = rows.pivot(index="order", columns="step", values="predicted_blocks")
+    return _Grid(
+        orders=observed.index.to_numpy(dtype=np.int64),
+        observed=observed.to_numpy(dtype=float, na_value=np.nan),
+        predicted=predicted.to_numpy(dtype=float, na_value=np.nan),
+    )
+
+
+def _moves(grid: _Grid) -> bool:
+    """Whether there is anything to see: a count that changes at the exact orders, or a miss."""
+    exact = grid.orders >= EXACT_ORDER
+    changed = np.nanmax(grid.observed[exact], axis=1, initial=0) != np.nanmin(
+        grid.observed[exact], axis=1, initial=np.inf
+    )
+    known = ~np.isnan(grid.difference)
+    return bool(changed.any() or (grid.difference[known] != 0).any())
+
+
+def _tally(grid: _Grid) -> str:
+    exact = grid.orders >= EXACT_ORDER
+    high, low = grid.difference[exact], grid.difference[~exact]
+    text = f"{_equal(high)} equal at orders ≥ {EXACT_ORDER}"
+    return f"{text}, {_equal(low)} below" if low.size else text
+
+
+def _equal(difference: npt.NDArray[np.float64]) -> str:
+    known = ~np.isnan(difference)
+    return f"{int((difference == 0).sum()):,} of {int(known.sum()):,}"
+
+
+def _title(grids: dict[Zone, _Grid]) -> str:
+    high = np.concatenate(
+        [grid.difference[grid.orders >= EXACT_ORDER].ravel() for grid in grids.values()]
+    )
+    known = high[~np.isnan(high)]
+    if not known.size:
+        return f"{TITLE}: the model says nothing about orders ≥ {EXACT_ORDER}"
+    off = int((known != 0).sum())
+    if not off:
+        return (
+            f"Kernel and model agree to the block at orders ≥ {EXACT_ORDER}: "
+            f"all {known.size:,} counts equal"
+        )
+    return (
+        f"Kernel and model differ in {off:,} of {known.size:,} counts at orders ≥ {EXACT_ORDER}, "
+        f"by at most {np.abs(known).max():,.0f}"
+    )
+
+
+def _draw_lines(axes: Axes, grid: _Grid, steps: list[str]) -> None:
+    """A small curve an order, level with the matrix row of that order, on a scale of its own."""
+    x = np.arange(len(steps))
+    labels: list[tuple[float, str, str]] = []
+    for order, observed, predicted in zip(grid.orders, grid.observed, grid.predicted, strict=True):
+        both = np.concatenate([observed, predicted])
+        low, high = float(np.nanmin(both)), float(np.nanmax(both))
+        scale = 0.62 / (high - low) if high > low else 0.0
+        base = order - 0.31 if high > low else order
+        axes.plot(x, base + (observed - low) * scale, color=style.BLUE, linewidth=1.3)
+        axes.plot(
+            x, base + (predicted - low) * scale, linestyle="none", marker="o", markersize=3.2,
+            markerfacecolor="none", markeredgecolor=style.INK, markeredgewidth=0.6,
+        )  # fmt: skip
+        span = f"{low:,.0f}…{high:,.0f}" if high > low else f"{low:,.0f}"
+        labels.append((float(order), span, style.MUTED))
+    axes.axhline(EXACT_ORDER - 0.5, color=style.MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
+    axes.grid(visible=False)
+    axes.set_xlim(-0.5, len(steps) - 0.5)
+    axes.set_ylim(grid.orders[0] - 0.5, grid.orders[-1] + 0.5)
+    axes.set_yticks(grid.orders)
+    axes.set_ylabel("order")
+    axes.tick_params(length=0)
+    _step_ticks(axes, steps, limit=18)
+    style.end_labels(axes, labels, size=7)
+
+
+def _draw_matrix(axes: Axes, grid: _Grid, steps: list[str]) -> None:
+    """A cell an order and step, green when equal, with counts while they fit."""
+    difference = grid.difference
+    state = np.where(np.isnan(difference), 2, np.where(difference == 0, 0, 1))
+    axes.pcolormesh(
+        np.arange(len(steps) + 1) - 0.5,
+        np.append(grid.orders, grid.orders[-1] + 1) - 0.5,
+        state,
+        cmap=ListedColormap([_EXACT, _OFF, _UNKNOWN]),
+        vmin=-0.5,
+        vmax=2.5,
+        edgecolors=style.PAPER,
+        linewidth=1.0 if len(steps) <= _MAX_CELLS_WITH_TEXT else 0.0,
+    )
+    axes.grid(visible=False)
+    axes.axhline(EXACT_ORDER - 0.5, color=style.MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
+    roomy = len(steps) <= _MAX_CELLS_WITH_TEXT
+    size = 6.5 if len(steps) > 14 else 7
+    for order, observed, off in zip(
+        grid.orders.tolist(), grid.observed.tolist(), difference.tolist(), strict=True
+    ):
+        for step, (count, miss) in enumerate(zip(observed, off, strict=True)):
+            wrong = miss != 0 and not math.isnan(miss)
+            text = _cell_text(count, miss, roomy=roomy)
+            if text:
+                axes.text(
+                    step, order, text, ha="center", va="center", size=size,
+                    color=style.INK if wrong else style.MUTED,
+                    weight="bold" if wrong and order >= EXACT_ORDER else "normal",
+                )  # fmt: skip
+    axes.set_yticks(grid.orders)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    _step_ticks(axes, steps, limit=40)
+
+
+def _cell_text(observed: float, off: float, *, roomy: bool) -> str:
+    """The kernel's count, or by how much it differs from the model."""
+    if not math.isnan(off) and off != 0:
+        return f"{off:+.0f}"
+    if not roomy or math.isnan(observed):
+        return ""
+    return f"{observed:.0f}" if observed < 10000 else style.short_number(observed)
+
+
+def _step_ticks(axes: Axes, steps: list[str], *, limit: int) -> None:
+    every = -(-len(steps) // limit)
+    shown = list(range(0, len(steps), every))
+    axes.set_xticks(shown, [steps[i] for i in shown], rotation=90, size=7)

@@ -1,0 +1,1 @@
+"""What the kernel's own rules say should happen: plain integers in, plain integers out."""

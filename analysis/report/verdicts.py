@@ -1,0 +1,135 @@
+"""Claims as the page shows them: counted by family, the bad news first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+NOTHING = "\N{EN DASH}"
+"""Stands for a value that there is not."""
+
+VERDICTS = ("fails", "unknown", "holds")
+
+MEANINGS: Mapping[str, str] = MappingProxyType(
+    {
+        "watermark_min": "each zone's min watermark follows from managed pages and sysctls",
+        "watermark_low": "each zone's low watermark follows from managed pages and sysctls",
+        "watermark_high": "each zone's high watermark follows from managed pages and sysctls",
+        "free_pages": "the free lists add up to the zone's free-page counter",
+        "unusable_index": "the unusable free space index follows from the free lists",
+        "extfrag_index": "the external fragmentation index follows from the free lists",
+        "buddy_split": "taking blocks of a known order splits larger ones as the model does",
+        "buddy_coalesce": "giving blocks back joins them again as the model does",
+    }
+)
+"""Claim family → what it claims, in plain words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimRow:
+    """One claim as text."""
+
+    id: str
+    family: str
+    scope: str
+    predicted: str
+    observed: str
+    unit: str
+    verdict: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """Claims of one kind."""
+
+    name: str
+    meaning: str
+    rows: tuple[ClaimRow, ...]
+
+    def count(self, verdict: str) -> int:
+        return sum(row.verdict == verdict for row in self.rows)
+
+    def of(self, verdict: str) -> tuple[ClaimRow, ...]:
+        return tuple(row for row in self.rows if row.verdict == verdict)
+
+
+def claim_row(claim: Mapping[str, Any]) -> ClaimRow:
+    """A claim in the JSON shape of ``check``.
+
+    Raises:
+        ValueError: it lacks a field, or its verdict is none of the three.
+    """
+    try:
+        verdict = str(claim["verdict"])
+        row = ClaimRow(
+            id=str(claim["id"]),
+            family=family_of(str(claim["id"])),
+            scope=scope_text(claim["scope"]),
+            predicted=value_text(claim["predicted"]),
+            observed=value_text(claim["observed"]),
+            unit=str(claim["unit"] or ""),
+            verdict=verdict,
+            why=str(claim["why"] or ""),
+        )
+    except KeyError as error:
+        raise ValueError(f"claim {claim.get('id', '?')}: no field {error}") from None
+    if verdict not in VERDICTS:
+        raise ValueError(
+            f"claim {row.id}: verdict {verdict!r}; expected one of {', '.join(VERDICTS)}"
+        )
+    return row
+
+
+def families(
+    claims: Sequence[Mapping[str, Any]], meanings: Mapping[str, str]
+) -> tuple[Family, ...]:
+    """Claims by family; families with failures first, then those with unknowns.
+
+    Raises:
+        ValueError: a claim has not the shape of a claim.
+    """
+    rows: dict[str, list[ClaimRow]] = {}
+    for claim in claims:
+        row = claim_row(claim)
+        rows.setdefault(row.family, []).append(row)
+    found = [
+        Family(name=name, meaning=meanings.get(name, ""), rows=tuple(members))
+        for name, members in rows.items()
+    ]
+    return tuple(sorted(found, key=lambda f: (-f.count("fails"), f.count("unknown") == 0, f.name)))
+
+
+def family_of(claim_id: str) -> str:
+    """The id up to its first separator: ``watermark.low`` → ``watermark``."""
+    for i, character in enumerate(claim_id):
+        if character in "./:" and i:
+            return claim_id[:i]
+    return claim_id
+
+
+def scope_text(scope: object) -> str:
+    """``{"node": 0, "zone": "DMA"}`` → ``node 0 · zone DMA``; a text stays as it is."""
+    if isinstance(scope, Mapping):
+        return " · ".join(
+            f"{key} {value_text(value)}" for key, value in scope.items() if value is not None
+        )
+    return value_text(scope)
+
+
+def value_text(value: object) -> str:
+    """A number, text or list of them, exactly; nothing is rounded here."""
+    if value is None:
+        return NOTHING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) >= 10_000 else str(value)
+    if isinstance(value, Sequence) and all(isinstance(item, int | float | str) for item in value):
+        return " ".join(str(item) for item in value)
+    return json.dumps(value, ensure_ascii=False, default=str)

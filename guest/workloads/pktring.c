@@ -1,0 +1,216 @@
+/*
+ * pktring: takes exactly N unmovable blocks of order K from the page allocator, and gives them
+ * back, from plain user space: the receive ring of a packet socket is made of blocks that the
+ * kernel allocates one by one (net/packet/af_packet.c, alloc_pg_vec).
+ *
+ * Sockets, memory and the connection to the sampler are there before the first step, so that
+ * between two marks little more than the ring is allocated. When a block of that order cannot be
+ * had, the kernel takes single pages for it instead and says nothing; the samples tell.
+ */
+#include <errno.h>
+#include <linux/if_packet.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "lib/workload.h"
+
+#define STEPS_MAX  256
+#define BLOCKS_MAX 1000000
+#define ORDER_MAX  16
+
+static const char usage[] = "--step take:BLOCKS:ORDER|drop:STEP|idle ... [--warmup]";
+
+enum action { ACTION_TAKE, ACTION_DROP, ACTION_IDLE };
+
+struct step {
+	enum action action;
+	unsigned int blocks;
+	unsigned int order;
+	/* drop: the number of the step whose ring is released, from 1. */
+	unsigned int target;
+	/* take: the packet socket, and whether its ring exists. */
+	int fd;
+	bool holds;
+};
+
+struct plan {
+	struct step steps[STEPS_MAX];
+	unsigned int count;
+	bool warmup;
+	unsigned int failures;
+};
+
+static void parse_step(const struct workload *self, struct plan *plan, char *text)
+{
+	struct step *step = &plan->steps[plan->count];
+	char whole[64];
+	char *rest = text;
+	const char *action;
+	const char *first;
+	const char *second;
+
+	snprintf(whole, sizeof(whole), "%s", text);
+	action = strsep(&rest, ":");
+	first = strsep(&rest, ":");
+	second = strsep(&rest, ":");
+	if (plan->count == STEPS_MAX)
+		workload_usage(self, "--step %s: more than %d steps", whole, STEPS_MAX);
+	*step = (struct step){.fd = -1};
+	if (strcmp(action, "take") == 0 && first && second && !rest) {
+		step->action = ACTION_TAKE;
+		step->blocks = (unsigned int)workload_number(self, "--step take: BLOCKS", first, 1,
+							     BLOCKS_MAX);
+		step->order = (unsigned int)workload_number(self, "--step take: ORDER", second, 0,
+							    ORDER_MAX);
+	} else if (strcmp(action, "drop") == 0 && first && !second) {
+		step->action = ACTION_DROP;
+		step->target = (unsigned int)workload_number(self, "--step drop: STEP", first, 1,
+							     STEPS_MAX);
+		if (step->target > plan->count ||
+		    plan->steps[step->target - 1].action != ACTION_TAKE)
+			workload_usage(self, "--step %s: no earlier step %u takes anything", whole,
+				       step->target);
+	} else if (strcmp(action, "idle") == 0 && !first) {
+		step->action = ACTION_IDLE;
+	} else {
+		workload_usage(self, "--step %s: expected take:BLOCKS:ORDER, drop:STEP or idle",
+			       whole);
+	}
+	plan->count++;
+}
+
+/* 0 blocks release the ring. Returns 0, or -1 with errno. */
+static int set_ring(const struct step *step, unsigned int blocks)
+{
+	unsigned int block_bytes = (unsigned int)sysconf(_SC_PAGESIZE) << step->order;
+	/* A frame fills its block: the kernel's own bookkeeping goes by frames. */
+	struct tpacket_req ring = {.tp_block_size = blocks ? block_bytes : 0,
+				   .tp_block_nr = blocks,
+				   .tp_frame_size = blocks ? block_bytes : 0,
+				   .tp_frame_nr = blocks};
+
+	return setsockopt(step->fd, SOL_PACKET, PACKET_RX_RING, &ring, sizeof(ring));
+}
+
+static bool do_step(struct plan *plan, struct step *step)
+{
+	struct step *taken;
+
+	switch (step->action) {
+	case ACTION_TAKE:
+		step->holds = set_ring(step, step->blocks) == 0;
+		return step->holds;
+	case ACTION_DROP:
+		taken = &plan->steps[step->target - 1];
+		if (!taken->holds) {
+			errno = ENOENT;
+			return false;
+		}
+		taken->holds = set_ring(taken, 0) != 0;
+		return !taken->holds;
+	case ACTION_IDLE:
+		break;
+	}
+	return true;
+}
+
+static void mark_step(struct workload *self, const struct step *step, bool done)
+{
+	const char *failed = done ? "" : "failed/";
+
+	switch (step->action) {
+	case ACTION_TAKE:
+		workload_mark(self, "%stake/%u/%u", failed, step->blocks, step->order);
+		break;
+	case ACTION_DROP:
+		workload_mark(self, "%sdrop/%u", failed, step->target);
+		break;
+	case ACTION_IDLE:
+		workload_mark(self, "idle");
+		break;
+	}
+}
+
+static void run_steps(struct workload *self, struct plan *plan, bool marked)
+{
+	if (marked)
+		workload_mark(self, "before");
+	for (unsigned int i = 0; i < plan->count; i++) {
+		struct step *step = &plan->steps[i];
+		bool done = do_step(plan, step);
+
+		if (!done) {
+			fprintf(stderr, "pktring: %sstep %u: %s\n", marked ? "" : "warm-up ", i + 1,
+				strerror(errno));
+			plan->failures++;
+		}
+		if (marked)
+			mark_step(self, step, done);
+	}
+}
+
+static void release_all(struct plan *plan)
+{
+	for (unsigned int i = 0; i < plan->count; i++)
+		if (plan->steps[i].holds)
+			plan->steps[i].holds = set_ring(&plan->steps[i], 0) != 0;
+}
+
+static void open_sockets(const struct workload *self, struct plan *plan)
+{
+	for (unsigned int i = 0; i < plan->count; i++) {
+		struct step *step = &plan->steps[i];
+
+		if (step->action != ACTION_TAKE)
+			continue;
+		/* Protocol 0: it receives nothing. */
+		step->fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+		if (step->fd == -1)
+			workload_fail(self, "step %u: packet socket", i + 1);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	enum { OPTION_STEP = 1, OPTION_WARMUP };
+	static const struct option options[] = {
+		{"step", required_argument, NULL, OPTION_STEP},
+		{"warmup", no_argument, NULL, OPTION_WARMUP},
+		WORKLOAD_OPTIONS,
+	};
+	static struct plan plan;
+	struct workload self;
+	unsigned long long held_pages = 0;
+	int option;
+
+	workload_init(&self, "pktring", usage);
+	while ((option = workload_option(&self, argc, argv, options)) != -1) {
+		if (option == OPTION_STEP)
+			parse_step(&self, &plan, optarg);
+		else
+			plan.warmup = true;
+	}
+	if (plan.count == 0)
+		workload_usage(&self, "--step: give at least one");
+	workload_begin(&self);
+	open_sockets(&self, &plan);
+	/* Best effort: what is not locked is still touched by the warm-up. */
+	(void)mlockall(MCL_CURRENT | MCL_FUTURE);
+	if (plan.warmup) {
+		run_steps(&self, &plan, false);
+		release_all(&plan);
+	}
+	run_steps(&self, &plan, true);
+	for (unsigned int i = 0; i < plan.count; i++)
+		if (plan.steps[i].holds)
+			held_pages += (unsigned long long)plan.steps[i].blocks
+				      << plan.steps[i].order;
+	workload_report(&self);
+	printf(", \"steps\": %u, \"warmup\": %s, \"failed_steps\": %u, \"held_pages\": %llu}\n",
+	       plan.count, plan.warmup ? "true" : "false", plan.failures, held_pages);
+	return plan.failures ? 1 : 0;
+}

@@ -1,0 +1,1 @@
+"""The guest image: what the kernel finds when it has booted."""

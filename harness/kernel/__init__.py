@@ -1,0 +1,1 @@
+"""Kernels as packages: where they come from, what they are, how to boot them."""

@@ -1,0 +1,153 @@
+"""From the vmlinuz of a package to what QEMU boots fastest.
+
+x86_64: the ELF vmlinux inside the bzImage, entered through PVH, so that the guest does not
+spend seconds decompressing itself. arm64: the raw Image, taken out of gzip or an EFI zboot
+wrapper where a release uses one.
+"""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import struct
+import zlib
+from collections.abc import Callable
+
+import zstandard
+
+from harness.errors import BuildError
+from harness.kernel import lz4
+from harness.kernel.elf import MACHINE, MAGIC, parse_elf
+
+IMAGE_NAME = {"x86_64": "vmlinux", "arm64": "Image"}
+
+_MAX_IMAGE_BYTES = 1 << 30
+_SETUP_MAGIC = b"HdrS"
+_ARM64_MAGIC = b"ARM\x64"
+_XEN_PHYS32_ENTRY = 18
+
+
+def boot_image(vmlinuz: bytes, arch: str, source: str) -> bytes:
+    """The bytes for QEMU's ``-kernel``; ``source`` names the file in errors.
+
+    Raises:
+        BuildError: the file is not a kernel of ``arch``, is damaged, is compressed in a way
+            that is not supported, or cannot be entered through PVH.
+    """
+    if arch == "x86_64":
+        image = vmlinuz if vmlinuz[:4] == MAGIC else _vmlinux_of_bzimage(vmlinuz, source)
+        _check_pvh(image, source)
+        return image
+    if arch == "arm64":
+        return _raw_arm64(vmlinuz, source)
+    raise BuildError(f"{source}: no boot image is known for architecture {arch}")
+
+
+def _vmlinux_of_bzimage(image: bytes, source: str) -> bytes:
+    # The x86 boot protocol: setup_sects, then the header whose payload fields count from the
+    # start of the protected-mode code.
+    if len(image) < 0x250 or image[0x202:0x206] != _SETUP_MAGIC:
+        raise BuildError(f"{source}: not a bzImage (no boot protocol header)")
+    setup_sectors = image[0x1F1] or 4
+    offset, length = struct.unpack_from("<II", image, 0x248)
+    start = (setup_sectors + 1) * 512 + offset
+    if not length or start + length > len(image):
+        raise BuildError(f"{source}: truncated bzImage: the payload reaches beyond the end")
+    return _decompress(image[start : start + length], source)
+
+
+def _raw_arm64(image: bytes, source: str) -> bytes:
+    if image[:4] == b"MZ\0\0" and image[4:8] == b"zimg":
+        offset, length = struct.unpack_from("<II", image, 8)
+        if offset + length > len(image):
+            raise BuildError(f"{source}: truncated EFI zboot image")
+        image = _decompress(image[offset : offset + length], source)
+    elif image[:2] == b"\x1f\x8b":
+        image = _decompress(image, source)
+    if len(image) < 64 or image[56:60] != _ARM64_MAGIC:
+        raise BuildError(f"{source}: not an arm64 Image (no ARM64 magic at offset 56)")
+    return image
+
+
+def _gzip(data: bytes) -> bytes:
+    # The payload may be followed by its length and padding, which a plain gunzip refuses.
+    decompressor = zlib.decompressobj(wbits=31)
+    out = decompressor.decompress(data, _MAX_IMAGE_BYTES)
+    if not decompressor.eof:
+        raise ValueError("the stream ends early")
+    return out
+
+
+def _xz(data: bytes) -> bytes:
+    decompressor = lzma.LZMADecompressor()
+    out = decompressor.decompress(data, _MAX_IMAGE_BYTES)
+    if not decompressor.eof:
+        raise ValueError("the stream ends early")
+    return out
+
+
+def _lzma(data: bytes) -> bytes:
+    # The build appends the length to streams whose own header does not hold it.
+    decompressor = lzma.LZMADecompressor(format=lzma.FORMAT_ALONE)
+    out = decompressor.decompress(data, _MAX_IMAGE_BYTES)
+    if not decompressor.eof:
+        raise ValueError("the stream ends early")
+    return out
+
+
+def _bzip2(data: bytes) -> bytes:
+    decompressor = bz2.BZ2Decompressor()
+    out = decompressor.decompress(data, _MAX_IMAGE_BYTES)
+    if not decompressor.eof:
+        raise ValueError("the stream ends early")
+    return out
+
+
+def _zstd(data: bytes) -> bytes:
+    decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
+    out = decompressor.decompress(data)
+    if not decompressor.eof:
+        raise ValueError("the stream ends early")
+    return out
+
+
+_FORMATS: tuple[tuple[bytes, Callable[[bytes], bytes]], ...] = (
+    (b"\x1f\x8b", _gzip),
+    (b"\xfd7zXZ\0", _xz),
+    (b"\x28\xb5\x2f\xfd", _zstd),
+    (b"BZh", _bzip2),
+    (b"\x5d\0\0", _lzma),
+    (lz4.MAGIC, lz4.decompress_legacy),
+)
+_LZO_MAGIC = b"\x89LZO"
+
+
+def _decompress(data: bytes, source: str) -> bytes:
+    if data[:4] == MAGIC:
+        return data
+    if data.startswith(_LZO_MAGIC):
+        raise BuildError(
+            f"{source}: the kernel is compressed with lzo, which is not supported",
+            fix="use a kernel compressed with gzip, xz, zstd, lz4, bzip2 or lzma",
+        )
+    for magic, decompress in _FORMATS:
+        if data.startswith(magic):
+            try:
+                return decompress(data)
+            except (ValueError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+                raise BuildError(f"{source}: the compressed kernel is damaged: {error}") from None
+            except zstandard.ZstdError as error:
+                raise BuildError(f"{source}: the compressed kernel is damaged: {error}") from None
+    raise BuildError(f"{source}: unknown compression (starts with {data[:6].hex(' ')})")
+
+
+def _check_pvh(image: bytes, source: str) -> None:
+    """Raises BuildError unless the ELF file is x86_64 and names a PVH entry point."""
+    elf = parse_elf(image, source)
+    if elf.machine != MACHINE["x86_64"]:
+        raise BuildError(f"{source}: an ELF file for machine {elf.machine}, not x86_64")
+    if not any(note.owner == b"Xen" and note.kind == _XEN_PHYS32_ENTRY for note in elf.notes()):
+        raise BuildError(
+            f"{source}: the kernel has no PVH entry point, so QEMU cannot boot its vmlinux",
+            fix="use a kernel with CONFIG_PVH=y (Debian's amd64 flavours have it)",
+        )

@@ -1,0 +1,272 @@
+"""From a kernel's name to a kernel in the cache.
+
+The answer to "which package is it" is kept for a day, and longer when the mirrors give none, so a
+second boot of the same kernel needs neither network nor apt.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from harness.errors import BuildError, FetchError, NetworkError, UsageError, VerificationError
+from harness.kernel.apt import FRESH_S, AptRoot, Deb, Runner, open_root, run_apt
+from harness.kernel.bootimage import IMAGE_NAME, boot_image
+from harness.kernel.cache import (
+    Progress,
+    cache_root,
+    install_directory,
+    read_json_object,
+    write_atomically,
+)
+from harness.kernel.catalog import (
+    KernelSpec,
+    find_cached,
+    kernels_directory,
+    known_suites,
+    list_cached,
+    parse_spec,
+)
+from harness.kernel.package import (
+    RECORD_NAME,
+    Kernel,
+    debian_arch,
+    is_kernel,
+    load_kernel,
+    render_kernel,
+)
+from harness.kernel.sources import read_host
+from harness.kernel.unpack import unpack_deb
+
+_PART = re.compile(r"linux-(?:image|binary|modules|base)-\d\S*")
+"""The packages a kernel consists of; its other dependencies serve the installation only."""
+
+_ASK_AGAIN_S = 1800.0
+"""How long an older answer serves after no mirror gave a newer one."""
+
+_MODULE_TREE = ("lib", "modules")
+_BESIDE_MODULES = frozenset({"vmlinuz", "config"})
+"""Files that the split packages (7.x) keep in the module tree instead of /boot."""
+
+
+def obtain(
+    spec: str | None,
+    arch: str,
+    *,
+    progress: Progress,
+    environment: Mapping[str, str] = os.environ,
+    host_root: Path = Path("/"),
+    run: Runner = run_apt,
+    clock: Callable[[], float] = time.time,
+) -> Kernel:
+    """The kernel that ``spec`` names (see kernel-configs/README.md), fetched if need be.
+
+    Raises:
+        UsageError: unknown kernel or architecture.
+        NetworkError: no mirror answers and the cache has no earlier answer.
+        VerificationError: a signature or digest is wrong.
+        FetchError: the suite or the package does not exist.
+        MissingToolError: apt, dpkg-deb or the keyring is not installed.
+        DiskFullError, BuildError.
+    """
+    debian_arch(arch)
+    cache = cache_root(environment)
+    if spec is not None and (kernel := find_cached(cache, spec, arch)) is not None:
+        return kernel
+    wanted = _parse(spec, arch, cache, host_root)
+    answer_path = kernels_directory(cache, arch) / ".answers" / _file_name(wanted.name)
+    answered_s, known = _earlier_answer(answer_path, cache, arch)
+    if known is not None and 0 <= clock() - answered_s < FRESH_S:
+        return replace(known, name=wanted.name)
+    try:
+        root = open_root(
+            wanted.suite,
+            arch,
+            cache=cache,
+            environment=environment,
+            host_root=host_root,
+            run=run,
+        )
+        kernel = _fetch(wanted, root, cache, progress)
+        answered_s = clock()
+    except FetchError as error:
+        if known is None or isinstance(error, VerificationError):
+            raise
+        progress(f"note: {error.message}; using the cached {known.release} ({known.version})")
+        kernel = known
+        answered_s = clock() - FRESH_S + _ASK_AGAIN_S
+    record = {"t_s": answered_s, "directory": kernel.directory.name}
+    write_atomically(answer_path, json.dumps(record) + "\n")
+    return replace(kernel, name=wanted.name)
+
+
+def _parse(spec: str | None, arch: str, cache: Path, host_root: Path) -> KernelSpec:
+    suites = known_suites()
+    cached = [kernel.release for kernel in list_cached(cache, arch)]
+    host_suite = read_host(host_root).suite
+    return parse_spec(spec, arch, host_suite=host_suite, suites=suites, cached=cached)
+
+
+def _earlier_answer(path: Path, cache: Path, arch: str) -> tuple[float, Kernel | None]:
+    """When ``path`` was answered last (seconds since the epoch), and the kernel if it is here."""
+    record = read_json_object(path) or {}
+    name, t_s = record.get("directory"), record.get("t_s")
+    if not isinstance(name, str) or not isinstance(t_s, (int, float)):
+        return 0.0, None
+    directory = kernels_directory(cache, arch) / name
+    return float(t_s), load_kernel(directory) if is_kernel(directory) else None
+
+
+def _fetch(spec: KernelSpec, root: AptRoot, cache: Path, progress: Progress) -> Kernel:
+    root.refresh(progress)
+    debs = kernel_debs(spec, root)
+    try:
+        return _install(spec, root, debs, cache, progress)
+    except (NetworkError, VerificationError):
+        raise
+    except FetchError:
+        # The pool moves on while our lists are a day old: look again, once.
+        root.refresh(progress, max_age_s=0)
+        return _install(spec, root, kernel_debs(spec, root), cache, progress)
+
+
+def kernel_debs(spec: KernelSpec, root: AptRoot) -> list[Deb]:
+    """The packages that make up the kernel, the image package first.
+
+    Raises:
+        UsageError: the suite has no such flavour; says which there are.
+        FetchError: a part that the image package depends on is not in the suite.
+    """
+    found = root.show([spec.package]).get(spec.package)
+    if found is None:
+        raise UsageError(
+            f"{spec.suite} has no kernel {spec.flavour!r} for {spec.arch}",
+            details={"it has": ", ".join(_flavours(root)) or "none"},
+            fix=f"name one of these after {spec.suite}/",
+        )
+    parts: dict[str, Deb] = {}
+    pending = [found]
+    while pending:
+        deb = pending.pop(0)
+        if _PART.fullmatch(deb.package):
+            parts[deb.package] = deb
+        names = [name for name in _dependencies(deb.depends) if _PART.fullmatch(name)]
+        names = [name for name in dict.fromkeys(names) if name not in parts]
+        shown = root.show(names)
+        if absent := [name for name in names if name not in shown]:
+            raise FetchError(
+                f"{spec.suite} lacks {', '.join(absent)}, which {deb.package} depends on",
+                fix="the mirror is between two states: try again later",
+            )
+        pending += [shown[name] for name in names]
+    if not parts:
+        raise FetchError(f"{spec.package} {found.version} depends on no kernel image")
+    return list(parts.values())
+
+
+def _flavours(root: AptRoot) -> list[str]:
+    prefix = "linux-image-"
+    names = [name.removeprefix(prefix) for name in root.names(prefix)]
+    return [name for name in names if not name.endswith(("-dbg", "-unsigned"))]
+
+
+def _dependencies(depends: str) -> list[str]:
+    """Package names of a Depends field; of alternatives, the first."""
+    return [
+        re.split(r"[\s:(|]", dependency.strip(), maxsplit=1)[0] for dependency in depends.split(",")
+    ]
+
+
+def _install(
+    spec: KernelSpec, root: AptRoot, debs: Sequence[Deb], cache: Path, progress: Progress
+) -> Kernel:
+    image = debs[0]
+    directory = kernels_directory(cache, spec.arch) / _file_name(
+        f"{image.package.removeprefix('linux-image-')}_{image.version}"
+    )
+
+    def build(temporary: Path) -> None:
+        paths = root.download(debs, progress)
+        progress(f"unpacking {image.package} {image.version}")
+        digests = {deb.file_name: deb.sha256 for deb in debs}
+        unpack_kernel(
+            paths,
+            temporary,
+            name=spec.name,
+            arch=spec.arch,
+            package=image.package,
+            version=image.version,
+            sha256=digests,
+        )
+        root.discard(debs)
+
+    install_directory(directory, build, is_valid=is_kernel, progress=progress)
+    return load_kernel(directory)
+
+
+def unpack_kernel(
+    debs: Sequence[Path],
+    directory: Path,
+    *,
+    name: str,
+    arch: str,
+    package: str,
+    version: str,
+    sha256: Mapping[str, str],
+) -> None:
+    """Lay out a kernel in ``directory``: boot image, config, modules, record.
+
+    Raises:
+        BuildError: the packages do not contain one whole kernel.
+    """
+    releases: set[str] = set()
+
+    def place(path: PurePosixPath) -> PurePosixPath | None:
+        parts = path.parts[1:] if path.parts[:1] == ("usr",) else path.parts
+        if parts[:1] == ("boot",) and len(parts) == 2:
+            stem = parts[1].partition("-")[0]
+            return PurePosixPath(stem) if stem in _BESIDE_MODULES else None
+        if parts[:2] == _MODULE_TREE and len(parts) > 3:
+            releases.add(parts[2])
+            if len(parts) == 4 and parts[3] in _BESIDE_MODULES:
+                return PurePosixPath(parts[3])
+            return None if parts[3] == "dtb" else PurePosixPath("modules", *parts[3:])
+        return None
+
+    for deb in debs:
+        unpack_deb(deb, directory, place)
+    if len(releases) != 1:
+        raise BuildError(
+            f"{package} {version}: expected the modules of one release, "
+            f"found {', '.join(sorted(releases)) or 'none'}"
+        )
+    vmlinuz = directory / "vmlinuz"
+    for needed in (vmlinuz, directory / "config", directory / "modules" / "modules.builtin"):
+        if not needed.is_file():
+            raise BuildError(f"{package} {version}: the packages contain no {needed.name}")
+    image_path = directory / IMAGE_NAME[arch]
+    image_path.write_bytes(boot_image(vmlinuz.read_bytes(), arch, f"{package}: vmlinuz"))
+    vmlinuz.unlink()
+    kernel = Kernel(
+        name=name,
+        release=releases.pop(),
+        arch=arch,
+        package=package,
+        version=version,
+        directory=directory,
+        boot_image=image_path,
+        modules_directory=directory / "modules",
+        config_path=directory / "config",
+        sha256=sha256,
+    )
+    write_atomically(directory / RECORD_NAME, render_kernel(kernel))
+
+
+def _file_name(text: str) -> str:
+    """``text`` as one safe file name."""
+    return re.sub(r"[^A-Za-z0-9.+~_-]", "_", text)

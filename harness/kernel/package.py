@@ -1,0 +1,119 @@
+"""A kernel that lies in the cache, ready to boot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import InfrastructureError, UsageError
+
+RECORD_NAME = "kernel.json"
+SCHEMA_VERSION = 1
+
+DEBIAN_ARCH: Mapping[str, str] = {"x86_64": "amd64", "arm64": "arm64"}
+"""mmscope's name of an architecture → Debian's."""
+
+_TEXT_FIELDS = ("name", "release", "arch", "package", "version")
+
+
+def debian_arch(arch: str) -> str:
+    """Debian's name for ``arch``.
+
+    Raises:
+        UsageError: no such architecture here.
+    """
+    try:
+        return DEBIAN_ARCH[arch]
+    except KeyError:
+        raise UsageError(
+            f"unknown architecture {arch!r}", fix=f"use one of: {', '.join(DEBIAN_ARCH)}"
+        ) from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """One kernel: what it is called, where it came from, and the files to boot it with."""
+
+    name: str
+    """As the catalog names it: ``bookworm``, ``bookworm/cloud-amd64``."""
+    release: str
+    """``uname -r``."""
+    arch: str
+    """``x86_64`` or ``arm64``."""
+    package: str
+    version: str
+    directory: Path
+    boot_image: Path
+    """What QEMU's ``-kernel`` takes: a PVH ELF vmlinux (x86_64) or a raw Image (arm64)."""
+    modules_directory: Path
+    """The tree that the guest would have in /lib/modules/RELEASE."""
+    config_path: Path
+    sha256: Mapping[str, str]
+    """Package file name → digest, checked against the signed index before unpacking."""
+
+
+def render_kernel(kernel: Kernel) -> str:
+    """The text of ``kernel.json``; paths are relative to its directory."""
+    record: dict[str, Any] = {"schema_version": SCHEMA_VERSION}
+    record |= {field: getattr(kernel, field) for field in _TEXT_FIELDS}
+    record |= {
+        "boot_image": kernel.boot_image.relative_to(kernel.directory).as_posix(),
+        "boot_image_bytes": kernel.boot_image.stat().st_size,
+        "modules_directory": kernel.modules_directory.relative_to(kernel.directory).as_posix(),
+        "config_path": kernel.config_path.relative_to(kernel.directory).as_posix(),
+        "sha256": dict(sorted(kernel.sha256.items())),
+    }
+    return json.dumps(record, indent=2) + "\n"
+
+
+def load_kernel(directory: Path) -> Kernel:
+    """Read and check the record in ``directory``.
+
+    Raises:
+        InfrastructureError: the record or a file that it names is missing or damaged.
+    """
+    path = directory / RECORD_NAME
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["schema_version"] != SCHEMA_VERSION:
+            raise ValueError(f"schema {record['schema_version']}, expected {SCHEMA_VERSION}")
+        texts = {field: record[field] for field in _TEXT_FIELDS}
+        digests = record["sha256"]
+        if not isinstance(digests, dict) or not digests:
+            raise ValueError("no package digests")
+        if not all(isinstance(value, str) for value in [*texts.values(), *digests.values()]):
+            raise ValueError("a field is not text")
+        kernel = Kernel(
+            **texts,
+            directory=directory,
+            boot_image=directory / record["boot_image"],
+            modules_directory=directory / record["modules_directory"],
+            config_path=directory / record["config_path"],
+            sha256=digests,
+        )
+        size_bytes = kernel.boot_image.stat().st_size
+        if size_bytes != record["boot_image_bytes"]:
+            raise ValueError(
+                f"{kernel.boot_image.name} has {size_bytes} bytes, "
+                f"expected {record['boot_image_bytes']}"
+            )
+        for needed in (kernel.modules_directory / "modules.builtin", kernel.config_path):
+            needed.stat()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InfrastructureError(
+            f"the cached kernel in {directory} is damaged: {error}",
+            fix=f"remove {directory}; it is fetched again when next asked for",
+        ) from None
+    return kernel
+
+
+def is_kernel(directory: Path) -> bool:
+    """Whether a whole kernel lies in ``directory``."""
+    try:
+        load_kernel(directory)
+    except InfrastructureError:
+        return False
+    return True
