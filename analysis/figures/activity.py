@@ -191,8 +191,7 @@ def _draw_step(
 
 def _finish(axes: Axes, labels: list[tuple[float, str, str]], top: float) -> None:
     """Scales the panel and names the lines, highest peak first from the top."""
-    axes.set_ylim(0.0, top * 1.1 or 1.0)
-    style.count_ticks(axes, ticks=3)
+    style.scale_counts(axes, top, ticks=3)
     ranked = sorted(labels, key=lambda label: label[0])
     # Lines end near zero, so the labels form a key in the order of the peaks.
     middle = axes.get_ylim()[1] / 2

@@ -24,10 +24,10 @@ from analysis.figures.zones import populated_zones, zone_caption
 NAME = "free_orders"
 TITLE = "Free memory by order"
 READING = (
-    "Each panel is one zone; the height of a colour is the memory that lies free in blocks of that "
-    "order, so the outline is all free memory. "
-    "Light areas giving way to dark ones mean that large blocks were broken up while memory stayed "
-    "free: that is fragmentation, not shortage."
+    "Each row is one zone; the height of a colour is the memory that lies free in blocks of that "
+    "order, on the left all free memory, on the right without the largest order and enlarged. "
+    "A right side that grows while the left one stays level means that large blocks were broken up "
+    "though memory was free: that is fragmentation, not shortage."
 )
 
 
@@ -52,19 +52,23 @@ def draw(tables: Tables, facts: FigureFacts) -> Figure:
         if isinstance(total, np.ndarray) and len(total)
         else TITLE
     )
-    panel_in = 1.25 if len(zones) > 4 else 1.5
-    rows = [strip_row(timeline), style.Row(height_in=0.13, gap_above_in=0.1)]
-    rows += [style.Row(height_in=panel_in, gap_above_in=0.3) for _ in zones]
+    rows = [style.Row(height_in=0.13, gap_above_in=0.08), strip_row(timeline, columns=2)]
+    rows += [style.Row(height_in=1.25, widths=(1, 1), gap_above_in=0.32) for _ in zones]
     figure, panels = style.new_sheet(title, caption, rows)
-    draw_strip(panels[0][0], timeline)
     colors = style.order_colors(orders)
-    _draw_key(panels[1][0], colors, facts)
-    for zone, (axes,) in zip(zones, panels[2:], strict=True):
+    _draw_key(panels[0][0], colors, facts)
+    for axes in panels[1]:
+        draw_strip(axes, timeline)
+    for zone, (all_axes, small_axes) in zip(zones, panels[2:], strict=True):
         times_s, mib = stacks[zone]
-        axes.set_title(zone.label)
-        shade(axes, timeline, last=zone == zones[-1])
-        _draw_stack(axes, times_s, mib, colors)
-        axes.set_ylabel("free, MiB")
+        largest = mib.shape[1] - 1
+        all_axes.set_title(f"{zone.label}: all orders")
+        small_axes.set_title(f"{zone.label}: without order {largest}")
+        for axes, shown in ((all_axes, mib), (small_axes, mib[:, :largest])):
+            shade(axes, timeline, last=zone == zones[-1])
+            _draw_stack(axes, times_s, shown, colors)
+        all_axes.set_ylabel("free, MiB")
+        _label_stack(small_axes, mib[:, :largest])
     return figure
 
 
@@ -93,13 +97,17 @@ def _draw_stack(
         if (tops[:, order] > bottoms[:, order]).any():
             outline_mib = np.concatenate([[0.0], tops[:, order], [0.0]])
             axes.fill(outline_s, outline_mib, color=colors[order], linewidth=0)
-    ceiling = float(tops[:, -1].max()) * 1.05 or 1.0
-    axes.set_ylim(0.0, ceiling)
-    style.count_ticks(axes)
+    style.scale_counts(axes, float(tops[:, -1].max()) if mib.shape[1] else 0.0)
+
+
+def _label_stack(axes: Axes, mib: npt.NDArray[np.float64]) -> None:
+    """Names the bands that are thick enough at the right edge."""
+    tops = np.cumsum(mib[-1])
+    ceiling = axes.get_ylim()[1]
     labels = [
-        (float(bottoms[-1, order] + tops[-1, order]) / 2, f"order {order}", style.INK)
-        for order in range(mib.shape[1])
-        if tops[-1, order] - bottoms[-1, order] > 0.07 * ceiling
+        (float(top - height / 2), f"order {order}", style.INK)
+        for order, (top, height) in enumerate(zip(tops, mib[-1], strict=True))
+        if height > 0.07 * ceiling
     ]
     style.end_labels(axes, labels)
 

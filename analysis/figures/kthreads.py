@@ -141,10 +141,8 @@ def _draw_node(
         total_axes.plot(use.times_s[keep], use.cpu_ms[keep], color=color)
         switches = "" if use.switches is None else f"\n{use.switches:,} switches"
         labels.append((use.total_ms, f"{kind} {style.milliseconds(use.total_ms)}{switches}", color))
-    share_axes.set_ylim(0.0, top_percent * 1.12 or 1.0)
-    total_axes.set_ylim(0.0, top_ms * 1.08 or 1.0)
-    for axes in (share_axes, total_axes):
-        style.count_ticks(axes)
+    style.scale_counts(share_axes, top_percent)
+    style.scale_counts(total_axes, top_ms)
     style.end_labels(total_axes, labels)
     if missing:
         style.note(share_axes, f"{' and '.join(missing)}: no samples")

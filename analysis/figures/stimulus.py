@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +35,7 @@ READING = (
 
 _EXACT, _OFF, _UNKNOWN = "#cdebdf", "#f7c999", "#e6e9ee"
 _MAX_CELLS_WITH_TEXT = 22
+_PHASE_CHAR_IN = 0.062
 _TIMES = "\N{MULTIPLICATION SIGN}"
 _STEP = re.compile(r"^[^/]+/\d+/(?P<action>[^/]+)(?P<args>(?:/[^/]+)*)$")
 
@@ -77,14 +77,14 @@ def draw(tables: Tables, facts: FigureFacts) -> Figure:
         figure, panels = style.new_sheet(_title(grids), caption, [style.Row(height_in=1.2)])
         style.notice(panels[0][0], "no count moved in any zone, and the model said so")
         return figure
-    steps = step_labels(frame.drop_duplicates("step").sort_values("step")["label"].tolist())
-    text_in = 0.075 * max(len(step) for step in steps)
-    cell_in = 0.235
+    labels = frame.drop_duplicates("step").sort_values("step")["label"].astype(str).tolist()
+    steps = _Steps(labels=tuple(labels))
+    text_in = 0.075 * max(len(name) for name in steps.names)
     rows = [
         style.Row(
-            height_in=max(1.3, cell_in * len(grids[zone].orders)),
+            height_in=max(1.3, 0.235 * len(grids[zone].orders)),
             widths=(1.0, 1.9),
-            gap_above_in=0.36 + (text_in if i else 0.0),
+            gap_above_in=0.5 + (text_in if i else 0.0),
             gap_between_in=1.0,
         )
         for i, zone in enumerate(drawn)
@@ -92,20 +92,41 @@ def draw(tables: Tables, facts: FigureFacts) -> Figure:
     rows.append(style.Row(height_in=0.02, gap_above_in=max(0.0, text_in - 0.35)))
     figure, panels = style.new_sheet(_title(grids), caption, rows, right_in=0.2)
     for zone, (lines_axes, matrix_axes) in zip(drawn, panels, strict=False):
-        lines_axes.set_title(f"{zone.label}: lowest … highest count")
-        matrix_axes.set_title(f"{zone.label}: {_tally(grids[zone])}")
+        lines_axes.set_title(f"{zone.label}: lowest … highest count", pad=17)
+        matrix_axes.set_title(f"{zone.label}: {_tally(grids[zone])}", pad=17)
         _draw_lines(lines_axes, grids[zone], steps)
         _draw_matrix(matrix_axes, grids[zone], steps)
     panels[-1][0].axis("off")
     return figure
 
 
-def step_labels(labels: Sequence[str]) -> list[str]:
-    """The marks as short text; the phase's name stays only when there are several phases."""
-    phases = {label.split("/")[0] for label in labels}
-    if len(phases) == 1:
-        return [step_label(label) for label in labels]
-    return [f"{label.split('/')[0]}: {step_label(label)}" for label in labels]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Steps:
+    """The marked steps in their order; neighbours of one phase belong together."""
+
+    labels: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def names(self) -> list[str]:
+        """Short names, for the axis."""
+        return [step_label(label) for label in self.labels]
+
+    @property
+    def phases(self) -> list[tuple[str, int, int]]:
+        """Phase, its first step, and the step after its last."""
+        starts = [
+            i
+            for i, label in enumerate(self.labels)
+            if i == 0 or label.split("/")[0] != self.labels[i - 1].split("/")[0]
+        ]
+        ends = [*starts[1:], len(self.labels)]
+        return [
+            (self.labels[start].split("/")[0], start, end)
+            for start, end in zip(starts, ends, strict=True)
+        ]
 
 
 def step_label(label: str) -> str:
@@ -172,7 +193,7 @@ def _title(grids: dict[Zone, _Grid]) -> str:
     )
 
 
-def _draw_lines(axes: Axes, grid: _Grid, steps: list[str]) -> None:
+def _draw_lines(axes: Axes, grid: _Grid, steps: _Steps) -> None:
     """A small curve an order, level with the matrix row of that order, on a scale of its own."""
     x = np.arange(len(steps))
     labels: list[tuple[float, str, str]] = []
@@ -199,7 +220,7 @@ def _draw_lines(axes: Axes, grid: _Grid, steps: list[str]) -> None:
     style.end_labels(axes, labels, size=7)
 
 
-def _draw_matrix(axes: Axes, grid: _Grid, steps: list[str]) -> None:
+def _draw_matrix(axes: Axes, grid: _Grid, steps: _Steps) -> None:
     """A cell an order and step, green when equal, with counts while they fit."""
     difference = grid.difference
     state = np.where(np.isnan(difference), 2, np.where(difference == 0, 0, 1))
@@ -245,7 +266,20 @@ def _cell_text(observed: float, off: float, *, roomy: bool) -> str:
     return f"{observed:.0f}" if observed < 10000 else style.short_number(observed)
 
 
-def _step_ticks(axes: Axes, steps: list[str], *, limit: int) -> None:
+def _step_ticks(axes: Axes, steps: _Steps, *, limit: int) -> None:
+    """Step names under a panel, and over it the phases that they belong to."""
     every = -(-len(steps) // limit)
     shown = list(range(0, len(steps), every))
-    axes.set_xticks(shown, [steps[i] for i in shown], rotation=90, size=7)
+    names = steps.names
+    axes.set_xticks(shown, [names[i] for i in shown], rotation=90, size=7)
+    step_in = style.width_in(axes) / len(steps)
+    for name, start, end in steps.phases:
+        if start:
+            axes.axvline(start - 0.5, color=style.INK, linewidth=0.8)
+        fits = int((end - start) * step_in / _PHASE_CHAR_IN)
+        text = name if len(name) <= fits else f"{name[: max(fits - 1, 0)]}…"
+        if fits > 2:
+            axes.text(
+                (start + end - 1) / 2, 1.02, text, transform=axes.get_xaxis_transform(),
+                ha="center", va="bottom", size=7, color=style.MUTED,
+            )  # fmt: skip

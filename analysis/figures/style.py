@@ -198,8 +198,15 @@ def _cmap(name: str) -> Colormap:
     return mpl.colormaps[name]
 
 
-def count_ticks(axes: Axes, *, ticks: int = 4) -> None:
-    """A few round ticks on the y axis, thousands and millions abbreviated."""
+def scale_counts(axes: Axes, top: float, *, ticks: int = 4) -> None:
+    """A y axis from zero to a little above ``top``; a few round ticks, thousands abbreviated.
+
+    When nothing moved (``top`` 0) the axis shows zero and no more.
+    """
+    axes.set_ylim(0.0, top * 1.08 or 1.0)
+    if not top:
+        axes.set_yticks([0])
+        return
     axes.yaxis.set_major_locator(MaxNLocator(ticks, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from analysis.compare.facts import Tables
@@ -58,8 +59,7 @@ def draw(tables: Tables, facts: FigureFacts) -> Figure:
             np.append(orders, orders[-1] + 1) - 0.5,
             index.T,
             cmap=style.index_colormap(),
-            vmin=0.0,
-            vmax=1.0,
+            norm=PowerNorm(0.5, vmin=0.0, vmax=1.0),
             rasterized=True,
         )
         axes.set_yticks(orders[:: 2 if len(orders) < 16 else 3])
@@ -67,9 +67,9 @@ def draw(tables: Tables, facts: FigureFacts) -> Figure:
     first = panels[1][0].get_position()
     color_axes = figure.add_axes((first.x1 + 0.03, first.y0, 0.013, first.height))
     assert mesh is not None
-    bar = figure.colorbar(mesh, cax=color_axes, ticks=[0.0, 0.5, 1.0])
+    bar = figure.colorbar(mesh, cax=color_axes, ticks=[0.0, 0.1, 0.5, 1.0])
     bar.outline.set_visible(False)
-    color_axes.set_yticklabels(["0", "0.5", "1"])
+    color_axes.set_yticklabels(["0", "0.1", "0.5", "1"])
     color_axes.set_ylabel("unusable share", size=8)
     color_axes.grid(visible=False)
     return figure

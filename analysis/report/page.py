@@ -13,7 +13,7 @@ from analysis.figures.files import replace_file
 from analysis.figures.gallery import DrawnPlate
 from analysis.report import inline_svg
 from analysis.report.cost import SamplingCost
-from analysis.report.verdicts import MEANINGS, NOTHING, VERDICTS, families
+from analysis.report.verdicts import MEANINGS, NOTHING, VERDICTS, families, value_text
 
 _ENDINGS = {
     "completed": ("good", "The run completed"),
@@ -70,7 +70,12 @@ def render_report(context: ReportContext) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"size": size_text, "status": status_text, "number": number_text}
+    environment.filters |= {
+        "size": size_text,
+        "status": status_text,
+        "number": number_text,
+        "value": value_text,
+    }
     groups = families(context.check["claims"], context.family_meanings)
     counts = {verdict: sum(group.count(verdict) for group in groups) for verdict in VERDICTS}
     figures = [

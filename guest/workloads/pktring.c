@@ -5,9 +5,11 @@
  *
  * Sockets, memory and the connection to the sampler are there before the first step, so that
  * between two marks little more than the ring is allocated. When a block of that order cannot be
- * had, the kernel takes single pages for it instead and says nothing; the samples tell.
+ * had, the kernel silently makes it of single pages (vzalloc); VmallocUsed gives that away, and the
+ * step counts as failed.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/if_packet.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +23,9 @@
 #define STEPS_MAX  256
 #define BLOCKS_MAX 1000000
 #define ORDER_MAX  16
+
+/* Below this order, blocks of single pages drown in what else the kernel maps, as stacks. */
+#define VMALLOC_ORDER_MIN 3
 
 static const char usage[] = "--step take:BLOCKS:ORDER|drop:STEP|idle ... [--warmup]";
 
@@ -42,6 +47,8 @@ struct plan {
 	unsigned int count;
 	bool warmup;
 	unsigned int failures;
+	/* /proc/meminfo, kept open: reading it again allocates nothing. */
+	int meminfo_fd;
 };
 
 static void parse_step(const struct workload *self, struct plan *plan, char *text)
@@ -96,14 +103,40 @@ static int set_ring(const struct step *step, unsigned int blocks)
 	return setsockopt(step->fd, SOL_PACKET, PACKET_RX_RING, &ring, sizeof(ring));
 }
 
+static long long vmalloc_kib(const struct plan *plan)
+{
+	char text[4096];
+	ssize_t got = pread(plan->meminfo_fd, text, sizeof(text) - 1, 0);
+	const char *field;
+
+	text[got > 0 ? got : 0] = '\0';
+	field = strstr(text, "VmallocUsed:");
+	return field ? atoll(field + strlen("VmallocUsed:")) : 0;
+}
+
+/* Takes a ring; false with ENOMEM when some of its blocks are not whole. */
+static bool take(const struct plan *plan, struct step *step)
+{
+	long long block_kib = (sysconf(_SC_PAGESIZE) << step->order) / 1024;
+	long long before_kib = vmalloc_kib(plan);
+
+	step->holds = set_ring(step, step->blocks) == 0;
+	if (!step->holds)
+		return false;
+	if (step->order >= VMALLOC_ORDER_MIN && vmalloc_kib(plan) - before_kib >= block_kib) {
+		errno = ENOMEM;
+		return false;
+	}
+	return true;
+}
+
 static bool do_step(struct plan *plan, struct step *step)
 {
 	struct step *taken;
 
 	switch (step->action) {
 	case ACTION_TAKE:
-		step->holds = set_ring(step, step->blocks) == 0;
-		return step->holds;
+		return take(plan, step);
 	case ACTION_DROP:
 		taken = &plan->steps[step->target - 1];
 		if (!taken->holds) {
@@ -198,6 +231,9 @@ int main(int argc, char **argv)
 		workload_usage(&self, "--step: give at least one");
 	workload_begin(&self);
 	open_sockets(&self, &plan);
+	plan.meminfo_fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
+	if (plan.meminfo_fd == -1 || vmalloc_kib(&plan) < 0)
+		workload_fail(&self, "/proc/meminfo");
 	/* Best effort: what is not locked is still touched by the warm-up. */
 	(void)mlockall(MCL_CURRENT | MCL_FUTURE);
 	if (plan.warmup) {

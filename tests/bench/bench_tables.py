@@ -72,9 +72,7 @@ def timed(work: Callable[[], T]) -> tuple[T, float]:
 
 def _split_all(path: Path) -> int:
     return sum(
-        len(frame.payload.split())
-        for frame in read_frames(path)
-        if frame.type is FrameType.SAMPLE
+        len(frame.payload.split()) for frame in read_frames(path) if frame.type is FrameType.SAMPLE
     )
 
 
@@ -91,9 +89,7 @@ def _cut(name: str, text: bytes) -> tuple[list[bytes], Mapping[int, int]]:
     return pieces, {2 * index + 1: int(pieces[2 * index + 1]) for index in values}
 
 
-def _fill(
-    pieces: list[bytes], values: Mapping[int, int], random: np.random.Generator
-) -> bytes:
+def _fill(pieces: list[bytes], values: Mapping[int, int], random: np.random.Generator) -> bytes:
     filled = list(pieces)
     for (place, value), change in zip(
         values.items(), random.integers(0, 200, len(values)), strict=True

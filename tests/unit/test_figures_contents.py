@@ -20,7 +20,7 @@ from analysis.figures import (
 )
 from analysis.figures.facts import FigureFacts
 from analysis.figures.files import svg_bytes
-from analysis.figures.stimulus import step_label, step_labels
+from analysis.figures.stimulus import step_label
 from analysis.figures.timeline import read_timeline, turning_points
 from analysis.figures.zones import Zone, memoryless_nodes, populated_zones
 from tests.synthetic_tables import NUMA2, NUMA4, UMA, Shape, make_tables
@@ -216,8 +216,15 @@ def test_steps_are_named_shortly(label: str, short: str) -> None:
     assert step_label(label) == short
 
 
-def test_steps_of_several_phases_keep_the_phase() -> None:
-    assert step_labels(["a/1/drop/0", "b/1/drop/0"]) == ["a: drop step 0", "b: drop step 0"]
+def test_steps_stand_under_their_phase() -> None:
+    tables = make_tables(Shape(zones=UMA, rounds=5))
+    frame = tables["stimulus"].copy()
+    later = frame["step"] > 5
+    frame["label"] = frame["label"].astype(str)
+    frame.loc[later, "label"] = frame["label"].str.replace("pktring", "second-ring")
+    figure = stimulus.draw(tables | {"stimulus": frame}, FACTS)
+    said = [text.get_text() for text in figure.axes[1].texts]
+    assert {"pktring", "second-ring"} <= set(said)
 
 
 def test_names_from_the_guest_are_plain_text() -> None:

@@ -65,13 +65,12 @@ MANIFEST: dict[str, Any] = {
     "phases": [
         {
             "name": "anon", "workload": "stress-ng", "argv": [], "node": 1,
-            "params": {"vm-bytes": "300M"}, "status": 137, "outcome": "oom-killed",
-            "start_round": 4, "end_round": 9, "wall_s": 3.25,
+            "params": {"vm-bytes": "300M", "steps": ["take:24:5", "drop:1"]}, "status": 137,
+            "outcome": "oom-killed", "wall_s": 3.25,
         },
         {
             "name": "idle", "workload": "idle", "argv": [], "node": None, "params": {},
-            "status": None, "outcome": "running", "start_round": 10, "end_round": None,
-            "wall_s": None,
+            "status": None, "outcome": "running", "wall_s": None,
         },
     ],
     "timings_s": {"boot": 3.1},
@@ -294,6 +293,7 @@ def test_machine_phases_and_files_are_told() -> None:
         "node 0: 1 GiB, CPUs 0, 1; node 1: no memory, no CPU",
         "137 (signal 9)",
         "never ended",
+        "vm-bytes=300M, steps=take:24:5 drop:1",
         "samples.mms 1.5 KiB",
         "12" * 32,
         "QEMU emulator version 7.2",
