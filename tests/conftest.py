@@ -28,7 +28,9 @@ def qemu_pids() -> set[int]:
             continue
         try:
             words = (entry / "cmdline").read_bytes().split(b"\0")
-            ours = f"MMSCOPE_TEST_RUN={_MARKER}".encode() in (entry / "environ").read_bytes().split(b"\0")
+            ours = f"MMSCOPE_TEST_RUN={_MARKER}".encode() in (entry / "environ").read_bytes().split(
+                b"\0"
+            )
         except OSError:
             continue
         if ours and any(b"qemu-system" in word or b"fake_qemu" in word for word in words[:2]):

@@ -28,7 +28,7 @@ READING = (
     "On the left, the share of one CPU that each thread used between two rounds; on the right, "
     "what it had used since the first round, with its context switches. "
     "kswapd busy without kcompactd is plain reclaim; kcompactd busy means that the kernel was "
-    "moving pages to make large blocks."
+    "looking for pages to move, or moving them, to make large blocks."
 )
 
 _RIGHT_IN = 1.5

@@ -29,12 +29,13 @@ READING = (
     "Packet rings take and release blocks of a known order; on the left, each order's free blocks "
     "on their own scale, the kernel's as a line and the model's as circles, on the right the "
     "kernel's counts. "
-    "Green cells are equal to the model to the block; orange cells print the difference (orders "
-    "below the dashed line are expected to drift by a few pages of per-cpu lists and slabs)."
+    "Green cells are equal to the model to the block; orange ones print the difference (orders "
+    "below the dashed line are expected to drift by a few pages of per-cpu lists and slabs), and "
+    "of grey ones the model says nothing."
 )
 
 _EXACT, _OFF, _UNKNOWN = "#cdebdf", "#f7c999", "#e6e9ee"
-_MAX_CELLS_WITH_TEXT = 22
+_MAX_CELLS_WITH_TEXT = 28
 _PHASE_CHAR_IN = 0.062
 _TIMES = "\N{MULTIPLICATION SIGN}"
 _STEP = re.compile(r"^[^/]+/\d+/(?P<action>[^/]+)(?P<args>(?:/[^/]+)*)$")
@@ -237,7 +238,7 @@ def _draw_matrix(axes: Axes, grid: _Grid, steps: _Steps) -> None:
     axes.grid(visible=False)
     axes.axhline(EXACT_ORDER - 0.5, color=style.MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
     roomy = len(steps) <= _MAX_CELLS_WITH_TEXT
-    size = 6.5 if len(steps) > 14 else 7
+    size = 7.0 if len(steps) <= 14 else 6.5 if len(steps) <= 20 else 5.6
     for order, observed, off in zip(
         grid.orders.tolist(), grid.observed.tolist(), difference.tolist(), strict=True
     ):

@@ -18,7 +18,7 @@ _LABEL_SIZE = 8.0
 _CHAR_IN = 0.58 * _LABEL_SIZE / 72
 _ROW_IN = 0.16
 _BAR_IN = 0.09
-_MAX_ROWS = 5
+_MAX_ROWS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +138,7 @@ def draw_strip(axes: Axes, timeline: Timeline) -> None:
     dropped = len(timeline.phases) - len(placed)
     if dropped:
         axes.text(
-            1.008, 0.0, f"+{dropped} phases", transform=axes.transAxes, size=_LABEL_SIZE,
+            1.008, 0.0, f"+{dropped} more", transform=axes.transAxes, size=_LABEL_SIZE,
             color=style.MUTED,
         )  # fmt: skip
 

@@ -18,7 +18,7 @@ _PAGES = re.compile(rf"Pages per block: +{NUMBER}$")
 _FREE_HEAD = "Free pages count per migrate type at order"
 _BLOCK_HEADS = {"Number of blocks type": False, "Number of mixed blocks": True}
 _FREE_ROW = re.compile(rf"Node +{NUMBER}, zone +([^\s,]+), type +(\S+) ")
-_COUNT = re.compile(rf"(>?){NUMBER}(?: |$)")
+_COUNT = re.compile(rf"(>?) *{NUMBER}(?: |$)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

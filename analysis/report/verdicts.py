@@ -122,7 +122,7 @@ def scope_text(scope: object) -> str:
 
 def value_text(value: object) -> str:
     """A number, text or list of them, exactly; nothing is rounded here."""
-    if value is None:
+    if value is None or value == []:
         return NOTHING
     if isinstance(value, bool):
         return "yes" if value else "no"

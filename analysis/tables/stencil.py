@@ -2,10 +2,12 @@
 
 Consecutive samples of a file differ in their numbers and in little else. So the first text of
 a shape goes through its parser twice, for the records and for the places of their numbers; a
-later text is of the same shape if it equals the first but for digits and the width of blanks,
-has as many runs of digits, and has the same runs where they are part of a name. Its numbers
-then stand in the known places, and all of them are taken in one step. Whatever is not of a
-known shape goes to the parser again, which raises when it should.
+later text is of the same shape if it equals the first but for the lengths of its runs of
+digits and of blanks and for the digits themselves, and if the digits that are part of a name
+are the same number. Its values then stand in the known places, and all of them are taken in
+one step. Whatever is not of a known shape goes to the parser, which raises when it should.
+A parser's rules about values (an empty zone has no pagesets) thus hold for the first text of
+a shape only; its rules about form hold for all.
 """
 
 from __future__ import annotations
@@ -28,7 +30,10 @@ Integers = NDArray[np.int64]
 
 _DIGITS = b"0123456789"
 _ONLY_DIGITS = bytes(c if c in _DIGITS else ord(" ") for c in range(256))
-_NOT_SHAPE = _DIGITS + b" "
+_DIGIT_MARK, _BLANK_MARK = 0, 1
+_MARKED = bytes(
+    _DIGIT_MARK if c in _DIGITS else _BLANK_MARK if c == ord(" ") else c for c in range(256)
+)
 _INT64_MAX = np.iinfo(np.int64).max
 
 
@@ -98,7 +103,7 @@ class TextSeries:
         batch.add(ordinal, numbers)
 
     def _match(self, payload: bytes) -> tuple[Batch, Integers]:
-        shape = payload.translate(None, _NOT_SHAPE)
+        shape = _shape(payload)
         known = self._stencils.get(shape, ())
         if known:
             numbers = _runs_of_digits(payload)
@@ -190,6 +195,15 @@ def _slots(sheet: Sheet) -> Slots:
 def _runs_of_digits(payload: bytes) -> Integers:
     """All runs of digits as numbers; one beyond 63 bits becomes 2**63 - 1."""
     return np.fromstring(payload.translate(_ONLY_DIGITS), dtype=np.int64, sep=" ")
+
+
+def _shape(payload: bytes) -> bytes:
+    """The text with one mark for each run of digits and one for each run of blanks."""
+    marked = np.frombuffer(payload.translate(_MARKED), dtype=np.uint8)
+    kept = marked > _BLANK_MARK
+    kept[1:] |= marked[1:] != marked[:-1]
+    kept[:1] = True
+    return marked[kept].tobytes()
 
 
 def _decode(payload: bytes) -> str:

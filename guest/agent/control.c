@@ -169,7 +169,7 @@ static void on_mark(struct control *self, const struct request *request)
 		if (mark->fd != -1)
 			continue;
 		mark->seq = request->seq;
-		mark->fd = doorbell_connect(self->options->doorbell);
+		mark->fd = doorbell_connect();
 		if (mark->fd == -1) {
 			refuse(self, request->seq, STATUS_FAILED, "mark %s: %s", label,
 			       errno == ECONNREFUSED ? "no sampler runs" : strerror(errno));
@@ -258,7 +258,6 @@ static void on_sample_start(struct control *self, const struct request *request)
 			.stop_fd = stop[0],
 			.ready_fd = ready[1],
 			.root = self->options->root,
-			.doorbell = self->options->doorbell,
 			.period_ms = (unsigned int)period_ms,
 			.sparse_every = (unsigned int)sparse_every,
 		};

@@ -9,7 +9,6 @@ struct control_options {
 	/* -1: the stream port is looked for when sampling starts. */
 	int stream_fd;
 	const char *root;
-	const char *doorbell;
 	/* Whether `poweroff` ends the machine, or only this process. */
 	bool may_power_off;
 };

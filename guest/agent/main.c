@@ -3,7 +3,7 @@
  *
  *   mmscope-agent                        serve the virtio-serial ports of this machine
  *   mmscope-agent --pid1[=rooted]        be init (see boot/boot.h)
- *   mmscope-agent --control FD [--stream FD] [--root DIR] [--doorbell NAME]
+ *   mmscope-agent --control FD [--stream FD] [--root DIR]
  *                                        serve open files, as the tests on the host do
  */
 #include <errno.h>
@@ -21,13 +21,12 @@
 
 #define PORT_WAIT_MS 30000
 
-enum { OPTION_CONTROL = 1, OPTION_STREAM, OPTION_ROOT, OPTION_DOORBELL, OPTION_PID1 };
+enum { OPTION_CONTROL = 1, OPTION_STREAM, OPTION_ROOT, OPTION_PID1 };
 
 static const struct option long_options[] = {
 	{"control", required_argument, NULL, OPTION_CONTROL},
 	{"stream", required_argument, NULL, OPTION_STREAM},
 	{"root", required_argument, NULL, OPTION_ROOT},
-	{"doorbell", required_argument, NULL, OPTION_DOORBELL},
 	{"pid1", optional_argument, NULL, OPTION_PID1},
 	{0},
 };
@@ -61,9 +60,6 @@ int main(int argc, char **argv)
 			break;
 		case OPTION_ROOT:
 			options.root = optarg;
-			break;
-		case OPTION_DOORBELL:
-			options.doorbell = optarg;
 			break;
 		case OPTION_PID1:
 			return boot_main(optarg && strcmp(optarg, "rooted") == 0);

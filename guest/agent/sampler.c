@@ -114,7 +114,7 @@ static int prepare(struct sampler *self)
 	for (int i = 0; i < WATCH_CLIENTS + CLIENTS_MAX; i++)
 		watched[i] = (struct pollfd){.fd = -1, .events = POLLIN};
 	watched[WATCH_STOP].fd = self->options->stop_fd;
-	watched[WATCH_DOORBELL].fd = doorbell_listen(self->options->doorbell);
+	watched[WATCH_DOORBELL].fd = doorbell_listen();
 	if (watched[WATCH_DOORBELL].fd == -1)
 		return fail("listening on its doorbell");
 	if (announce(self))

@@ -14,8 +14,6 @@ struct sampler_options {
 	int ready_fd;
 	/* "" for the machine itself. */
 	const char *root;
-	/* NULL for the usual name. */
-	const char *doorbell;
 	/* 0: only marked rounds. */
 	unsigned int period_ms;
 	/* Every how many timed rounds the sparse sources are read too; 0: only in marked rounds. */

@@ -2,13 +2,15 @@
 
 #include <errno.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-static int doorbell_socket(const char *name, struct sockaddr_un *address, socklen_t *size)
+static int doorbell_socket(struct sockaddr_un *address, socklen_t *size)
 {
+	const char *name = getenv(DOORBELL_VARIABLE);
 	size_t length;
 
 	if (!name)
@@ -34,11 +36,11 @@ static int close_with_error(int fd)
 	return -1;
 }
 
-int doorbell_listen(const char *name)
+int doorbell_listen(void)
 {
 	struct sockaddr_un address;
 	socklen_t size;
-	int fd = doorbell_socket(name, &address, &size);
+	int fd = doorbell_socket(&address, &size);
 
 	if (fd == -1)
 		return -1;
@@ -47,11 +49,11 @@ int doorbell_listen(const char *name)
 	return fd;
 }
 
-int doorbell_connect(const char *name)
+int doorbell_connect(void)
 {
 	struct sockaddr_un address;
 	socklen_t size;
-	int fd = doorbell_socket(name, &address, &size);
+	int fd = doorbell_socket(&address, &size);
 
 	if (fd == -1)
 		return -1;

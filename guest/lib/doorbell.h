@@ -7,14 +7,16 @@
 
 #include <stddef.h>
 
+/* Tests choose another name by the environment, so that several can run on one machine. */
 #define DOORBELL_NAME	     "mmscope-doorbell"
+#define DOORBELL_VARIABLE    "MMSCOPE_DOORBELL"
 #define DOORBELL_LABEL_BYTES 256
 
-/* A listening socket, or -1 with errno. name NULL means DOORBELL_NAME. */
-int doorbell_listen(const char *name);
+/* A listening socket, or -1 with errno. */
+int doorbell_listen(void);
 
 /* A socket connected to the sampler, or -1 with errno (ECONNREFUSED: no sampler runs). */
-int doorbell_connect(const char *name);
+int doorbell_connect(void);
 
 /* Sends a label without waiting. Returns 0, or -1 with errno. */
 int doorbell_send(int fd, const char *label);

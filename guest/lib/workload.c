@@ -207,7 +207,7 @@ void workload_begin(struct workload *self)
 		bind_to_node(self);
 	if (!self->label)
 		return;
-	self->doorbell_fd = doorbell_connect(NULL);
+	self->doorbell_fd = doorbell_connect();
 	if (self->doorbell_fd == -1)
 		workload_fail(self, "--label %s: no sampler answers at the doorbell", self->label);
 }

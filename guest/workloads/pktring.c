@@ -73,6 +73,10 @@ static void parse_step(const struct workload *self, struct plan *plan, char *tex
 							     BLOCKS_MAX);
 		step->order = (unsigned int)workload_number(self, "--step take: ORDER", second, 0,
 							    ORDER_MAX);
+		/* The kernel takes the size of a block as an int. */
+		if (sysconf(_SC_PAGESIZE) << step->order > INT32_MAX)
+			workload_usage(self, "--step %s: blocks of 2 GiB and more do not exist",
+				       whole);
 	} else if (strcmp(action, "drop") == 0 && first && !second) {
 		step->action = ACTION_DROP;
 		step->target = (unsigned int)workload_number(self, "--step drop: STEP", first, 1,
@@ -124,6 +128,8 @@ static bool take(const struct plan *plan, struct step *step)
 	if (!step->holds)
 		return false;
 	if (step->order >= VMALLOC_ORDER_MIN && vmalloc_kib(plan) - before_kib >= block_kib) {
+		fprintf(stderr, "pktring: blocks of order %u are made of single pages\n",
+			step->order);
 		errno = ENOMEM;
 		return false;
 	}

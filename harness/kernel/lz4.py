@@ -1,8 +1,9 @@
 """Decompression of the lz4 legacy format, as kernels of Debian's x86_64 cloud flavour use it.
 
 A magic number, then blocks of at most 8 MiB uncompressed, each with its compressed length before
-it (doc/lz4_Frame_format.md and doc/lz4_Block_format.md of lz4). Python has no decoder and one
-kernel is unpacked once, so two seconds of plain Python spare a dependency.
+it; the kernel's build appends the uncompressed length of the whole. Formats:
+doc/lz4_Frame_format.md and doc/lz4_Block_format.md of lz4. Python has no decoder and a kernel is
+unpacked once, so two seconds of plain Python spare a dependency.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ _MIN_MATCH = 4
 
 
 def decompress_legacy(data: bytes) -> bytes:
-    """The content of a legacy stream; what follows its last block is passed over.
+    """The content of a legacy stream that ends, as in a kernel, with its uncompressed length.
 
     Raises:
         ValueError: the stream is truncated or damaged.
@@ -25,18 +26,16 @@ def decompress_legacy(data: bytes) -> bytes:
         raise ValueError("no lz4 legacy magic")
     out: list[bytes] = []
     offset = 4
-    while offset + 4 <= len(data):
+    while offset + 4 < len(data):
         (length,) = struct.unpack_from("<I", data, offset)
         start, offset = offset + 4, offset + 4 + length
         if offset > len(data):
-            # The kernel's build appends the uncompressed length: it ends the stream.
-            if out and start == len(data) and length == sum(map(len, out)):
-                break
             raise ValueError("the stream ends early")
         out.append(_decompress_block(data[start:offset]))
-    if not out:
-        raise ValueError("the stream holds no block")
-    return b"".join(out)
+    content = b"".join(out)
+    if data[offset:] != struct.pack("<I", len(content)):
+        raise ValueError("the stream ends early")
+    return content
 
 
 def _decompress_block(block: bytes) -> bytes:

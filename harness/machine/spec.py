@@ -20,6 +20,9 @@ MIN_MEMORY_BYTES = 128 * MIB
 MAX_MEMORY_BYTES = 1 << 40
 """The emulated CPUs address 40 bits."""
 
+REMOTE_DISTANCE = 20
+"""What QEMU and ACPI take for two nodes of which nothing is said."""
+
 MAX_CPUS = 255
 """Limit of the q35 machine without an IOMMU, and above what virt takes with a GICv3 by default."""
 
@@ -102,6 +105,8 @@ def spread_cpus(sizes_bytes: Sequence[int], cpus: int | None) -> tuple[NodeSpec,
 def parse_distances(texts: Sequence[str], nodes: int) -> tuple[tuple[int, int, int], ...]:
     """``["0,1=20"]`` → both directions, or one where the other is given too.
 
+    QEMU wants all distances or none, so that pairs not named get its default, 20.
+
     Raises:
         UsageError: malformed, unknown node, or a distance that ACPI and the kernel do not take.
     """
@@ -128,6 +133,10 @@ def parse_distances(texts: Sequence[str], nodes: int) -> tuple[tuple[int, int, i
         given[source, target] = distance
     for (source, target), distance in list(given.items()):
         given.setdefault((target, source), distance)
+    if given:
+        for source in range(nodes):
+            for target in range(nodes):
+                given.setdefault((source, target), REMOTE_DISTANCE)
     return tuple((s, t, d) for (s, t), d in sorted(given.items()) if s != t)
 
 

@@ -50,6 +50,7 @@ class Guest:
         self._boot_stall_s = boot_stall_s
         self._stack = contextlib.ExitStack()
         self.boot_s = 0.0
+        self.host_key = ""
 
     def __enter__(self) -> Guest:
         try:
@@ -73,14 +74,10 @@ class Guest:
         try:
             serial.wait_ready(clock)
             self.agent.wait_hello(clock)
-            self._host_key = (
-                serial.wait_line(
+            if self._key is not None:
+                self.host_key = serial.wait_line(
                     r"mmscope: hostkey ssh-ed25519 (\S+)\r?\n", clock, "waiting for ssh"
                 )
-                if self._key is not None
-                else ""
-            )
-            if self._key is not None:
                 serial.wait_line(r"(mmscope: ssh-ready)\r?\n", clock, "waiting for ssh")
         finally:
             serial.close()
@@ -99,11 +96,15 @@ class Guest:
         """
         if self._key is None:
             raise SessionError("this guest was booted without ssh")
+        return SshSession(self.ssh_port(), self._key, self.host_key, self.vitals)
+
+    def ssh_port(self) -> int:
+        """The loopback port that QEMU forwards to the guest's sshd."""
         answer = self.machine.qmp.human("info usernet")
         match = _FORWARD.search(answer)
         if match is None:
             raise SessionError("QEMU reports no forwarded ssh port", details={"usernet": answer})
-        return SshSession(int(match[1]), self._key, self._host_key, self.vitals)
+        return int(match[1])
 
     def power_off(self) -> None:
         """Asks the guest to end in order; QEMU is ended when it does not within ten seconds."""

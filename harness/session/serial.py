@@ -80,7 +80,7 @@ class SerialSession:
         )
         doing = f"running {' '.join(argv[:3])!r} on the console"
         self._expect(rf"mmscope-b:{token}\r?\n", pulse, doing)
-        self._expect(rf"mmscope-e:{token}:(\d+)", pulse, doing)
+        self._expect(rf"mmscope-e:{token}:(\d+)\r?\n", pulse, doing)
         output = bytes(self._child.before).replace(b"\r\n", b"\n")
         status = int(self._child.match.group(1))
         if on_output is not None:

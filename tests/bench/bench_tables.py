@@ -1,8 +1,9 @@
 """How long 1,000 full sampling rounds take to become tables.
 
-The rounds are made from a captured one, with every number of every bulky file but parts of names and zeros
-changed from round to round, so that hardly a sample equals the one before it. The baseline, on the
-same bytes, is what no reader can do without: read the stream, split the text into words.
+The rounds are made from a captured one, with every number of the bulky files changed from
+round to round (zeros and parts of names excepted), so that hardly a sample equals the one
+before it. The baseline, on the same bytes, is what no reader can do without: read the stream,
+split the text into words.
 """
 
 from __future__ import annotations

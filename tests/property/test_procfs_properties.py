@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from typing import Any
 
 import pytest
@@ -74,23 +76,22 @@ def pagetypeinfos(draw: st.DrawFn) -> pagetypeinfo.Pagetypeinfo:
                     is_bound=tuple(bound for _, bound in row),
                 )
             )
-    sections = []
-    for wanted in (True, draw(st.booleans())):
-        sections.append(
-            tuple(
-                pagetypeinfo.BlockRow(
-                    node=node, zone=zone, blocks={kind: draw(counts) for kind in types}
-                )
-                for node, zone in found
-                if wanted
+    blocks, mixed = (
+        tuple(
+            pagetypeinfo.BlockRow(
+                node=node, zone=zone, blocks={kind: draw(counts) for kind in types}
             )
+            for node, zone in found
+            if wanted
         )
+        for wanted in (True, draw(st.booleans()))
+    )
     return pagetypeinfo.Pagetypeinfo(
         pageblock_order=draw(st.integers(0, 13)),
         pages_per_block=draw(st.integers(1, 8192)),
         free=tuple(free),
-        blocks=sections[0],
-        mixed=sections[1],
+        blocks=blocks,
+        mixed=mixed,
     )
 
 
@@ -235,8 +236,7 @@ def test_a_cut_text_is_refused_or_a_part_of_the_whole(name: str, data: st.DataOb
     cut = data.draw(st.integers(0, len(text) - 1))
     try:
         record = parse(text[:cut])
-    except ParseError as error:
-        assert error.expected
+    except ParseError:
         return
     assert set(leaves(record)) <= set(leaves(parse(text)))
 
@@ -267,16 +267,12 @@ def test_any_change_of_a_byte_is_an_error_or_a_value(name: str, data: st.DataObj
     text = path.read_text()
     place = data.draw(st.integers(0, len(text) - 1))
     character = data.draw(st.characters(codec="utf-8"))
-    try:
+    with contextlib.suppress(ParseError):
         parse(text[:place] + character + text[place + 1 :])
-    except ParseError as error:
-        assert str(error)
 
 
 @given(st.data())
 def test_slots_are_where_the_values_are(data: st.DataObject) -> None:
-    import re
-
     info = data.draw(zoneinfos())
     text = zoneinfo.render(info)
     runs = [int(run) for run in re.findall("[0-9]+", text)]

@@ -69,6 +69,18 @@ def test_a_phase_without_its_end_lasts_to_the_end_and_says_so() -> None:
     assert phase.label == "anon (cut short)"
 
 
+@pytest.mark.parametrize("phases", [8, 11])
+def test_short_phases_are_named_or_counted(phases: int) -> None:
+    names = [f"workload-{i}" for i in range(phases)]
+    labels = [(4 + i / 10, f"{name}/begin") for i, name in enumerate(names)]
+    labels += [(4.1 + i / 10, f"{name}/end") for i, name in enumerate(names)]
+    tables = make_tables(Shape(zones=UMA, rounds=40)) | marks(*labels)
+    svg = svg_bytes(watermarks.draw(tables, FACTS)).decode()
+    named = sum(f">{name}<" in svg for name in names)
+    assert named >= 8
+    assert (f"+{phases - named} more" in svg) == (named < phases)
+
+
 def test_thinning_keeps_every_corner() -> None:
     values = np.array([[1.0], [1.0], [1.0], [2.0], [2.0], [2.0], [2.0]])
     assert turning_points(values).tolist() == [0, 2, 3, 6]

@@ -62,6 +62,18 @@ def test_a_distance_holds_both_ways_unless_both_are_given() -> None:
     assert parse_distances(["0,1=20", "1,0=30"], 2) == ((0, 1, 20), (1, 0, 30))
 
 
+def test_pairs_that_are_not_named_get_the_default() -> None:
+    distances = parse_distances(["0,2=31"], 3)
+    assert {(s, t): d for s, t, d in distances} == {
+        (0, 1): 20,
+        (0, 2): 31,
+        (1, 0): 20,
+        (1, 2): 20,
+        (2, 0): 31,
+        (2, 1): 20,
+    }
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [

@@ -33,7 +33,7 @@ def test_values_are_exact() -> None:
     assert value_text([1, 0, 3]) == "1 0 3"
     assert value_text({"a": 1}) == '{"a": 1}'
     assert value_text(True) == "yes"
-    assert value_text(None) == "\N{EN DASH}"
+    assert value_text(None) == value_text([]) == "\N{EN DASH}"
 
 
 def test_families_with_failures_come_first_then_unknown_then_by_name() -> None:

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import bz2
+import contextlib
+import gzip
+import lzma
+import struct
+from collections.abc import Callable
+
+import pytest
+import zstandard
+
+from harness.errors import BuildError
+from harness.kernel.bootimage import boot_image
+from harness.kernel.elf import parse_elf
+from tests.made_packages import make_arm64_image, make_bzimage, make_elf, make_vmlinux
+
+
+def _lz4_stored(data: bytes) -> bytes:
+    """A legacy lz4 stream of one block of literals, without the length at its end."""
+    count = len(data)
+    assert count >= 15
+    rest = count - 15
+    block = b"\xf0" + b"\xff" * (rest // 255) + bytes([rest % 255]) + data
+    return b"\x02\x21\x4c\x18" + struct.pack("<I", len(block)) + block
+
+
+def _lzma(data: bytes) -> bytes:
+    return lzma.compress(data, lzma.FORMAT_ALONE)
+
+
+COMPRESSORS: list[Callable[[bytes], bytes]] = [
+    gzip.compress,
+    lzma.compress,
+    _lzma,
+    bz2.compress,
+    zstandard.ZstdCompressor().compress,
+    _lz4_stored,
+]
+
+
+@pytest.mark.parametrize("compress", COMPRESSORS)
+def test_vmlinux_comes_out_of_a_bzimage(compress: Callable[[bytes], bytes]) -> None:
+    vmlinux = make_vmlinux()
+    payload = compress(vmlinux) + struct.pack("<I", len(vmlinux))
+    assert boot_image(make_bzimage(payload), "x86_64", "vmlinuz") == vmlinux
+
+
+@pytest.mark.parametrize("compress", COMPRESSORS)
+def test_a_truncated_payload_is_damage(compress: Callable[[bytes], bytes]) -> None:
+    payload = compress(make_vmlinux())
+    for size_bytes in (len(payload) // 2, len(payload) - 20, 12):
+        with pytest.raises(BuildError, match="vmlinuz: "):
+            boot_image(make_bzimage(payload[:size_bytes]), "x86_64", "vmlinuz")
+
+
+def test_a_vmlinux_is_taken_as_it_is() -> None:
+    assert boot_image(make_vmlinux(), "x86_64", "vmlinux") == make_vmlinux()
+
+
+@pytest.mark.parametrize(
+    ("image", "text"),
+    [
+        (b"", "not a bzImage"),
+        (bytes(4096), "not a bzImage"),
+        (make_bzimage(gzip.compress(make_vmlinux()))[:1100], "truncated bzImage"),
+        (make_bzimage(b"\x89LZO" + bytes(99)), "lzo, which is not supported"),
+        (make_bzimage(b"what is this"), "unknown compression"),
+        (make_bzimage(gzip.compress(b"no elf file")), "not a 64-bit"),
+        (make_bzimage(gzip.compress(make_elf(183))), "machine 183"),
+        (make_elf(62, notes=[(b"GNU", 18, b""), (b"Xen", 5, b"")]), "no PVH entry point"),
+        (make_elf(62), "no PVH entry point"),
+    ],
+)
+def test_what_cannot_boot_is_explained(image: bytes, text: str) -> None:
+    with pytest.raises(BuildError, match=text):
+        boot_image(image, "x86_64", "vmlinuz")
+
+
+def _zboot(payload: bytes) -> bytes:
+    return struct.pack("<4s4sII", b"MZ\0\0", b"zimg", 64, len(payload)) + bytes(48) + payload
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        make_arm64_image(),
+        gzip.compress(make_arm64_image()),
+        _zboot(gzip.compress(make_arm64_image())),
+        _zboot(zstandard.ZstdCompressor().compress(make_arm64_image()) + bytes(4)),
+    ],
+)
+def test_the_arm64_image_is_unwrapped(image: bytes) -> None:
+    assert boot_image(image, "arm64", "vmlinuz") == make_arm64_image()
+
+
+@pytest.mark.parametrize(
+    "image", [b"", make_vmlinux(), _zboot(gzip.compress(make_arm64_image()))[:90], b"\x1f\x8bxx"]
+)
+def test_what_is_no_arm64_image_is_refused(image: bytes) -> None:
+    with pytest.raises(BuildError, match="vmlinuz: "):
+        boot_image(image, "arm64", "vmlinuz")
+
+
+def test_sections_and_notes_of_an_elf_file() -> None:
+    data = make_elf(62, {".one": b"1", ".two": b"22"}, notes=[(b"A", 1, b"xyz"), (b"Xen", 18, b"")])
+    elf = parse_elf(data, "file")
+    assert elf.section(".two") == b"22"
+    assert elf.section(".three") is None
+    notes = [(note.owner, note.kind, note.description) for note in elf.notes()]
+    assert notes == [(b"A", 1, b"xyz"), (b"Xen", 18, b"")]
+
+
+def test_a_truncated_elf_file_is_an_error_not_a_crash() -> None:
+    data = make_elf(62, {".one": b"1"}, notes=[(b"Xen", 18, bytes(8))])
+    for size_bytes in range(len(data)):
+        with contextlib.suppress(BuildError):
+            elf = parse_elf(data[:size_bytes], "file")
+            elf.section(".one")
+            list(elf.notes())

@@ -1,0 +1,115 @@
+"""``mmscope boot`` as a person types it, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import qemu_pids
+from tests.vm.conftest import ARCHES, Mmscope
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(300)]
+
+
+@pytest.mark.parametrize("arch", ARCHES)
+def test_a_command_answers_and_gives_its_status(arch: str, mmscope: Mmscope) -> None:
+    done = mmscope("boot", "--arch", arch, "--command", "cat /proc/buddyinfo; exit 5")
+    assert done.returncode == 5, done.stderr
+    assert done.stdout.startswith("Node 0, zone")
+
+
+def test_four_nodes_one_without_memory(mmscope: Mmscope, tmp_path: Path) -> None:
+    done = mmscope(
+        *("boot", "--arch", "arm64", "--node", "256M", "--node", "128M", "--node", "0"),
+        *("--node", "192M", "--distance", "0,3=42", "--cpus", "5", "--append", "quiet"),
+        *(
+            "--command",
+            "cat /sys/devices/system/node/node0/distance; numactl -H; cat /proc/cmdline",
+        ),
+    )
+    assert done.returncode == 0, done.stderr
+    distances, *lines = done.stdout.splitlines()
+    assert distances.split() == ["10", "20", "20", "42"]
+    assert "node 2 size: 0 MB" in lines
+    assert "node 2 cpus: 2 3" in lines
+    assert lines[-1].endswith(" quiet")
+    assert not (tmp_path / "runs").exists(), "a boot that went well keeps no directory"
+
+
+def test_a_shell_reads_standard_input(mmscope: Mmscope) -> None:
+    done = mmscope("boot", "--shell", input="echo from $(uname -n)\nexit 4\n")
+    assert (done.returncode, done.stdout) == (4, "from mmscope\n"), done.stderr
+
+
+def test_keep_leaves_the_logs(mmscope: Mmscope, tmp_path: Path) -> None:
+    done = mmscope("boot", "--keep", "--command", "true")
+    assert done.returncode == 0, done.stderr
+    (run,) = (tmp_path / "runs").iterdir()
+    assert "Linux version" in (run / "console.log").read_text(errors="replace")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "complaint"),
+    [
+        (["--command", "true", "--arch", "mips"], 2, "unknown architecture 'mips'"),
+        (["--command", "true", "--kernel", "hamm"], 2, "hamm"),
+        (["--command", "true", "--node", "100000K"], 2, "not a multiple of 2M"),
+        (["--command", "true", "--node", "much"], 2, "'much' is not a size"),
+        (["--command", "true", "--node", "2T"], 2, "more than the emulated CPU"),
+        (["--command", "true", "--distance", "0,1=20"], 2, "--distance"),
+        (["--command", "true", "--cpus", "1000"], 2, "--cpus 1000"),
+        (["--command", "true", "--accel", "xen"], 2, "unknown accelerator 'xen'"),
+        (
+            ["--command", "true", "--node", "128M", "--cpus", "2", *["--node", "2M"] * 1100],
+            2,
+            "supports 1024 nodes",
+        ),
+        (["--shell", "--command", "true"], 2, "either --shell or --command"),
+        ([], 2, "either --shell or --command"),
+        (["--no-such-option"], 2, "no-such-option"),
+    ],
+)
+def test_bad_input_is_named(
+    arguments: list[str], code: int, complaint: str, mmscope: Mmscope, tmp_path: Path
+) -> None:
+    done = mmscope("boot", *arguments)
+    assert done.returncode == code, done.stderr
+    assert complaint in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_node_that_qemu_itself_refuses(mmscope: Mmscope) -> None:
+    """More nodes than QEMU knows (128): our own check passes, QEMU's refusal is shown."""
+    nodes = ["--node", "128M", *["--node", "2M"] * 129]
+    done = mmscope("boot", *nodes, "--command", "true", "--cpus", "2")
+    assert done.returncode == 3, done.stderr
+    assert "QEMU did not start" in done.stderr
+    assert "QEMU said" in done.stderr
+
+
+@pytest.mark.parametrize("arch", ARCHES)
+def test_a_panic_at_boot_is_a_guest_failure(arch: str, mmscope: Mmscope, tmp_path: Path) -> None:
+    done = mmscope("boot", "--arch", arch, "--append", "rdinit=/nonexistent", "--command", "true")
+    assert done.returncode == 4, done.stderr
+    assert "kernel panic in the guest while booting" in done.stderr
+    assert "Unable to mount root fs" in done.stderr
+    (run,) = (tmp_path / "runs").iterdir()
+    assert '"panicked"' in (run / "manifest.json").read_text()
+    assert qemu_pids() == set()
+
+
+def test_an_unwritable_place_is_named(mmscope: Mmscope, tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file where a directory should be")
+    done = mmscope("boot", "--command", "true")
+    assert done.returncode == 3
+    assert str(tmp_path / "runs") in done.stderr
+
+
+def test_without_qemu_the_package_is_named(mmscope: Mmscope) -> None:
+    done = mmscope(
+        "boot", "--command", "true", env={**os.environ, "MMSCOPE_QEMU_X86_64": "no-qemu-here"}
+    )
+    assert done.returncode == 3
+    assert "apt-get install qemu-system-x86" in done.stderr
