@@ -41,7 +41,8 @@ MODE = os.environ.get("MMSCOPE_FAKE_QEMU", "good")
 HEADER = struct.Struct("<4sHHIIQQI")
 SOURCE, SAMPLE, MARK, END, ROUND_END = 2, 3, 4, 6, 7
 HELLO, REQUEST, STDOUT, STDERR, EXIT, FILE = 1, 16, 17, 18, 19, 20
-BUDDYINFO = b"Node 0, zone    DMA32      1      2      3      4      5      6      7      8      9     10     11 \n"
+ROW = "".join(f"{count:7d}" for count in range(1, 12))
+BUDDYINFO = f"Node 0, zone    DMA32{ROW} \n".encode()
 
 
 def frame(kind: int, payload: bytes, *, source: int = 0, seq: int = 0) -> bytes:
@@ -69,7 +70,7 @@ class Fake:
         version = {"qemu": {"major": 0, "minor": 0, "micro": 0}, "package": "fake"}
         self.say({"QMP": {"version": version, "capabilities": []}})
         for message in self.heard():
-            answer = {"return": {}}
+            answer: dict[str, object] = {"return": {}}
             if "id" in message:
                 answer["id"] = message["id"]
             command = message.get("execute")

@@ -72,14 +72,22 @@ def zone_steps(tables: Tables, facts: Facts) -> list[ZoneStep]:
 
 
 def _series(labelled: Sequence[Mark]) -> list[_Series]:
-    """Phases with rings in them, each from its last ``0/before``."""
+    """Phases with rings in them, each from its last ``0/before``.
+
+    Other workloads may have steps called ``drop`` too; only a phase that took a ring counts.
+    """
+    took = {mark.phase for mark in labelled if mark.action[:1] == ("take",)}
     found: list[tuple[Mark, list[tuple[Mark, Request]]]] = []
     open_at: dict[str, int] = {}
     for mark in labelled:
         if mark.index == 0 and mark.action == ("before",):
             open_at[mark.phase] = len(found)
             found.append((mark, []))
-        elif mark.action and mark.action[0] in ("take", "drop") and mark.phase in open_at:
+        elif (
+            mark.action
+            and mark.action[0] in ("take", "drop")
+            and mark.phase in took & open_at.keys()
+        ):
             found[open_at[mark.phase]][1].append((mark, _request(mark)))
     return [_Series(base=base, steps=tuple(steps)) for base, steps in found if steps]
 

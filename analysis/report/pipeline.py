@@ -106,7 +106,7 @@ def analyse(path: Path, *, stage: Callable[[str], None] = lambda _: None) -> Ana
         manifest=manifest.model_dump(mode="json"),
         ending=run.bundle.ending.model_dump(mode="json"),
         figures=figures,
-        cost=sampling_cost(run.tables),
+        cost=sampling_cost(run.tables, stream_bytes=(path / "samples.mms").stat().st_size),
         damage=run.damage,
         versions={
             "mmscope": manifest.mmscope,

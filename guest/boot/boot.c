@@ -18,7 +18,7 @@
 #include "lib/io.h"
 
 #define ROOT_SERIAL   "mmscope-root"
-#define ROOT_WAIT_MS  30000
+#define ROOT_WAIT_MS  10000
 #define ROOT_TYPE     "erofs"
 #define NEW_ROOT      "/newroot"
 #define SSH_KEY_BYTES 256

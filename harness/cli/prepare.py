@@ -14,7 +14,13 @@ from harness.kernel.kconfig import is_set, max_nodes, read_kconfig
 from harness.kernel.package import Kernel
 from harness.machine.accel import choose_accel
 from harness.machine.process import find_qemu
-from harness.machine.spec import KernelLimits, MachineSpec, NodeSpec, check_spec
+from harness.machine.spec import (
+    KernelLimits,
+    MachineSpec,
+    NodeSpec,
+    check_spec,
+    kernel_node_numbers,
+)
 
 DEFAULT_RUNS = Path("runs")
 
@@ -67,6 +73,10 @@ def checked_spec(
         spec,
         KernelLimits(max_nodes=max_nodes(config) if numa else 1, numa=numa, release=kernel.release),
     )
+    numbers = kernel_node_numbers(spec)
+    if list(numbers) != sorted(numbers):
+        pairs = ", ".join(f"{ours} is {theirs}" for ours, theirs in enumerate(numbers))
+        note(f"nodes without CPUs are numbered last by this kernel: node {pairs}")
     requested = requested_accel or os.environ.get("MMSCOPE_ACCEL", "auto")
     with tempfile.TemporaryDirectory(prefix="mmscope-probe-") as scratch:
         accel = choose_accel(requested, spec, scratch=Path(scratch), progress=note)

@@ -112,9 +112,9 @@ class Step:
     def mechanism(self) -> Mechanism:
         return self.phase.load
 
-    def argv(self, seed: int) -> list[str]:
-        """The command to run in the guest."""
-        return self.mechanism.argv(Placement(label=self.name, seed=seed, node=self.node))
+    def argv(self, seed: int, node: int | None) -> list[str]:
+        """The command to run in the guest, bound to a node by the kernel's number of it."""
+        return self.mechanism.argv(Placement(label=self.name, seed=seed, node=node))
 
 
 def known_plans() -> list[str]:

@@ -26,7 +26,7 @@ from harness.image.assembly import Image
 from harness.kernel.package import Kernel
 from harness.machine.argv import cpu_model, kernel_command_line
 from harness.machine.process import qemu_version
-from harness.machine.spec import MachineSpec, parse_distances
+from harness.machine.spec import MachineSpec, kernel_node_numbers, parse_distances
 from harness.record.manifest import (
     ImageRecord,
     KernelRecord,
@@ -108,6 +108,7 @@ class Run:
         self._request = request
         self._progress = progress
         self._spec = machine_spec(request)
+        self._numbers = kernel_node_numbers(self._spec)
         self.directory = RunDirectory.create(
             request.runs_root, f"{request.plan.name}-{request.kernel.arch}"
         )
@@ -195,12 +196,13 @@ class Run:
         write_atomic(self.directory.guest_path / "dmesg", result.stdout)
 
     def _phase(self, guest: Guest, recorder: SampleRecorder, number: int, step: Step) -> None:
-        argv = step.argv(self._request.plan.seed)
+        node = None if step.node is None else self._numbers[step.node]
+        argv = step.argv(self._request.plan.seed, node)
         record = PhaseRecord(
             name=step.name,
             workload=step.phase.load.workload,
             argv=argv,
-            node=step.node,
+            node=node,
             params=step.mechanism.model_dump(exclude={"workload"}),
         )
         self.manifest.phases.append(record)

@@ -34,7 +34,7 @@ ROOT_NAME = "root.erofs"
 BUSYBOX_NAME = "busybox"
 
 _LAYOUT = 1
-"""Raised whenever the same packages would give another image: part of the cache key."""
+"""Raised when code changes what the same lists below give: part of the cache key."""
 
 _UUID = "6d6d7363-6f70-4e00-8000-726f6f740001"
 _MKFS_LIMIT_S = 600.0
@@ -114,7 +114,10 @@ class Root:
 
 def root_directory(cache: Path, *, arch: str, suite: str) -> Path:
     """Where the root for this architecture, suite, package set and layout lies."""
-    wanted = json.dumps([_LAYOUT, arch, suite, PACKAGES, sorted(_LEFT_OUT)])
+    pruned = [str(path) for path in _PRUNED]
+    wanted = json.dumps(
+        [_LAYOUT, arch, suite, PACKAGES, sorted(_LEFT_OUT), pruned, _DIRECTORIES, _ETC, _APPLETS]
+    )
     key = hashlib.sha256(wanted.encode()).hexdigest()
     return cache / "roots" / f"{suite}-{arch}-{key[:16]}"
 

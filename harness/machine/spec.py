@@ -102,6 +102,19 @@ def spread_cpus(sizes_bytes: Sequence[int], cpus: int | None) -> tuple[NodeSpec,
     return tuple(nodes)
 
 
+def kernel_node_numbers(spec: MachineSpec) -> tuple[int, ...]:
+    """The guest kernel's number of each of our nodes.
+
+    Kernel: arch/x86/mm/srat.c and drivers/acpi/numa/srat.c number nodes in the order in which
+    the firmware's table names them, and QEMU lists CPUs before memory; so nodes without CPUs
+    come last. arm64 reads the numbers themselves from the device tree.
+    """
+    order = list(range(len(spec.nodes)))
+    if spec.arch == "x86_64":
+        order.sort(key=lambda node: not spec.nodes[node].cpus)
+    return tuple(order.index(node) for node in range(len(spec.nodes)))
+
+
 def parse_distances(texts: Sequence[str], nodes: int) -> tuple[tuple[int, int, int], ...]:
     """``["0,1=20"]`` → both directions, or one where the other is given too.
 

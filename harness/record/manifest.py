@@ -100,6 +100,7 @@ class PhaseRecord(_Record):
     workload: str
     argv: list[str]
     node: int | None
+    """The node the workload was bound to, as the guest's kernel numbers it."""
     params: dict[str, Any]
     status: int | None = None
     """Exit status; 128 + N for signal N; None while it runs or when it never ended."""

@@ -12,7 +12,7 @@ from harness.deadline import StallClock
 from harness.errors import MmscopeError, SessionError
 from harness.record.frames import FrameDecoder, FrameType
 from harness.record.rundir import disk_errors
-from harness.session.vitals import Pulse, Vitals
+from harness.session.vitals import Pulse, Vitals, check_after_loss
 
 
 class SampleRecorder:
@@ -72,6 +72,7 @@ class SampleRecorder:
             SessionError: the stream closed without it.
             GuestTimeoutError: nothing came for too long.
         """
+        doing = "receiving the last samples"
         pulse = Pulse(vitals, clock)
         while True:
             with self._changed:
@@ -79,10 +80,13 @@ class SampleRecorder:
                     raise self._error
                 if self._ended:
                     return
-                if self._closed:
-                    raise SessionError("the sample stream closed before its end")
-                self._changed.wait(0.2)
-            pulse.check("receiving the last samples")
+                closed = self._closed
+                if not closed:
+                    self._changed.wait(0.2)
+            if closed:
+                check_after_loss(vitals, doing)
+                raise SessionError("the sample stream closed before its end")
+            pulse.check(doing)
 
     def _receive(self) -> None:
         decoder = FrameDecoder(str(self._path))

@@ -14,7 +14,7 @@ from harness.deadline import StallClock
 from harness.errors import MmscopeError, SessionError
 from harness.record.frames import Frame, FrameDecoder, FrameType
 from harness.session.protocol import CommandResult, Output, command_clock
-from harness.session.vitals import Pulse, Vitals
+from harness.session.vitals import Pulse, Vitals, check_after_loss
 
 _POLL_S = 0.2
 _SIGKILL = 9
@@ -211,11 +211,12 @@ class AgentSession:
             with self._send_lock:
                 self._channel.sendall(frame.encode())
         except OSError as error:
+            check_after_loss(self._vitals, f"asking {words[0]}")
             raise SessionError(f"the agent's port is closed: {error.strerror}") from None
 
     def _check_channel(self, doing: str) -> None:
         if self._broken is not None:
-            self._vitals.check(doing)
+            check_after_loss(self._vitals, doing)
             raise SessionError(f"the agent's port broke while {doing}: {self._broken}")
 
     def _receive(self) -> None:

@@ -14,7 +14,7 @@ from harness.deadline import StallClock
 from harness.errors import BootError, GuestTimeoutError, SessionError
 from harness.machine.console import Console
 from harness.session.protocol import CommandResult, Output, command_clock
-from harness.session.vitals import Pulse, Vitals
+from harness.session.vitals import Pulse, Vitals, check_after_loss
 
 READY = r"mmscope: ready\r?\n"
 PROMPT = "mmscope# "
@@ -103,7 +103,7 @@ class SerialSession:
             except pexpect.TIMEOUT:
                 pulse.check(doing)
             except pexpect.EOF:
-                self._vitals.check(doing)
+                check_after_loss(self._vitals, doing)
                 raise SessionError(f"the console closed while {doing}") from None
             else:
                 return

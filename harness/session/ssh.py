@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from harness.deadline import StallClock
 from harness.errors import SessionError
 from harness.session.protocol import CommandResult, Output, command_clock
-from harness.session.vitals import Pulse, Vitals
+from harness.session.vitals import Pulse, Vitals, check_after_loss
 
 _CONNECT_S = 60.0
 _POLL_S = 0.2
@@ -71,7 +71,7 @@ class SshSession:
             )
         except (paramiko.SSHException, OSError, EOFError) as error:
             self._client.close()
-            vitals.check("connecting by ssh")
+            check_after_loss(vitals, "connecting by ssh")
             raise SessionError(
                 f"ssh to the guest on port {port} failed: {error or type(error).__name__}",
                 fix="see the console log for what dropbear said; try without --shell",
@@ -113,7 +113,7 @@ class SshSession:
                 if channel.exit_status_ready() and channel.eof_received:
                     break
                 if channel.closed:
-                    self._vitals.check(doing)
+                    check_after_loss(self._vitals, doing)
                     raise SessionError(f"the guest closed the connection while {doing}")
                 select.select([channel], [], [], _POLL_S)
                 pulse.check(doing)
@@ -149,12 +149,12 @@ class SshSession:
     def _open(self) -> paramiko.Channel:
         transport = self._client.get_transport()
         if transport is None or not transport.is_active():
-            self._vitals.check("opening an ssh channel")
+            check_after_loss(self._vitals, "opening an ssh channel")
             raise SessionError("the ssh connection to the guest is closed")
         try:
             return transport.open_session(timeout=_CONNECT_S)
         except paramiko.SSHException as error:
-            self._vitals.check("opening an ssh channel")
+            check_after_loss(self._vitals, "opening an ssh channel")
             raise SessionError(f"the guest opens no ssh channel: {error}") from None
 
     def _pump(self, channel: paramiko.Channel) -> None:

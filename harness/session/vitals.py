@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from harness.deadline import StallClock
+from harness.deadline import Deadline, StallClock
 from harness.errors import KernelCrashError, LostMachineError
 from harness.machine.crash import FindingKind
 from harness.machine.process import Machine
+
+_LOSS_S = 2.0
 
 
 class Vitals(Protocol):
@@ -80,3 +82,15 @@ class Pulse:
             self._last = now
             self._clock.progress()
         self._clock.check(doing)
+
+
+def check_after_loss(vitals: Vitals, doing: str) -> None:
+    """A channel has closed: gives the guest's own end a moment to show, since it says more.
+
+    Raises:
+        KernelCrashError, LostMachineError: that is why the channel closed.
+    """
+    deadline = Deadline(_LOSS_S)
+    while not deadline.expired:
+        vitals.check(doing)
+        time.sleep(0.05)

@@ -14,15 +14,10 @@ class Fragment(Mechanism):
     bytes: Size
     pattern: str = Field(pattern=r"^(stride|random|runs):\d+$")
     rounds: Count = 1
+    huge: bool = False
+    """Let transparent huge pages back the memory; without, the shreds are single pages."""
 
     def argv(self, placement: Placement) -> list[str]:
-        return own_program(
-            "fragment",
-            placement,
-            "--bytes",
-            self.bytes,
-            "--pattern",
-            self.pattern,
-            "--rounds",
-            str(self.rounds),
-        )
+        argv = own_program("fragment", placement, "--bytes", self.bytes)
+        argv += ["--pattern", self.pattern, "--rounds", str(self.rounds)]
+        return argv if self.huge else [*argv, "--no-huge"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from harness.machine.spec import (
     MachineSpec,
     NodeSpec,
     check_spec,
+    kernel_node_numbers,
     parse_distances,
     spread_cpus,
 )
@@ -60,6 +62,17 @@ def test_too_few_cpus_for_memoryless_nodes() -> None:
 def test_a_distance_holds_both_ways_unless_both_are_given() -> None:
     assert parse_distances(["0,1=20"], 2) == ((0, 1, 20), (1, 0, 20))
     assert parse_distances(["0,1=20", "1,0=30"], 2) == ((0, 1, 20), (1, 0, 30))
+
+
+def test_nodes_without_cpus_are_numbered_last_on_x86() -> None:
+    nodes = (
+        NodeSpec(size_bytes=MIB, cpus=(0,)),
+        NodeSpec(size_bytes=MIB),
+        NodeSpec(size_bytes=0, cpus=(1,)),
+    )
+    spec = MachineSpec(arch="x86_64", nodes=nodes, kernel=Path("k"), initramfs=Path("i"))
+    assert kernel_node_numbers(spec) == (0, 2, 1)
+    assert kernel_node_numbers(dataclasses.replace(spec, arch="arm64")) == (0, 1, 2)
 
 
 def test_pairs_that_are_not_named_get_the_default() -> None:

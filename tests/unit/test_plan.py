@@ -23,9 +23,9 @@ load = { workload = "pktring", steps = ["idle"] }
 def test_the_plans_that_come_along_are_sound(name: str) -> None:
     plan = load_plan(name)
     assert plan.name == name
-    assert [step.name for step in plan.steps()][0] == "null"
+    assert next(step.name for step in plan.steps()) == "null"
     for step in plan.steps():
-        assert step.argv(7), step.name
+        assert step.argv(7, step.node), step.name
 
 
 def test_each_node_leaves_out_memoryless_ones() -> None:

@@ -77,7 +77,7 @@ def test_manifests_round_trip(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_manifest_is_named(text: str, complaint: str) -> None:
-    with pytest.raises(RecordError, match="runs/x/manifest.json") as caught:
+    with pytest.raises(RecordError, match=r"runs/x/manifest\.json") as caught:
         parse_manifest(text, "runs/x/manifest.json")
     assert complaint in caught.value.message
 

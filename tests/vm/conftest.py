@@ -59,7 +59,7 @@ def mmscope(tmp_path: Path) -> Mmscope:
 
     def call(verb: str, *arguments: str, **more: object) -> subprocess.CompletedProcess[str]:
         where = ["--runs", str(tmp_path / "runs")] if verb in ("boot", "run") else []
-        return subprocess.run(
+        done: subprocess.CompletedProcess[str] = subprocess.run(
             [sys.executable, "-m", "harness", verb, *where, *arguments],
             capture_output=True,
             text=True,
@@ -67,5 +67,6 @@ def mmscope(tmp_path: Path) -> Mmscope:
             check=False,
             **more,  # type: ignore[call-overload]
         )
+        return done
 
     return call
