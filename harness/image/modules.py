@@ -24,7 +24,6 @@ WANTED = (
     "virtio_blk",
     "virtio_net",
     "erofs",
-    "overlay",
     "af_packet",
 )
 """What every guest needs: its channels and disks, its root, and packet rings as a stimulus."""

@@ -44,7 +44,8 @@ PLATFORMS: Mapping[str, Platform] = MappingProxyType(
             binary="qemu-system-x86_64",
             debian_package="qemu-system-x86",
             machine="q35",
-            cpu_model="Nehalem",
+            # rdrand: without it the guest's random pool, which ssh keys wait for, takes a second
+            cpu_model="Nehalem,+rdrand",
             console="ttyS0",
             # no_timer_check: under TCG the IO-APIC timer test may fail on a loaded host
             parameters=("tsc=reliable", "no_timer_check"),
