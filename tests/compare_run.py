@@ -116,6 +116,7 @@ _NUMBER = {
     "buddyinfo": "free_blocks",
     "pagetypeinfo": "free_blocks",
     "zoneinfo": "value",
+    "zone_cpus": "value",
     "fragindex": "value_milli",
 }
 
@@ -142,6 +143,7 @@ def _add_round(run: Run, number: int, rows: dict[tuple[int, str], tuple[int, ...
             run.fragindex.append([number, "extfrag", node, zone, order, extfrag])
         for cpu in (0, 1):
             run.zone_cpus.append([number, node, zone, cpu, "vm stats threshold", 12])
+            run.zone_cpus.append([number, node, zone, cpu, "count", 200])
     for (node, zone), managed in MANAGED.items():
         size = managed // 512 * 512
         fields = dict(zip(("min", "low", "high"), WATERMARKS[node, zone], strict=True))

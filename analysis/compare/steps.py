@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from analysis.compare.facts import Facts, Tables
 from analysis.compare.prediction import Request, managed_by_node, predict_zone
+from analysis.compare.strays import Stray, percpu_pages, stray_of
 from analysis.compare.zones import (
     Bracket,
     FreeBlocks,
@@ -42,6 +43,8 @@ class ZoneStep:
     """Whether any step of the series asks this zone."""
     takes: bool
     """Whether this step takes blocks, rather than giving them back."""
+    strays: tuple[Stray, ...] = ()
+    """What the per-cpu lists moved in this zone from the base up to this mark."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +67,11 @@ def zone_steps(tables: Tables, facts: Facts) -> list[ZoneStep]:
         ParseError: a take or drop label that cannot be read.
     """
     zones = brackets(tables)
+    percpu = percpu_pages(tables)
     return [
         step
         for series in _series(marks(tables))
-        for step in _steps_of_series(tables, facts, zones, series)
+        for step in _steps_of_series(tables, facts, zones, percpu, series)
     ]
 
 
@@ -108,7 +112,11 @@ def _request(mark: Mark) -> Request:
 
 
 def _steps_of_series(
-    tables: Tables, facts: Facts, zones: Mapping[RoundZone, Bracket], series: _Series
+    tables: Tables,
+    facts: Facts,
+    zones: Mapping[RoundZone, Bracket],
+    percpu: Mapping[RoundZone, int],
+    series: _Series,
 ) -> list[ZoneStep]:
     start = series.base.round
     keys = sorted((node, zone) for number, node, zone in zones if number == start)
@@ -121,15 +129,26 @@ def _steps_of_series(
         current = predictions[0]
         following = iter(predictions[1:])
         previous_round = start
+        held: dict[int, int] = {}
+        strays: list[Stray] = []
         for mark, request in series.steps:
             before_step = current
+            requested_growth = 0
             if asked_zone.get(request.ring) == key:
                 current = next(following)
+                requested_growth = _requested_growth(request, held)
             if unplaced:
                 current = Prediction(free_blocks=None, why=unplaced)
             observed = zones.get((mark.round, *key))
             previous = zones.get((previous_round, *key))
             if observed is not None and previous is not None:
+                stray = stray_of(
+                    mark.label,
+                    free_growth=free_pages(observed.before) - free_pages(previous.before),
+                    requested_growth=requested_growth,
+                    percpu_growth=_growth(percpu, key, previous_round, mark.round),
+                )
+                strays += [] if stray is None else [stray]
                 steps.append(
                     ZoneStep(
                         label=mark.label,
@@ -143,11 +162,25 @@ def _steps_of_series(
                         null_prediction=before_step.free_blocks,
                         asked=bool(own),
                         takes=isinstance(request, Take),
+                        strays=tuple(strays),
                     )
                 )
             previous_round = mark.round
     order_of_marks = {mark.label: place for place, (mark, _) in enumerate(series.steps)}
     return sorted(steps, key=lambda step: order_of_marks[step.label])
+
+
+def _requested_growth(request: Request, held: dict[int, int]) -> int:
+    """Free pages that a step gives back (or, negative, takes); ``held`` follows the rings."""
+    if isinstance(request, Take):
+        held[request.ring] = request.blocks << request.order
+        return -held[request.ring]
+    return held.pop(request.ring, 0)
+
+
+def _growth(percpu: Mapping[RoundZone, int], key: ZoneKey, earlier: int, later: int) -> int | None:
+    then, now = percpu.get((earlier, *key)), percpu.get((later, *key))
+    return None if then is None or now is None else now - then
 
 
 def _zone_of_rings(

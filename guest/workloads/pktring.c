@@ -27,7 +27,12 @@
 /* Below this order, blocks of single pages drown in what else the kernel maps, as stacks. */
 #define VMALLOC_ORDER_MIN 3
 
-static const char usage[] = "--step take:BLOCKS:ORDER|drop:STEP|idle ... [--warmup]";
+/* How often the free lists are looked at while waiting for quiet, and for how long at most. */
+#define QUIET_POLL_MS	50
+#define QUIET_LIMIT_MS	20000
+#define BUDDYINFO_BYTES 65536
+
+static const char usage[] = "--step take:BLOCKS:ORDER|drop:STEP|idle ... [--warmup] [--quiet-ms N]";
 
 enum action { ACTION_TAKE, ACTION_DROP, ACTION_IDLE };
 
@@ -46,6 +51,8 @@ struct plan {
 	struct step steps[STEPS_MAX];
 	unsigned int count;
 	bool warmup;
+	/* Begin only when the free lists have not changed for so long; 0: at once. */
+	unsigned int quiet_ms;
 	unsigned int failures;
 	/* /proc/meminfo, kept open: reading it again allocates nothing. */
 	int meminfo_fd;
@@ -192,6 +199,42 @@ static void run_steps(struct workload *self, struct plan *plan, bool marked)
 	}
 }
 
+static void read_buddyinfo(const struct workload *self, int fd, char *text)
+{
+	ssize_t got = pread(fd, text, BUDDYINFO_BYTES - 1, 0);
+
+	if (got < 0)
+		workload_fail(self, "/proc/buddyinfo");
+	text[got] = '\0';
+}
+
+/*
+ * Waits for free lists at rest: after a load the kernel still drains per-cpu lists for seconds.
+ * Returns false when they never came to rest.
+ */
+static bool wait_quiet(const struct workload *self, unsigned int quiet_ms)
+{
+	static char last[BUDDYINFO_BYTES];
+	static char now[BUDDYINFO_BYTES];
+	int fd = open("/proc/buddyinfo", O_RDONLY | O_CLOEXEC);
+	unsigned int still_ms = 0;
+
+	if (fd == -1)
+		workload_fail(self, "/proc/buddyinfo");
+	read_buddyinfo(self, fd, last);
+	for (unsigned int waited_ms = 0; still_ms < quiet_ms && waited_ms < QUIET_LIMIT_MS;
+	     waited_ms += QUIET_POLL_MS) {
+		usleep(QUIET_POLL_MS * 1000);
+		read_buddyinfo(self, fd, now);
+		still_ms += QUIET_POLL_MS;
+		if (strcmp(last, now) != 0)
+			still_ms = 0;
+		memcpy(last, now, sizeof(last));
+	}
+	close(fd);
+	return still_ms >= quiet_ms;
+}
+
 static void release_all(struct plan *plan)
 {
 	for (unsigned int i = 0; i < plan->count; i++)
@@ -215,21 +258,26 @@ static void open_sockets(const struct workload *self, struct plan *plan)
 
 int main(int argc, char **argv)
 {
-	enum { OPTION_STEP = 1, OPTION_WARMUP };
+	enum { OPTION_STEP = 1, OPTION_WARMUP, OPTION_QUIET_MS };
 	static const struct option options[] = {
 		{"step", required_argument, NULL, OPTION_STEP},
 		{"warmup", no_argument, NULL, OPTION_WARMUP},
+		{"quiet-ms", required_argument, NULL, OPTION_QUIET_MS},
 		WORKLOAD_OPTIONS,
 	};
 	static struct plan plan;
 	struct workload self;
 	unsigned long long held_pages = 0;
+	bool quiet;
 	int option;
 
 	workload_init(&self, "pktring", usage);
 	while ((option = workload_option(&self, argc, argv, options)) != -1) {
 		if (option == OPTION_STEP)
 			parse_step(&self, &plan, optarg);
+		else if (option == OPTION_QUIET_MS)
+			plan.quiet_ms = (unsigned int)workload_number(&self, "--quiet-ms", optarg,
+								      0, QUIET_LIMIT_MS);
 		else
 			plan.warmup = true;
 	}
@@ -246,13 +294,16 @@ int main(int argc, char **argv)
 		run_steps(&self, &plan, false);
 		release_all(&plan);
 	}
+	quiet = wait_quiet(&self, plan.quiet_ms);
 	run_steps(&self, &plan, true);
 	for (unsigned int i = 0; i < plan.count; i++)
 		if (plan.steps[i].holds)
 			held_pages += (unsigned long long)plan.steps[i].blocks
 				      << plan.steps[i].order;
 	workload_report(&self);
-	printf(", \"steps\": %u, \"warmup\": %s, \"failed_steps\": %u, \"held_pages\": %llu}\n",
-	       plan.count, plan.warmup ? "true" : "false", plan.failures, held_pages);
+	printf(", \"steps\": %u, \"warmup\": %s, \"quiet\": %s, \"failed_steps\": %u, "
+	       "\"held_pages\": %llu}\n",
+	       plan.count, plan.warmup ? "true" : "false", quiet ? "true" : "false", plan.failures,
+	       held_pages);
 	return plan.failures ? 1 : 0;
 }

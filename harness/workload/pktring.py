@@ -26,11 +26,14 @@ class Pktring(Mechanism):
     workload: Literal["pktring"] = "pktring"
     steps: list[Annotated[str, AfterValidator(_check_step)]] = Field(min_length=1, max_length=64)
     settle_ms: int = Field(default=20, ge=0, le=60_000)
+    quiet_ms: int = Field(default=500, ge=0, le=20_000)
+    """Begin only when the free lists have not changed for so long (at most 20 s later)."""
     warmup: bool = True
     """Go through all steps once unmarked, so that slabs and per-cpu lists are warm."""
 
     def argv(self, placement: Placement) -> list[str]:
         argv = own_program("pktring", placement, "--settle-ms", str(self.settle_ms))
+        argv += ["--quiet-ms", str(self.quiet_ms)]
         if self.warmup:
             argv.append("--warmup")
         for step in self.steps:

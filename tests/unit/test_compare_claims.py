@@ -175,6 +175,37 @@ def test_another_zone_must_keep_its_large_blocks() -> None:
     assert [(claim.verdict, claim.scope["zone"]) for claim in found] == [(Verdict.FAILS, "DMA32")]
 
 
+@pytest.mark.parametrize(("node", "zone"), [(1, "Normal"), (0, "DMA32")])
+def test_pages_that_percpu_lists_gave_back_are_not_held_against_the_model(
+    node: int, zone: str
+) -> None:
+    run = make_run()
+    for number in (6, 7):
+        run.change("buddyinfo", 1, round=number, node=node, zone=zone, order=7)
+        run.change("zone_cpus", -128, round=number, node=node, zone=zone, cpu=0, field="count")
+    found = [claim for claim in claims_of(run) if claim.id.startswith("buddy") and claim.why]
+    assert {claim.verdict for claim in found} == {Verdict.UNKNOWN}
+    assert all("gave the zone 128 pages at pktring/1/take/5/5" in claim.why for claim in found)
+
+
+@pytest.mark.parametrize("percpu_pages", [0, 128])
+def test_pages_that_percpu_lists_did_not_give_fail(percpu_pages: int) -> None:
+    run = make_run()
+    run.change("buddyinfo", 1, round=6, node=1, zone="Normal", order=7)
+    where = {"round": 6, "node": 1, "zone": "Normal", "cpu": 0, "field": "count"}
+    run.change("zone_cpus", percpu_pages, **where)
+    assert "buddy_split" in failing(run)
+
+
+def test_a_wrong_split_fails_even_while_percpu_lists_move() -> None:
+    """Blocks rearranged at the same number of pages: nothing strayed, so nothing excuses it."""
+    run = make_run()
+    run.change("buddyinfo", 1, round=6, node=1, zone="Normal", order=8)
+    run.change("buddyinfo", -4, round=6, node=1, zone="Normal", order=6)
+    run.change("zone_cpus", 63, round=6, node=1, zone="Normal", cpu=0, field="count")
+    assert "buddy_split" in failing(run)
+
+
 def test_a_base_that_moved_is_no_base() -> None:
     run = make_run()
     run.change("pagetypeinfo", 1, node=1, zone="Normal", migratetype="Movable", order=8)

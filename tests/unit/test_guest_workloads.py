@@ -183,6 +183,7 @@ def test_pktring_reports_one_line_of_json(run: Run) -> None:
         "node": None,
         "page_size_bytes": os.sysconf("SC_PAGESIZE"),
         "steps": 1,
+        "quiet": True,
         "warmup": False,
         "failed_steps": 0,
         "held_pages": 0,
