@@ -29,7 +29,7 @@
 
 /* How often the free lists are looked at while waiting for quiet, and for how long at most. */
 #define QUIET_POLL_MS	50
-#define QUIET_LIMIT_MS	20000
+#define QUIET_LIMIT_MS	6000
 #define BUDDYINFO_BYTES 65536
 
 static const char usage[] = "--step take:BLOCKS:ORDER|drop:STEP|idle ... [--warmup] [--quiet-ms N]";

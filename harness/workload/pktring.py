@@ -26,8 +26,8 @@ class Pktring(Mechanism):
     workload: Literal["pktring"] = "pktring"
     steps: list[Annotated[str, AfterValidator(_check_step)]] = Field(min_length=1, max_length=64)
     settle_ms: int = Field(default=20, ge=0, le=60_000)
-    quiet_ms: int = Field(default=500, ge=0, le=20_000)
-    """Begin only when the free lists have not changed for so long (at most 20 s later)."""
+    quiet_ms: int = Field(default=500, ge=0, le=6_000)
+    """Begin only when the free lists have not changed for so long (at most 6 s later)."""
     warmup: bool = True
     """Go through all steps once unmarked, so that slabs and per-cpu lists are warm."""
 
