@@ -52,7 +52,7 @@ def buddy_claims(tables: Tables, facts: Facts) -> Iterator[Claim]:
     for step in zone_steps(tables, facts):
         floor = floors.get((step.node, step.zone))
         if step.asked:
-            yield from _asked(step, floor)
+            yield from asked_claims(step, floor)
         else:
             yield from _left_alone(step, floor)
 
@@ -97,11 +97,13 @@ def _predicted(step: ZoneStep, order: int) -> int | None:
     return step.previous.before[order] + rows[0][order] - rows[1][order]
 
 
-def _asked(step: ZoneStep, floor: FreeBlocks | None) -> Iterator[Claim]:
+def asked_claims(step: ZoneStep, floor: FreeBlocks | None) -> Iterator[Claim]:
+    """One claim per order about a zone that the step's phase asks for blocks."""
     for order, observed in enumerate(step.observed.before):
         predicted = _predicted(step, order)
         if predicted is None:
-            verdict, why = Verdict.UNKNOWN, step.prediction.why
+            verdict = Verdict.UNKNOWN
+            why = step.prediction.why or "the model could not say what the step before left"
         elif order >= EXACT_ORDER:
             verdict, why = _judge_exact(
                 predicted,

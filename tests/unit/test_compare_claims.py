@@ -8,10 +8,11 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from analysis.compare.buddy import stimulus_table
+from analysis.compare.buddy import asked_claims, stimulus_table
 from analysis.compare.claim import Claim, Verdict, check_to_json, summary
 from analysis.compare.evaluate import evaluate
 from analysis.compare.facts import Facts
+from analysis.compare.steps import zone_steps
 from analysis.errors import ParseError
 from tests.compare_run import FACTS, NORMAL_AFTER_TAKE, Run, make_run
 
@@ -308,3 +309,15 @@ def test_no_tables_no_claims() -> None:
     empty = {name: frame.iloc[:0] for name, frame in make_run().tables().items()}
     assert evaluate(empty, FACTS) == []
     assert isinstance(stimulus_table({}, FACTS), pd.DataFrame)
+
+
+def test_a_step_after_an_unknown_one_gives_its_reason() -> None:
+    """Small orders are predicted from the step before; when that is unknown, so are they."""
+    run = make_run()
+    (step, *_) = [step for step in zone_steps(run.tables(), FACTS) if step.asked]
+    lost = replace(step, null_prediction=None)
+    claims = list(asked_claims(lost, None))
+    assert {claim.verdict for claim in claims if claim.scope["order"] in range(5)} == {
+        Verdict.UNKNOWN
+    }
+    assert all("the step before" in claim.why for claim in claims if claim.why)
