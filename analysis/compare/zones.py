@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.compare.facts import Tables
+from analysis.model.stat_threshold import pressure_threshold
 
 ZoneKey = tuple[int, str]
 """Node and zone name."""
@@ -94,24 +95,32 @@ def drift_pages(tables: Tables) -> dict[ZoneKey, int]:
 
     Kernel: mm/vmstat.c, ``__mod_zone_page_state``: each processor keeps a difference of up to its
         threshold before it adds it to the zone's counter, and ``zone_page_state``, which
-        /proc/zoneinfo prints, does not add those up; 5.10 to 7.2. kswapd lowers thresholds while
-        it works, which leaves larger differences in place: so the largest threshold that the run
-        shows for a processor counts.
-    Ignores: thresholds that no round saw.
+        /proc/zoneinfo prints, does not add those up; 5.10 to 7.2. kswapd changes thresholds when
+        it wakes and when it sleeps, which leaves larger differences in place until the next
+        update, and it may wake between two rounds: so for each processor the largest threshold
+        counts that the run shows or that a wakeful kswapd would set.
     """
     cpus = frame(tables, "zone_cpus")
     if cpus is None:
         return {}
     thresholds = cpus[cpus["field"] == "vm stats threshold"]
-    largest: dict[tuple[int, str, int], int] = {}
+    largest: dict[ZoneKey, dict[int, int]] = {}
     columns = (thresholds[name].tolist() for name in ("node", "zone", "cpu", "value"))
     for node, zone, cpu, pages in zip(*columns, strict=True):
-        where = (int(node), str(zone), int(cpu))
-        largest[where] = max(largest.get(where, 0), int(pages))
-    total: dict[ZoneKey, int] = {}
-    for (at_node, at_zone, _), pages in largest.items():
-        total[at_node, at_zone] = total.get((at_node, at_zone), 0) + pages
-    return total
+        by_cpu = largest.setdefault((int(node), str(zone)), {})
+        by_cpu[int(cpu)] = max(by_cpu.get(int(cpu), 0), int(pages))
+    awake: dict[ZoneKey, int] = {}
+    for (_, at_node, at_zone), marks_of_zone in zone_fields(tables, "low", "min").items():
+        where = (at_node, at_zone)
+        if where in largest and len(marks_of_zone) == 2:
+            pages = pressure_threshold(
+                marks_of_zone["low"], marks_of_zone["min"], len(largest[where])
+            )
+            awake[where] = max(awake.get(where, 0), pages)
+    return {
+        where: sum(max(pages, awake.get(where, 0)) for pages in by_cpu.values())
+        for where, by_cpu in largest.items()
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
