@@ -22,7 +22,7 @@ setup: $(VENV)/.ready ## Install what is missing: Debian packages and a virtual 
 
 $(VENV)/.ready: requirements.lock pyproject.toml harness/setup-host.sh
 	PYTHON=$(PYTHON) sh harness/setup-host.sh
-	$(PYTHON) -m venv --clear $(VENV)
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@

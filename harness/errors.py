@@ -19,7 +19,8 @@
     └── GuestError                 the guest itself failed                  (exit 4)
         ├── BootError              it never came up
         ├── KernelCrashError       panic, oops, or the OOM killer took our side of the guest
-        └── GuestTimeoutError      it stopped making progress
+        ├── GuestTimeoutError      it stopped making progress
+        └── WorkloadFailedError    a workload did not do what it was asked for
 
 Infrastructure faults are not guest faults: a retry may mend the first, only a finding
 explains the second. The death of a workload is neither, but data (see ``record.manifest``).
@@ -130,4 +131,8 @@ class KernelCrashError(GuestError):
 
 
 class GuestTimeoutError(GuestError):
+    pass
+
+
+class WorkloadFailedError(GuestError):
     pass

@@ -43,4 +43,4 @@ fi
 echo "mmscope: installing$missing" >&2
 $as_root apt-get -q update >&2
 # shellcheck disable=SC2086
-DEBIAN_FRONTEND=noninteractive $as_root apt-get -q install -y --no-install-recommends $missing >&2
+$as_root env DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends $missing >&2

@@ -18,6 +18,7 @@ from analysis.report.verdicts import MEANINGS, NOTHING, VERDICTS, families, valu
 _ENDINGS = {
     "completed": ("good", "The run completed"),
     "oom-killed": ("fair", "The guest's OOM killer ended a workload"),
+    "workload-failed": ("bad", "A workload failed"),
     "running": ("fair", "The run had not ended when this page was made"),
     "panicked": ("bad", "The guest's kernel crashed"),
     "timed-out": ("bad", "The guest stopped making progress"),

@@ -6,18 +6,23 @@ Exit codes: 0 fine, 1 a claim failed, 2 usage, 3 infrastructure, 4 the guest fai
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
+import traceback
 from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
 
 import harness
+from analysis.errors import AnalysisError
 from harness.cli import boot, check, doctor, kernels, report, run
 from harness.cli.terminal import error_console
 from harness.errors import MmscopeError
+
+_INTERRUPTED = 130
 
 app = typer.Typer(
     name="mmscope",
@@ -59,20 +64,44 @@ app.command()(report.report)
 def main() -> NoReturn:
     """Runs the command line and exits with the code that tells how it went."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, _interrupt)
+    logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())
+    logging.getLogger("paramiko").addHandler(logging.NullHandler())
+    sys.exit(_run())
+
+
+def _run() -> int:
+    """One command; the exit code. 1 is left to failing claims, so nothing else may give it."""
     try:
-        app(standalone_mode=True)
-    except MmscopeError as error:
-        error_console().print(f"[bold red]mmscope:[/] {_escape(error.render())}", highlight=False)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        error_console().print("[bold]mmscope: interrupted[/]")
-        sys.exit(130)
+        status = app(standalone_mode=False)
+    except (MmscopeError, AnalysisError) as error:
+        _complain(error.render())
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        status = _INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has gone; say nothing more, also not at interpreter exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    sys.exit(0)
+        return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _complain(f"{where}{error.strerror or error}")
+        return 3
+    except Exception as error:  # noqa: BLE001 - a bug of ours must not pass for a failing claim
+        show = getattr(error, "show", None)
+        if callable(show):  # the command line itself was wrong
+            show()
+            return 2
+        _complain(f"internal error\n{traceback.format_exc()}")
+        return 3
+    if status == _INTERRUPTED:
+        error_console().print("[bold]mmscope: interrupted[/]")
+    return status if isinstance(status, int) else 0
+
+
+def _complain(text: str) -> None:
+    error_console().print(f"[bold red]mmscope:[/] {_escape(text)}", highlight=False)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

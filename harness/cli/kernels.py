@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from harness.cli.options import Arch, Json
+from harness.cli.prepare import prepare
 from harness.cli.terminal import TerminalProgress
 from harness.kernel.cache import cache_root
 from harness.kernel.catalog import list_cached
-from harness.kernel.fetch import obtain
 
 app = typer.Typer(help="Kernels that can be booted.", no_args_is_help=True)
 
@@ -49,13 +49,13 @@ def fetch(
     ] = None,
     arch: Arch = "x86_64",
 ) -> None:
-    """Fetch and verify a kernel, so that it boots without a network later.
+    """Fetch and verify a kernel and its guest's userland, so that it boots without a network.
 
     Example: `mmscope kernels fetch bookworm-backports --arch arm64`
     """
     progress = TerminalProgress()
     try:
-        kernel = obtain(name, arch, progress=progress.note)
+        kernel = prepare(arch, name, progress.note).kernel
     finally:
         progress.close()
     typer.echo(f"{kernel.arch} {kernel.release} ({kernel.package} {kernel.version})")

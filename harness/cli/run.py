@@ -10,6 +10,7 @@ from harness.cli.options import Accel, Arch, Json, KernelName, Runs
 from harness.cli.prepare import DEFAULT_RUNS, bare_spec, checked_spec, prepare
 from harness.cli.terminal import TerminalProgress
 from harness.cli.verdict import analyse_and_show
+from harness.errors import WorkloadFailedError
 from harness.experiment.plan import load_plan
 from harness.experiment.runner import Run, RunRequest
 from harness.machine.argv import platform_of
@@ -23,7 +24,9 @@ def run(
     kernel: KernelName = None,
     accel: Accel = None,
     runs: Runs = DEFAULT_RUNS,
-    seed: Annotated[int | None, typer.Option("--seed", help="Instead of the plan's.")] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, max=(1 << 31) - 1, help="Instead of the plan's.")
+    ] = None,
     as_json: Json = False,
     check: Annotated[
         bool, typer.Option("--check/--no-check", help="Analyse the run when it is done.")
@@ -61,7 +64,12 @@ def run(
             typer.echo(directory.path)
             return
         failed = analyse_and_show(directory.path, progress, as_json=as_json)
+        outcome = directory.read_manifest().outcome
     finally:
         progress.close()
+    if outcome.exit_code:
+        raise WorkloadFailedError(
+            outcome.message, fix=outcome.fix, details={"run directory": directory.path}
+        )
     if failed:
         raise typer.Exit(1)

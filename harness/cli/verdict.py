@@ -32,7 +32,7 @@ def analyse_and_show(path: Path, progress: TerminalProgress, *, as_json: bool) -
 def show_check(check: Mapping[str, Any], *, as_json: bool, damage: Sequence[str] = ()) -> None:
     """Prints the claims' verdicts by family, and every claim that fails."""
     if as_json:
-        typer.echo(json.dumps(check, indent=1))
+        typer.echo(json.dumps({**check, "damage": list(damage)}, indent=1))
         return
     console = output_console()
     claims: list[Mapping[str, Any]] = list(check["claims"])

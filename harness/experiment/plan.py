@@ -49,7 +49,7 @@ class SamplingPlan(_Part):
 class PhasePlan(_Part):
     name: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
     load: Load
-    node: int | None = None
+    node: int | None = Field(default=None, ge=0)
     each_node: bool = False
     """Once for every node with memory, bound to it, as NAME-nodeN."""
     stall_s: float = Field(default=120.0, gt=0)
@@ -65,7 +65,7 @@ class PhasePlan(_Part):
 class Plan(_Part):
     name: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
     description: str = ""
-    seed: int = 1
+    seed: int = Field(default=1, ge=0, lt=1 << 31)
     machine: MachinePlan
     sampling: SamplingPlan = SamplingPlan()
     phases: list[PhasePlan] = Field(min_length=1)
@@ -81,6 +81,8 @@ class Plan(_Part):
         for phase in self.phases:
             if phase.node is not None and phase.node >= len(nodes):
                 raise ValueError(f"phase {phase.name!r}: there is no node {phase.node}")
+            if phase.node is not None and not nodes[phase.node].size_bytes:
+                raise ValueError(f"phase {phase.name!r}: node {phase.node} has no memory")
         return self
 
     def nodes(self) -> tuple[NodeSpec, ...]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import fnmatch
 import re
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -142,10 +144,7 @@ class Run:
             with contextlib.suppress(MmscopeError, OSError):
                 self._finish(outcome, start_s)
             raise
-        killed = [phase for phase in self.manifest.phases if phase.outcome == "oom-killed"]
-        kind = OutcomeKind.OOM_KILLED if killed else OutcomeKind.COMPLETED
-        message = f"the OOM killer ended {killed[0].name}" if killed else ""
-        self._finish(Outcome(kind=kind, message=message), start_s)
+        self._finish(workload_outcome(self.manifest.phases), start_s)
         return self.directory
 
     def _in_guest(self) -> None:
@@ -155,7 +154,7 @@ class Run:
             self.manifest.timings_s["boot"] = round(guest.boot_s, 3)
             self._save()
             with SampleRecorder(guest.machine.stream, self.directory.samples_path) as recorder:
-                guest.vitals.add_pulse(lambda: recorder.received_bytes)
+                guest.vitals.add_check(recorder.check)
                 self._settle(guest)
                 self._read_once(guest)
                 sampling = self._request.plan.sampling
@@ -185,7 +184,9 @@ class Run:
     def _read_once(self, guest: Guest) -> None:
         answer = guest.agent.read(ONCE)
         for path, content in answer.files.items():
-            write_atomic(self.directory.guest_path / path.lstrip("/"), content)
+            write_atomic(self.directory.guest_path / guest_file(path), content)
+        if answer.errors:
+            self._progress.note("; ".join(answer.errors))
         write_atomic(
             self.directory.guest_path / "config", self._request.kernel.config_path.read_bytes()
         )
@@ -239,6 +240,37 @@ class Run:
 
     def _save(self) -> None:
         self.directory.write_manifest(self.manifest)
+
+
+def guest_file(path: str) -> str:
+    """A path of the guest as one below ``guest/``.
+
+    Raises:
+        SessionError: the agent named a file that was not asked for; a guest is not trusted with
+            names on the host.
+    """
+    if ".." in path.split("/") or not any(fnmatch.fnmatchcase(path, asked) for asked in ONCE):
+        raise SessionError(f"the guest answered with {path!r}, which nobody asked for")
+    return path.lstrip("/")
+
+
+def workload_outcome(phases: Sequence[PhaseRecord]) -> Outcome:
+    """How a run ended that came to its end: by the worst of its workloads."""
+    failed = [phase for phase in phases if phase.outcome == "failed"]
+    if failed:
+        names = ", ".join(f"{phase.name} (status {phase.status})" for phase in failed)
+        return Outcome(
+            kind=OutcomeKind.WORKLOAD_FAILED,
+            message=f"workloads failed: {names}",
+            fix="see their .stderr under workloads/ in the run directory",
+            exit_code=4,
+        )
+    killed = [phase.name for phase in phases if phase.outcome == "oom-killed"]
+    if killed:
+        return Outcome(
+            kind=OutcomeKind.OOM_KILLED, message=f"the OOM killer struck in {', '.join(killed)}"
+        )
+    return Outcome(kind=OutcomeKind.COMPLETED)
 
 
 def phase_outcome(status: int, *, oom: bool) -> str:

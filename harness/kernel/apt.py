@@ -183,6 +183,8 @@ class AptRoot:
             progress(f"reading the package lists of {self.suite} ({debian_arch(self.arch)})")
             try:
                 self._update(self.sources)
+            except VerificationError:
+                raise  # Never to pass for an outage.
             except FetchError as error:
                 required = tuple(source for source in self.sources if source.required)
                 if required == self.sources:

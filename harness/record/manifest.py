@@ -25,6 +25,8 @@ class OutcomeKind(enum.StrEnum):
     COMPLETED = "completed"
     OOM_KILLED = "oom-killed"
     """A workload, not the agent, was killed by the guest's OOM killer: data, not a failure."""
+    WORKLOAD_FAILED = "workload-failed"
+    """The run came to its end, but a workload did not do what it was asked for."""
     PANICKED = "panicked"
     TIMED_OUT = "timed-out"
     INTERRUPTED = "interrupted"

@@ -92,14 +92,17 @@ class SampleRecorder:
         decoder = FrameDecoder(str(self._path))
         sound = True
         try:
-            with disk_errors(self._path), self._path.open("wb", buffering=0) as log:
+            with disk_errors(self._path), self._path.open("wb") as log:
                 while data := self._recv():
                     log.write(data)
+                    log.flush()
                     self._received_bytes += len(data)
                     if sound:
                         sound = self._decode(decoder, data)
         except MmscopeError as error:
             self._fail(error)
+            while self._recv():
+                pass  # The guest must not wait for us; what it sends is lost and said to be.
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -32,10 +32,15 @@ class MachineVitals:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self._pulses: list[Callable[[], int]] = [lambda: machine.console.received_bytes]
+        self._checks: list[Callable[[], None]] = []
 
     def add_pulse(self, counter: Callable[[], int]) -> None:
         """Adds a counter of bytes received from the guest on another channel."""
         self._pulses.append(counter)
+
+    def add_check(self, check: Callable[[], None]) -> None:
+        """Adds a check that raises when another part of the run has failed."""
+        self._checks.append(check)
 
     def pulse(self) -> int:
         return sum(counter() for counter in self._pulses)
@@ -45,6 +50,8 @@ class MachineVitals:
         machine = self._machine
         if machine.console.error is not None:
             raise machine.console.error
+        for other in self._checks:
+            other()
         ended = machine.poll() is not None
         if ended:
             # A panic ends QEMU at once; let the console deliver what it still holds.
