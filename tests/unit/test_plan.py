@@ -74,3 +74,14 @@ def test_an_unknown_name_lists_the_known() -> None:
     with pytest.raises(UsageError, match="'boot-nuna'") as caught:
         load_plan("boot-nuna")
     assert "boot-numa" in str(caught.value.fix)
+
+
+@pytest.mark.parametrize(
+    ("node", "complaint"), [("-1", "greater than or equal to 0"), ("1", "no memory")]
+)
+def test_a_phase_is_bound_to_a_node_with_memory(node: str, complaint: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(GOOD.replace('name = "null"', f'name = "null"\nnode = {node}'))
+    with pytest.raises(UsageError) as caught:
+        load_plan(str(path))
+    assert complaint in caught.value.render()
