@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -62,9 +62,17 @@ def fake_qemu(
     return install
 
 
-def in_ci() -> bool:
-    """Whether skipping a test would be a failure."""
-    return os.environ.get("CI", "") not in ("", "0", "false")
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """In CI a skipped machine test is a failure: what boots nothing proves nothing."""
+    report = yield
+    in_ci = os.environ.get("CI", "") not in ("", "0", "false")
+    if in_ci and report.skipped and item.get_closest_marker("vm"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped in CI: {report.longrepr}"
+    return report
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -15,7 +15,7 @@ import harness
 from harness.cli.options import Accel, Arch, KernelName, Runs
 from harness.cli.prepare import DEFAULT_RUNS, bare_spec, checked_spec, prepare
 from harness.cli.terminal import TerminalProgress
-from harness.errors import MmscopeError, UsageError
+from harness.errors import LostMachineError, MmscopeError, UsageError
 from harness.experiment.runner import (
     image_record,
     kernel_record,
@@ -81,6 +81,7 @@ def boot(
         words = tuple(word for text in append or [] for word in text.split())
         spec = bare_spec(prepared, nodes, distances=distances, append=words)
         spec = checked_spec(spec, prepared.kernel, accel, progress.note)
+        made_parent = not runs.exists()
         directory = RunDirectory.create(runs, f"boot-{arch}")
         manifest = Manifest(
             name="boot",
@@ -109,17 +110,18 @@ def boot(
             elif not keep:
                 shutil.rmtree(directory.path, ignore_errors=True)
             raise
-        _end(directory, manifest, keep=keep)
+        _end(directory, manifest, keep=keep, made_parent=made_parent)
     finally:
         progress.close()
     raise typer.Exit(status)
 
 
-def _end(directory: RunDirectory, manifest: Manifest, *, keep: bool) -> None:
+def _end(directory: RunDirectory, manifest: Manifest, *, keep: bool, made_parent: bool) -> None:
     if not keep:
         shutil.rmtree(directory.path, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            directory.path.parent.rmdir()
+        if made_parent:
+            with contextlib.suppress(OSError):
+                directory.path.parent.rmdir()
         return
     manifest.outcome = Outcome(kind=OutcomeKind.COMPLETED)
     manifest.files = directory.digest_files()
@@ -130,6 +132,10 @@ def _shell(guest: Guest) -> int:
     session = guest.ssh()
     try:
         return session.shell()
+    except LostMachineError:
+        if guest.machine.poll() == 0:  # someone typed poweroff, which is a way to leave
+            return 0
+        raise
     finally:
         session.close()
 

@@ -134,7 +134,9 @@ def _compiler(arch: str) -> Finding:
 
 
 def _keyring() -> Finding:
-    path = Path(os.environ.get("MMSCOPE_KEYRING", "/usr/share/keyrings/debian-archive-keyring.gpg"))
+    path = Path(
+        os.environ.get("MMSCOPE_KEYRING") or "/usr/share/keyrings/debian-archive-keyring.gpg"
+    )
     if path.is_file():
         return Finding(what="keyring", state="ok", detail=str(path))
     return Finding(

@@ -52,7 +52,8 @@ class PhasePlan(_Part):
     node: int | None = Field(default=None, ge=0)
     each_node: bool = False
     """Once for every node with memory, bound to it, as NAME-nodeN."""
-    stall_s: float = Field(default=120.0, gt=0)
+    stall_s: float = Field(default=300.0, gt=0)
+    """Longest time in which the workload neither prints nor sets a mark."""
     ceiling_s: float = Field(default=600.0, gt=0)
 
     @model_validator(mode="after")

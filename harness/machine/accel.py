@@ -77,7 +77,11 @@ def probe_kvm(
     if isinstance(known, dict) and not again:
         return KvmVerdict(usable=bool(known.get("usable")), why=f"{known.get('why')} (remembered)")
     progress("probing whether KVM really runs a guest")
-    verdict = _boot_under_kvm(spec, scratch)
+    try:
+        verdict = _boot_under_kvm(spec, scratch)
+    except MmscopeError as error:
+        # Not remembered: a full disk or a busy host says nothing about KVM.
+        return KvmVerdict(usable=False, why=f"a probe guest failed: {error.message}")
     answers = read_json_object(memory) or {}
     answers[key] = {"usable": verdict.usable, "why": verdict.why}
     write_atomically(memory, json.dumps(answers, indent=1) + "\n")
@@ -120,20 +124,17 @@ def _boot_under_kvm(spec: MachineSpec, scratch: Path) -> KvmVerdict:
     )
     clock = StallClock(PROBE_STALL_S, PROBE_CEILING_S)
     start_s = time.monotonic()
-    try:
-        with Machine(probe, RunDirectory(scratch / "kvm-probe")) as machine:
-            printed = 0
-            while not clock.expired:
-                if _READY in machine.console.tail(40):
-                    took_s = time.monotonic() - start_s
-                    return KvmVerdict(usable=True, why=f"a probe guest came up in {took_s:.1f} s")
-                if machine.console.received_bytes != printed:
-                    printed = machine.console.received_bytes
-                    clock.progress()
-                machine.check_alive("probing KVM")
-                machine.console.wait_change(0.2)
-    except MmscopeError as error:
-        return KvmVerdict(usable=False, why=f"a probe guest failed: {error.message}")
+    with Machine(probe, RunDirectory(scratch / "kvm-probe")) as machine:
+        printed = 0
+        while not clock.expired:
+            if _READY in machine.console.tail(40):
+                took_s = time.monotonic() - start_s
+                return KvmVerdict(usable=True, why=f"a probe guest came up in {took_s:.1f} s")
+            if machine.console.received_bytes != printed:
+                printed = machine.console.received_bytes
+                clock.progress()
+            machine.check_alive("probing KVM")
+            machine.console.wait_change(0.2)
     what = f"after {printed} bytes of output" if printed else "and printed nothing"
     return KvmVerdict(usable=False, why=f"a probe guest hung for {PROBE_STALL_S:g} s {what}")
 

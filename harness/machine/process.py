@@ -98,11 +98,6 @@ class Machine:
     def stderr_path(self) -> Path:
         return self.run.qemu_path / "stderr.log"
 
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
     def poll(self) -> int | None:
         """QEMU's exit status, or None while it runs."""
         return None if self._process is None else self._process.poll()

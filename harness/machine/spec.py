@@ -20,6 +20,9 @@ MIN_MEMORY_BYTES = 128 * MIB
 MAX_MEMORY_BYTES = 1 << 40
 """The emulated CPUs address 40 bits."""
 
+MAX_NODES = 128
+"""QEMU's own limit (MAX_NODES)."""
+
 REMOTE_DISTANCE = 20
 """What QEMU and ACPI take for two nodes of which nothing is said."""
 
@@ -188,6 +191,11 @@ def check_spec(spec: MachineSpec, limits: KernelLimits) -> None:
         raise UsageError(
             f"kernel {limits.release} is built without CONFIG_NUMA: {len(spec.nodes)} nodes asked",
             fix="give a single --node, or another --kernel",
+        )
+    if len(spec.nodes) > MAX_NODES:
+        raise UsageError(
+            f"QEMU takes {MAX_NODES} nodes, {len(spec.nodes)} asked",
+            fix=f"give at most {MAX_NODES} --node options",
         )
     if len(spec.nodes) > limits.max_nodes:
         raise UsageError(

@@ -104,11 +104,6 @@ class FrameDecoder:
         self._buffer = bytearray()
         self._offset = 0
 
-    @property
-    def pending_bytes(self) -> int:
-        """Bytes received that do not yet make a whole frame."""
-        return len(self._buffer)
-
     def feed(self, data: bytes) -> Iterator[Frame]:
         """Frames completed by ``data``, in order.
 

@@ -16,10 +16,10 @@ from harness.session.vitals import Pulse, Vitals, check_after_loss
 
 
 class SampleRecorder:
-    """Writes the stream byte for byte to a file and keeps count of rounds on the way.
+    """Writes the stream byte for byte to a file.
 
-    The bytes are decoded only to notice damage at once and to know the round; what is damaged
-    is still written, so that a reader can see it.
+    The bytes are decoded only to notice damage and the end at once; what is damaged is still
+    written, so that a reader can see it.
     """
 
     def __init__(self, channel: socket.socket, path: Path) -> None:
@@ -27,7 +27,6 @@ class SampleRecorder:
         self._path = path
         self._changed = threading.Condition()
         self._received_bytes = 0
-        self._last_round: int | None = None
         self._ended = False
         self._closed = False
         self._error: MmscopeError | None = None
@@ -52,12 +51,6 @@ class SampleRecorder:
     def received_bytes(self) -> int:
         """Bytes received: a sign of life."""
         return self._received_bytes
-
-    @property
-    def last_round(self) -> int | None:
-        """Number of the last round written whole, None before the first."""
-        with self._changed:
-            return self._last_round
 
     def check(self) -> None:
         """Raises what went wrong with the stream: damage, or a full disk."""
@@ -117,10 +110,7 @@ class SampleRecorder:
         try:
             for frame in decoder.feed(data):
                 with self._changed:
-                    if frame.type is FrameType.ROUND_END:
-                        self._last_round = frame.seq
-                    elif frame.type is FrameType.END:
-                        self._ended = True
+                    self._ended |= frame.type is FrameType.END
                     self._changed.notify_all()
         except MmscopeError as error:
             self._fail(error)

@@ -62,9 +62,9 @@ def test_keep_leaves_the_logs(mmscope: Mmscope, tmp_path: Path) -> None:
         (["--command", "true", "--cpus", "1000"], 2, "--cpus 1000"),
         (["--command", "true", "--accel", "xen"], 2, "unknown accelerator 'xen'"),
         (
-            ["--command", "true", "--node", "128M", "--cpus", "2", *["--node", "2M"] * 1100],
+            ["--command", "true", "--node", "128M", "--cpus", "2", *["--node", "2M"] * 130],
             2,
-            "supports 1024 nodes",
+            "QEMU takes 128 nodes",
         ),
         (["--shell", "--command", "true"], 2, "either --shell or --command"),
         ([], 2, "either --shell or --command"),
@@ -78,15 +78,6 @@ def test_bad_input_is_named(
     assert done.returncode == code, done.stderr
     assert complaint in done.stderr
     assert not (tmp_path / "runs").exists()
-
-
-def test_a_node_that_qemu_itself_refuses(mmscope: Mmscope) -> None:
-    """More nodes than QEMU knows (128): our own check passes, QEMU's refusal is shown."""
-    nodes = ["--node", "128M", *["--node", "2M"] * 129]
-    done = mmscope("boot", *nodes, "--command", "true", "--cpus", "2")
-    assert done.returncode == 3, done.stderr
-    assert "QEMU did not start" in done.stderr
-    assert "QEMU said" in done.stderr
 
 
 @pytest.mark.parametrize("arch", ARCHES)
