@@ -35,6 +35,7 @@ from harness.kernel.cache import (
 from harness.kernel.failure import classify
 from harness.kernel.package import debian_arch
 from harness.kernel.sources import Source, find_keyring, read_host, render_sources, select_sources
+from harness.mortal import mortal
 
 Runner = Callable[[Sequence[str], Path, float], "AptResult"]
 """(argv, working directory, limit in seconds) → result."""
@@ -124,7 +125,7 @@ def run_apt(argv: Sequence[str], cwd: Path, limit_s: float) -> AptResult:
     environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
     try:
         done = subprocess.run(
-            argv,
+            mortal(argv),
             cwd=cwd,
             env=environment,
             stdin=subprocess.DEVNULL,

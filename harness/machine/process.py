@@ -1,9 +1,9 @@
 """The QEMU process: started with inherited sockets and memory, ended on every path.
 
 QEMU runs in a session of its own, so that a Ctrl-C at the terminal reaches mmscope alone, and
-asks the kernel to kill it when mmscope dies (setpriv --pdeathsig), so that even ``kill -9``
-leaves nothing running. The thread that starts a machine must outlive it: the kernel sends the
-death signal when that thread, not the whole process, ends.
+it dies with mmscope (``harness.mortal``), so that even ``kill -9`` leaves nothing running. The
+thread that starts a machine must outlive it: the kernel sends the death signal when that thread,
+not the whole process, ends.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from harness.machine.argv import Endpoints, platform_of, qemu_argv
 from harness.machine.console import Console
 from harness.machine.qmp import Qmp
 from harness.machine.spec import MachineSpec
+from harness.mortal import mortal
 from harness.record.rundir import RunDirectory, disk_errors, write_atomic
 from harness.units import format_size
 
@@ -149,8 +150,6 @@ class Machine:
 
     def _launch(self) -> None:
         binary = find_qemu(self.spec.arch)
-        if shutil.which("setpriv") is None:
-            raise MissingToolError("setpriv is not installed", fix="apt-get install util-linux")
         inherited: list[socket.socket] = []
         with contextlib.ExitStack() as passed:
 
@@ -181,10 +180,11 @@ class Machine:
             write_atomic(self.run.qemu_path / "argv", ("\n".join(self.argv) + "\n").encode())
             self.console = self._stack.enter_context(Console(console_socket, self.run.console_path))
             self.qmp = self._stack.enter_context(Qmp(qmp_socket, self.run.qemu_path / "qmp.log"))
+            command = mortal(self.argv)
             memory = [fd for fd in self.memory_fds if fd is not None]
             with disk_errors(self.stderr_path), self.stderr_path.open("wb") as stderr:
                 self._process = subprocess.Popen(
-                    ["setpriv", "--pdeathsig", "KILL", "--", *self.argv],
+                    command,
                     stdin=subprocess.DEVNULL,
                     stdout=stderr,
                     stderr=stderr,
