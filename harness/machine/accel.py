@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.deadline import StallClock
-from harness.errors import MmscopeError, UsageError
+from harness.errors import LaunchError, MmscopeError, UsageError
 from harness.kernel.cache import cache_root, read_json_object, write_atomically
 from harness.machine.process import Machine, find_qemu, qemu_version
 from harness.machine.spec import MachineSpec, NodeSpec
@@ -79,6 +79,8 @@ def probe_kvm(
     progress("probing whether KVM really runs a guest")
     try:
         verdict = _boot_under_kvm(spec, scratch)
+    except LaunchError as error:
+        verdict = KvmVerdict(usable=False, why=error.message)
     except MmscopeError as error:
         # Not remembered: a full disk or a busy host says nothing about KVM.
         return KvmVerdict(usable=False, why=f"a probe guest failed: {error.message}")

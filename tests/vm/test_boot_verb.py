@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -104,3 +105,20 @@ def test_without_qemu_the_package_is_named(mmscope: Mmscope) -> None:
     )
     assert done.returncode == 3
     assert "apt-get install qemu-system-x86" in done.stderr
+
+
+def test_the_doctor_tells_what_kvm_is_worth(mmscope: Mmscope) -> None:
+    done = mmscope("doctor", "--json", "--again")
+    assert done.returncode == 0, done.stdout + done.stderr
+    findings = {finding["what"]: finding for finding in json.loads(done.stdout)}
+    assert findings["qemu x86_64"]["state"] == "ok"
+    assert findings["qemu arm64"]["state"] == "ok"
+    assert findings["kvm"]["detail"]
+    # Whatever was found, a guest boots with the accelerator that is chosen from it.
+    assert mmscope("boot", "--accel", "auto", "--command", "true").returncode == 0
+
+
+def test_the_doctor_names_the_package_of_a_missing_tool(mmscope: Mmscope) -> None:
+    done = mmscope("doctor", env={**os.environ, "MMSCOPE_QEMU_ARM64": "no-qemu-here"})
+    assert done.returncode == 3
+    assert "apt-get install qemu-system-arm" in done.stdout
