@@ -35,7 +35,7 @@ READING = (
 )
 
 _EXACT, _OFF, _UNKNOWN = "#cdebdf", "#f7c999", "#e6e9ee"
-_MAX_CELLS_WITH_TEXT = 28
+_MAX_CELLS_WITH_TEXT = 34
 _PHASE_CHAR_IN = 0.062
 _TIMES = "\N{MULTIPLICATION SIGN}"
 _STEP = re.compile(r"^[^/]+/\d+/(?P<action>[^/]+)(?P<args>(?:/[^/]+)*)$")
@@ -69,7 +69,9 @@ def draw(tables: Tables, facts: FigureFacts) -> Figure:
         return figure
     zones = zones_of(frame)
     grids = {zone: _grid(zone.rows(frame)) for zone in zones}
-    drawn = [zone for zone in zones if _moves(grids[zone])]
+    labels = frame.drop_duplicates("step").sort_values("step")["label"].astype(str).tolist()
+    steps = _Steps(labels=tuple(labels))
+    drawn = [zone for zone in zones if _moves(grids[zone], steps)]
     still = [zone for zone in zones if zone not in drawn]
     if still:
         names = ", ".join(zone.label for zone in still)
@@ -78,8 +80,6 @@ def draw(tables: Tables, facts: FigureFacts) -> Figure:
         figure, panels = style.new_sheet(_title(grids), caption, [style.Row(height_in=1.2)])
         style.notice(panels[0][0], "no count moved in any zone, and the model said so")
         return figure
-    labels = frame.drop_duplicates("step").sort_values("step")["label"].astype(str).tolist()
-    steps = _Steps(labels=tuple(labels))
     text_in = 0.075 * max(len(name) for name in steps.names)
     rows = [
         style.Row(
@@ -153,14 +153,13 @@ def _grid(rows: pd.DataFrame) -> _Grid:
     )
 
 
-def _moves(grid: _Grid) -> bool:
-    """Whether there is anything to see: a count that changes at the exact orders, or a miss."""
-    exact = grid.orders >= EXACT_ORDER
-    changed = np.nanmax(grid.observed[exact], axis=1, initial=0) != np.nanmin(
-        grid.observed[exact], axis=1, initial=np.inf
-    )
+def _moves(grid: _Grid, steps: _Steps) -> bool:
+    """Whether there is anything to see: an exact order that changes in a phase, or a miss."""
+    exact = grid.observed[grid.orders >= EXACT_ORDER]
+    within = [exact[:, start:end] for _, start, end in steps.phases]
+    changed = any(bool((np.diff(part, axis=1) != 0).any()) for part in within)
     known = ~np.isnan(grid.difference)
-    return bool(changed.any() or (grid.difference[known] != 0).any())
+    return changed or bool((grid.difference[known] != 0).any())
 
 
 def _tally(grid: _Grid) -> str:
@@ -238,7 +237,9 @@ def _draw_matrix(axes: Axes, grid: _Grid, steps: _Steps) -> None:
     axes.grid(visible=False)
     axes.axhline(EXACT_ORDER - 0.5, color=style.MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
     roomy = len(steps) <= _MAX_CELLS_WITH_TEXT
-    size = 7.0 if len(steps) <= 14 else 6.5 if len(steps) <= 20 else 5.6
+    size = (
+        7.0 if len(steps) <= 14 else 6.5 if len(steps) <= 20 else 5.6 if len(steps) <= 28 else 4.8
+    )
     for order, observed, off in zip(
         grid.orders.tolist(), grid.observed.tolist(), difference.tolist(), strict=True
     ):
