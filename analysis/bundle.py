@@ -21,6 +21,9 @@ from harness.record.frames import HEADER_BYTES, Frame, FrameError, FrameType, re
 from harness.record.manifest import MANIFEST_NAME, Manifest, Outcome
 from harness.record.rundir import RunDirectory
 
+NO_SOURCE = 0
+"""Source of an ERROR about a file that could not be opened; those announced count from 1."""
+
 _RUN_AGAIN = "run the experiment again with `mmscope run`"
 
 
@@ -229,11 +232,11 @@ class _Survey:
         self.sampled.add(self.names[frame.source])
 
     def _take_error(self, frame: Frame) -> None:
-        self.failures.append(
-            ReadFailure(
-                name=self.names[frame.source], round=frame.seq, message=_text(frame.payload)
-            )
-        )
+        text = _text(frame.payload)
+        name = self.names.get(frame.source)
+        if name is None:  # never opened, so never announced: the text begins with its name
+            name, _, text = text.partition(": ")
+        self.failures.append(ReadFailure(name=name, round=frame.seq, message=text))
 
     def _take_mark(self, frame: Frame) -> None:
         self.marks.append(Mark(round=frame.seq, t_ns=frame.start_ns, label=_text(frame.payload)))
@@ -267,6 +270,8 @@ def _known_frames(path: Path) -> Iterator[Frame]:
             raise FrameError(str(path), offset, f"a {frame.type.name} frame among the samples")
         if frame.type is FrameType.SOURCE:
             announced.add(frame.source)
+        elif frame.type is FrameType.ERROR and frame.source == NO_SOURCE:
+            pass  # A file that this kernel does not have.
         elif frame.type in (FrameType.SAMPLE, FrameType.ERROR) and frame.source not in announced:
             raise FrameError(str(path), offset, f"source {frame.source} was never announced")
         yield frame

@@ -136,13 +136,21 @@ def _left_alone(step: ZoneStep, floor: FreeBlocks | None) -> Iterator[Claim]:
             moved=step.observed.before[EXACT_ORDER:] != step.observed.after[EXACT_ORDER:],
             floor=sum(floor[EXACT_ORDER:]) if floor else 0,
             strays=step.strays,
+            reach=len(orders),
         )
     yield _claim(step, {"orders": f"{EXACT_ORDER}-{orders[-1]}"}, 0, changed, verdict, why)
 
 
 def _judge_exact(
-    predicted: int, observed: int, *, moved: bool, floor: int, strays: Sequence[Stray]
+    predicted: int,
+    observed: int,
+    *,
+    moved: bool,
+    floor: int,
+    strays: Sequence[Stray],
+    reach: int = 1,
 ) -> tuple[Verdict, str]:
+    """``reach``: orders counted together; a single page changes each by one block at most."""
     if predicted == observed:
         return Verdict.HOLDS, ""
     error = abs(predicted - observed)
@@ -153,7 +161,7 @@ def _judge_exact(
             Verdict.UNKNOWN,
             f"off by {error} blocks, no more than the {floor} that the null run moves by itself",
         )
-    if strays:
+    if strays and error <= reach * sum(stray.size for stray in strays):
         return (
             Verdict.UNKNOWN,
             f"off by {error} blocks, but the model does not follow single pages, and "

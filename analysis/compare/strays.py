@@ -19,6 +19,11 @@ class Stray:
     percpu_pages: int
     """Growth of the zone's per-cpu lists meanwhile, of the opposite sign."""
 
+    @property
+    def size(self) -> int:
+        """Single pages seen on both sides: no more than so many blocks of an order can change."""
+        return min(abs(self.pages), abs(self.percpu_pages))
+
     def __str__(self) -> str:
         direction = "gave the zone" if self.pages > 0 else "took from the zone"
         return f"per-cpu lists {direction} {abs(self.pages)} pages at {self.label}"

@@ -56,14 +56,14 @@ def test_no_claim_fails(experiment: str, arch: str, tmp_path: Path) -> None:
 
 
 def test_a_changed_sysctl_is_followed(tmp_path: Path) -> None:
-    """Watermarks are predicted from the sysctls, not remembered from the default."""
+    """Watermarks follow the sysctls; and a kernel without PSI is checked like any other."""
     plan = tmp_path / "scaled.toml"
     plan.write_text(
         """
 name = "scaled"
 [machine]
 nodes = ["256M", "384M"]
-append = ["sysctl.vm.watermark_scale_factor=150", "sysctl.vm.min_free_kbytes=7000"]
+append = ["psi=0", "sysctl.vm.watermark_scale_factor=150", "sysctl.vm.min_free_kbytes=7000"]
 [[phases]]
 name = "null"
 load = { workload = "pktring", steps = ["idle"] }

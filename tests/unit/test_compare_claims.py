@@ -322,3 +322,11 @@ def test_a_step_after_an_unknown_one_gives_its_reason() -> None:
         Verdict.UNKNOWN
     }
     assert all("the step before" in claim.why for claim in claims if claim.why)
+
+
+def test_a_stray_page_excuses_no_more_than_itself() -> None:
+    run = make_run()
+    for number in (6, 7):
+        run.change("buddyinfo", 3, round=number, node=1, zone="Normal", order=7)
+        run.change("zone_cpus", -2, round=number, node=1, zone="Normal", cpu=0, field="count")
+    assert {"buddy_split", "buddy_coalesce"} <= failing(run)
