@@ -20,6 +20,7 @@ from pathlib import Path
 
 from harness.deadline import Deadline
 from harness.errors import DiskFullError, InfrastructureError, UsageError
+from harness.record.rundir import write_atomic
 
 Progress = Callable[[str], None]
 
@@ -129,20 +130,9 @@ def write_atomically(path: Path, text: str) -> None:
     """Replace ``path`` by ``text`` in one step; readers see the old or the new, never a half.
 
     Raises:
-        DiskFullError: no room left.
+        DiskFullError, RecordError: it could not be written; the old content is still there.
     """
-    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}{_TEMPORARY_SUFFIX}"
-    with reporting_full_disk(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("w", encoding="utf-8") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+    write_atomic(path, text.encode())
 
 
 def read_json_object(path: Path) -> dict[str, object] | None:

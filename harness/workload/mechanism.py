@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -42,9 +43,9 @@ class Mechanism(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    @abstractmethod
     def argv(self, placement: Placement) -> list[str]:
         """The command that runs in the guest."""
-        raise NotImplementedError
 
 
 def own_program(name: str, placement: Placement, *arguments: str) -> list[str]:
