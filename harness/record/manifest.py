@@ -110,6 +110,17 @@ class PhaseRecord(_Record):
     wall_s: float | None = None
 
 
+class WindowRecord(_Record):
+    """A phase during which every allocation was traced, between two memory samples."""
+
+    name: str
+    """The phase's name."""
+    trace: str
+    """Directory of its trace, relative to the run directory: ``trace/03-anon``."""
+    samples: list[str]
+    """Its memory samples in order, relative: the state at the begin, any between, at the end."""
+
+
 class FileRecord(_Record):
     size_bytes: int
     sha256: str
@@ -130,6 +141,7 @@ class Manifest(_Record):
     image: ImageRecord | None = None
     machine: MachineRecord | None = None
     phases: list[PhaseRecord] = []
+    windows: list[WindowRecord] = []
     timings_s: dict[str, float] = {}
     files: dict[str, FileRecord] = {}
     """Relative path → size and digest; filled when the run ends in order."""

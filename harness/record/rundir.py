@@ -7,6 +7,8 @@
       qemu/                  argv, stderr.log, qmp.log
       console.log            everything the guest printed
       samples.mms            the sample stream as the guest sent it (record.frames)
+      memory/                the allocator's state read by the host (record.memory)
+      trace/                 raw ring-buffer pages of traced windows (record.trace)
       guest/                 dmesg, config and other files read once, laid out as in the guest
       workloads/             01-null.stdout, 01-null.stderr, …
       tables/ figures/ claims.json report.html      made by analysis from the above
@@ -70,6 +72,14 @@ class RunDirectory:
     @property
     def samples_path(self) -> Path:
         return self.path / "samples.mms"
+
+    @property
+    def memory_path(self) -> Path:
+        return self.path / "memory"
+
+    @property
+    def trace_path(self) -> Path:
+        return self.path / "trace"
 
     @property
     def guest_path(self) -> Path:
