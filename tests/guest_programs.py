@@ -16,7 +16,7 @@ from types import TracebackType
 from harness.record.frames import Frame, FrameDecoder, FrameType
 
 GUEST = Path(__file__).parents[1] / "guest"
-PROGRAMS = ("mmscope-agent", "fragment", "pagecache", "pktring", "slabchurn")
+PROGRAMS = ("mmscope-agent", "mmscope-trace", "fragment", "pagecache", "pktring", "slabchurn")
 LIMIT_S = 20.0
 
 

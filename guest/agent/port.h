@@ -4,6 +4,7 @@
 
 #define CONTROL_PORT "org.mmscope.control"
 #define STREAM_PORT  "org.mmscope.stream"
+#define TRACE_PORT   "org.mmscope.trace"
 
 /*
  * Opens the port of that name, waiting up to wait_ms for it to appear. Returns the descriptor, or

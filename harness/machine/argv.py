@@ -12,6 +12,7 @@ from harness.units import format_size
 
 CONTROL_PORT = "org.mmscope.control"
 STREAM_PORT = "org.mmscope.stream"
+TRACE_PORT = "org.mmscope.trace"
 ROOT_SERIAL = "mmscope-root"
 SCRATCH_SERIAL = "mmscope-scratch"
 
@@ -81,6 +82,7 @@ class Endpoints:
     console: int
     control: int
     stream: int
+    trace: int
     memory: tuple[int | None, ...]
     """Aligned with the spec's nodes; None for a memory-less one."""
 
@@ -157,6 +159,10 @@ def qemu_argv(spec: MachineSpec, endpoints: Endpoints) -> list[str]:
         f"socket,id=stream,fd={endpoints.stream}",
         "-device",
         f"virtserialport,chardev=stream,name={STREAM_PORT}",
+        "-chardev",
+        f"socket,id=trace,fd={endpoints.trace}",
+        "-device",
+        f"virtserialport,chardev=trace,name={TRACE_PORT}",
     ]
     if spec.root is not None:
         argv += [

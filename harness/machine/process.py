@@ -74,8 +74,8 @@ def qemu_version(binary: str) -> str:
 class Machine:
     """A running guest's host side. Use it as a context manager: leaving ends QEMU.
 
-    ``control`` and ``stream`` are the host's ends of the agent's two ports; whoever reads them
-    closes them. ``memory_fds`` are the guest's RAM, one file a node (None: no memory).
+    ``control``, ``stream`` and ``trace`` are the host's ends of the guest's ports; whoever reads
+    them closes them. ``memory_fds`` are the guest's RAM, one file a node (None: no memory).
     """
 
     def __init__(self, spec: MachineSpec, run: RunDirectory) -> None:
@@ -163,8 +163,10 @@ class Machine:
             console_socket, console_fd = channel()
             self.control, control_fd = channel()
             self.stream, stream_fd = channel()
+            self.trace, trace_fd = channel()
             self._stack.callback(self.control.close)
             self._stack.callback(self.stream.close)
+            self._stack.callback(self.trace.close)
             self.memory_fds = tuple(
                 self._memory_file(node, part.size_bytes)
                 for node, part in enumerate(self.spec.nodes)
@@ -174,6 +176,7 @@ class Machine:
                 console=console_fd,
                 control=control_fd,
                 stream=stream_fd,
+                trace=trace_fd,
                 memory=self.memory_fds,
             )
             self.argv = [binary, *qemu_argv(self.spec, endpoints)[1:]]

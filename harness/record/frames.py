@@ -5,7 +5,7 @@ Every frame is a 40-byte little-endian header and a payload::
     offset  size  field
          0     4  magic       "MMS1"
          4     2  type        FrameType
-         6     2  source      which file (SAMPLE, SOURCE, ERROR); else 0
+         6     2  source      which file (SAMPLE, SOURCE, ERROR) or CPU (TRACE_PAGES); else 0
          8     4  seq         sampling round, or id of the request answered
         12     4  length      payload bytes, at most MAX_PAYLOAD_BYTES
         16     8  start_ns    CLOCK_MONOTONIC in the guest before the read
@@ -48,6 +48,8 @@ class FrameType(enum.IntEnum):
     """The sampler stopped in order; nothing follows."""
     ROUND_END = 7
     """All samples of round ``seq`` are written."""
+    TRACE_PAGES = 8
+    """Whole sub-buffers of the trace ring of CPU ``source``; ``seq`` counts such frames."""
     REQUEST = 16
     """Host to guest: NUL-separated words."""
     STDOUT = 17

@@ -61,7 +61,7 @@ CASES = {
 def test_argv_is_as_recorded(name: str, request: pytest.FixtureRequest) -> None:
     case = CASES[name]
     memory = tuple(20 + n if part.size_bytes else None for n, part in enumerate(case.nodes))
-    endpoints = Endpoints(qmp=10, console=11, control=12, stream=13, memory=memory)
+    endpoints = Endpoints(qmp=10, console=11, control=12, stream=13, trace=14, memory=memory)
     text = "\n".join(qemu_argv(case, endpoints)) + "\n"
     path = HERE / f"argv-{name}.txt"
     if request.config.getoption("--update-golden"):
