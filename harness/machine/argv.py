@@ -15,6 +15,7 @@ STREAM_PORT = "org.mmscope.stream"
 TRACE_PORT = "org.mmscope.trace"
 ROOT_SERIAL = "mmscope-root"
 SCRATCH_SERIAL = "mmscope-scratch"
+SWAP_SERIAL = "mmscope-swap"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +86,12 @@ class Endpoints:
     trace: int
     memory: tuple[int | None, ...]
     """Aligned with the spec's nodes; None for a memory-less one."""
+    swap: int | None = None
+    """The swap disk, where the spec has one."""
+    restored: bool = False
+    """RAM and disk are a saved machine's: QEMU waits for its state instead of booting."""
+    private_memory: bool = False
+    """The guest's writes stay in QEMU and never reach the memory files."""
 
 
 def kernel_command_line(spec: MachineSpec) -> str:
@@ -175,6 +182,17 @@ def qemu_argv(spec: MachineSpec, endpoints: Endpoints) -> list[str]:
             "-device",
             f"virtio-blk-pci,drive=scratch,serial={SCRATCH_SERIAL}",
         ]
+    if endpoints.swap is not None:
+        argv += [
+            # No lock: the file is in memory, and nobody else has it.
+            "-blockdev",
+            (
+                "driver=raw,node-name=swap,file.driver=file,file.locking=off,"
+                f"file.filename=/proc/self/fd/{endpoints.swap}"
+            ),
+            "-device",
+            f"virtio-blk-pci,drive=swap,serial={SWAP_SERIAL}",
+        ]
     if spec.network:
         argv += [
             "-netdev",
@@ -182,11 +200,14 @@ def qemu_argv(spec: MachineSpec, endpoints: Endpoints) -> list[str]:
             "-device",
             "virtio-net-pci,netdev=net,romfile=",
         ]
+    if endpoints.restored:
+        argv += ["-incoming", "defer"]
     return argv
 
 
 def _memory_arguments(spec: MachineSpec, endpoints: Endpoints) -> list[str]:
     argv: list[str] = []
+    share = "off" if endpoints.private_memory else "on"
     for node, (part, memory_fd) in enumerate(zip(spec.nodes, endpoints.memory, strict=True)):
         if part.size_bytes:
             assert memory_fd is not None
@@ -194,7 +215,7 @@ def _memory_arguments(spec: MachineSpec, endpoints: Endpoints) -> list[str]:
                 "-object",
                 (
                     f"memory-backend-file,id=ram{node},size={part.size_bytes},"
-                    f"mem-path=/proc/self/fd/{memory_fd},share=on"
+                    f"mem-path=/proc/self/fd/{memory_fd},share={share}"
                 ),
             ]
         if spec.is_numa:

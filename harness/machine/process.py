@@ -26,11 +26,11 @@ from harness.errors import (
 )
 from harness.machine.argv import Endpoints, platform_of, qemu_argv
 from harness.machine.console import Console
+from harness.machine.memfile import memory_file
 from harness.machine.qmp import Qmp
 from harness.machine.spec import MachineSpec
 from harness.mortal import mortal
 from harness.record.rundir import RunDirectory, disk_errors, write_atomic
-from harness.units import format_size
 
 _QUIT_S = 5.0
 _TERM_S = 3.0
@@ -75,8 +75,14 @@ class Machine:
     """A running guest's host side. Use it as a context manager: leaving ends QEMU.
 
     ``control``, ``stream`` and ``trace`` are the host's ends of the guest's ports; whoever reads
-    them closes them. ``memory_fds`` are the guest's RAM, one file a node (None: no memory).
+    them closes them. ``memory_fds`` are the guest's RAM, one file a node (None: no memory);
+    ``swap_fd`` is its swap disk.
     """
+
+    private_memory = False
+    """Whether QEMU keeps the guest's writes to itself: ``memory_fds`` then lack them."""
+    restored = False
+    """Whether the guest goes on from a saved state instead of booting."""
 
     def __init__(self, spec: MachineSpec, run: RunDirectory) -> None:
         self.spec = spec
@@ -84,6 +90,7 @@ class Machine:
         self.state = MachineState.NEW
         self.argv: list[str] = []
         self.memory_fds: tuple[int | None, ...] = ()
+        self.swap_fd: int | None = None
         self._stack = contextlib.ExitStack()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -98,6 +105,12 @@ class Machine:
     @property
     def stderr_path(self) -> Path:
         return self.run.qemu_path / "stderr.log"
+
+    @property
+    def pid(self) -> int:
+        """QEMU's process; it has been started."""
+        assert self._process is not None
+        return self._process.pid
 
     def poll(self) -> int | None:
         """QEMU's exit status, or None while it runs."""
@@ -168,9 +181,9 @@ class Machine:
             self._stack.callback(self.stream.close)
             self._stack.callback(self.trace.close)
             self.memory_fds = tuple(
-                self._memory_file(node, part.size_bytes)
-                for node, part in enumerate(self.spec.nodes)
+                self._keep(self._memory_file(node)) for node in range(len(self.spec.nodes))
             )
+            self.swap_fd = self._keep(self._swap_file())
             endpoints = Endpoints(
                 qmp=qmp_fd,
                 console=console_fd,
@@ -178,20 +191,23 @@ class Machine:
                 stream=stream_fd,
                 trace=trace_fd,
                 memory=self.memory_fds,
+                swap=self.swap_fd,
+                restored=self.restored,
+                private_memory=self.private_memory,
             )
             self.argv = [binary, *qemu_argv(self.spec, endpoints)[1:]]
             write_atomic(self.run.qemu_path / "argv", ("\n".join(self.argv) + "\n").encode())
             self.console = self._stack.enter_context(Console(console_socket, self.run.console_path))
             self.qmp = self._stack.enter_context(Qmp(qmp_socket, self.run.qemu_path / "qmp.log"))
             command = mortal(self.argv)
-            memory = [fd for fd in self.memory_fds if fd is not None]
+            files = [fd for fd in (*self.memory_fds, self.swap_fd) if fd is not None]
             with disk_errors(self.stderr_path), self.stderr_path.open("wb") as stderr:
                 self._process = subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL,
                     stdout=stderr,
                     stderr=stderr,
-                    pass_fds=[*(end.fileno() for end in inherited), *memory],
+                    pass_fds=[*(end.fileno() for end in inherited), *files],
                     start_new_session=True,
                 )
         self.state = MachineState.RUNNING
@@ -207,19 +223,21 @@ class Machine:
                 details={**self.evidence(), "argv": " ".join(self.argv)},
             ) from None
 
-    def _memory_file(self, node: int, size_bytes: int) -> int | None:
+    def _memory_file(self, node: int) -> int | None:
+        size_bytes = self.spec.nodes[node].size_bytes
         if not size_bytes:
             return None
-        memory_fd = os.memfd_create(f"mmscope-node{node}")
-        self._stack.callback(os.close, memory_fd)
-        try:
-            os.truncate(memory_fd, size_bytes)
-        except OSError as error:
-            raise LaunchError(
-                f"node {node}: the host has no {format_size(size_bytes)} to give: {error.strerror}",
-                fix="ask for a smaller --node",
-            ) from None
-        return memory_fd
+        return memory_file(f"mmscope-node{node}", size_bytes, fix="ask for a smaller --node")
+
+    def _swap_file(self) -> int | None:
+        if not self.spec.swap_bytes:
+            return None
+        return memory_file("mmscope-swap", self.spec.swap_bytes, fix="ask for less swap")
+
+    def _keep(self, file_fd: int | None) -> int | None:
+        if file_fd is not None:
+            self._stack.callback(os.close, file_fd)
+        return file_fd
 
     def _end_process(self) -> None:
         process = self._process

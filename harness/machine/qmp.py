@@ -66,6 +66,19 @@ class Qmp:
         self._log("←", {"return": answer})
         return answer
 
+    def pass_file(self, name: str, file_fd: int) -> None:
+        """Gives QEMU a copy of an open file, known to it as ``name`` (``fd:name`` in URIs).
+
+        Raises:
+            QmpError: QEMU refused it, or went away.
+        """
+
+        async def send() -> None:
+            self._client.send_fd_scm(file_fd)
+
+        self._wait(send(), "passing a file", COMMAND_S)
+        self.execute("getfd", {"fdname": name})
+
     def human(self, command: str) -> str:
         """The answer of a human-monitor command (what QMP proper does not offer)."""
         return str(self.execute("human-monitor-command", {"command-line": command}))

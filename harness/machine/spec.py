@@ -58,6 +58,8 @@ class MachineSpec:
     """Extra kernel parameters, after ours."""
     scratch_bytes: int = 4 << 30
     """Size of the null block device that page-cache loads read and write."""
+    swap_bytes: int = 0
+    """Size of an empty disk in host memory for the guest to swap to; 0: there is none."""
     network: bool = False
     """User-mode network, loopback only, no way out, one forwarded port for ssh."""
 
@@ -201,6 +203,12 @@ def check_spec(spec: MachineSpec, limits: KernelLimits) -> None:
         raise UsageError(
             f"kernel {limits.release} supports {limits.max_nodes} nodes, {len(spec.nodes)} asked",
             fix=f"give at most {limits.max_nodes} --node options",
+        )
+    if spec.swap_bytes % NODE_ALIGN_BYTES:
+        raise UsageError(
+            f"a swap disk of {format_size(spec.swap_bytes)} is not a multiple of "
+            f"{format_size(NODE_ALIGN_BYTES)}",
+            fix="give a whole number of MiB, divisible by 2",
         )
     if spec.root is None and spec.network:
         raise UsageError("a guest without a root file system has no ssh server")

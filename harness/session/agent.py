@@ -41,14 +41,17 @@ class ReadResult:
 class AgentSession:
     """Requests to the agent over virtio-serial; any number may be under way at once."""
 
-    def __init__(self, channel: socket.socket, vitals: Vitals) -> None:
+    def __init__(
+        self, channel: socket.socket, vitals: Vitals, *, hello: Mapping[str, str] | None = None
+    ) -> None:
+        """``hello`` is what an agent said that does not say it again, in a restored guest."""
         self._channel = channel
         self._vitals = vitals
         self._changed = threading.Condition()
         self._send_lock = threading.Lock()
         self._ids = itertools.count(1)
         self._pending: dict[int, _Pending] = {}
-        self._hello: dict[str, str] | None = None
+        self._hello: Mapping[str, str] | None = hello
         self._received_bytes = 0
         self._broken: str | None = None
         self._thread = threading.Thread(target=self._receive, name="agent", daemon=True)

@@ -6,12 +6,13 @@ import contextlib
 import dataclasses
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 
 from harness.deadline import StallClock
 from harness.errors import MmscopeError, SessionError
 from harness.machine.process import Machine
+from harness.machine.snapshot import Clone, Template, save_template
 from harness.machine.spec import MachineSpec
 from harness.record.rundir import RunDirectory
 from harness.session.agent import AgentSession
@@ -27,7 +28,10 @@ _FORWARD = re.compile(r"TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)\s+\S+\s
 
 
 class Guest:
-    """Boots on entering; on leaving powers off politely, then ends QEMU in any case."""
+    """Boots on entering; on leaving powers off politely, then ends QEMU in any case.
+
+    Made with ``Guest.restored``, it goes on from a template instead, and is ended without ado.
+    """
 
     def __init__(
         self,
@@ -48,13 +52,37 @@ class Guest:
         self.run = run
         self._progress = progress
         self._boot_stall_s = boot_stall_s
+        self._template: Template | None = None
+        self._private = True
+        self._stopped = False
         self._stack = contextlib.ExitStack()
         self.boot_s = 0.0
         self.host_key = ""
 
+    @classmethod
+    def restored(
+        cls,
+        template: Template,
+        run: RunDirectory,
+        *,
+        private: bool = True,
+        progress: Callable[[str], None] = lambda _: None,
+    ) -> Guest:
+        """A guest that goes on where the template's stood; ``private``: see ``Clone``.
+
+        It has no ssh. The console and QEMU's logs go to ``run``.
+        """
+        guest = cls(template.spec, run, progress=progress)
+        guest._template = template
+        guest._private = private
+        return guest
+
     def __enter__(self) -> Guest:
         try:
-            self._boot()
+            if self._template is None:
+                self._boot()
+            else:
+                self._restore(self._template)
         except BaseException:
             self._stack.close()
             raise
@@ -63,11 +91,7 @@ class Guest:
     def _boot(self) -> None:
         start_s = time.monotonic()
         self._progress("starting QEMU")
-        self.machine = self._stack.enter_context(Machine(self.spec, self.run))
-        self.vitals = MachineVitals(self.machine)
-        self.agent = AgentSession(self.machine.control, self.vitals)
-        self._stack.callback(self.agent.close)
-        self.vitals.add_pulse(lambda: self.agent.received_bytes)
+        self._start(Machine(self.spec, self.run))
         self._progress("booting the kernel")
         clock = StallClock(self._boot_stall_s, BOOT_CEILING_S)
         serial = SerialSession(self.machine.console, self.vitals)
@@ -83,6 +107,28 @@ class Guest:
             serial.close()
         self.boot_s = time.monotonic() - start_s
         self._progress(f"guest is up after {self.boot_s:.1f} s")
+
+    def _restore(self, template: Template) -> None:
+        start_s = time.monotonic()
+        self._start(Clone(template, self.run, private=self._private), template.hello)
+        self.agent.read(["/proc/uptime"])
+        self.boot_s = time.monotonic() - start_s
+        self._progress(f"restored guest answers after {self.boot_s:.2f} s")
+
+    def _start(self, machine: Machine, hello: Mapping[str, str] | None = None) -> None:
+        self.machine = self._stack.enter_context(machine)
+        self.vitals = MachineVitals(self.machine)
+        self.agent = AgentSession(self.machine.control, self.vitals, hello=hello)
+        self._stack.callback(self.agent.close)
+        self.vitals.add_pulse(lambda: self.agent.received_bytes)
+
+    def save(self, *, go_on: bool = False) -> Template:
+        """The guest as it stands, for ``restored``; see ``save_template``. Nothing may be under
+        way in it: the host's side of a request is not saved.
+        """
+        template = save_template(self.machine, hello=self.agent.hello, go_on=go_on)
+        self._stopped = not go_on
+        return template
 
     def serial(self) -> SerialSession:
         """A shell on the serial console; close it when done."""
@@ -118,7 +164,8 @@ class Guest:
         trace: TracebackType | None,
     ) -> None:
         try:
-            if kind is None and self.machine.poll() is None:
+            polite = kind is None and self._template is None and not self._stopped
+            if polite and self.machine.poll() is None:
                 with contextlib.suppress(MmscopeError):
                     self.power_off()
         finally:
