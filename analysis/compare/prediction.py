@@ -14,7 +14,7 @@ from analysis.compare.zones import (
     pageblock_order,
     zone_fields,
 )
-from analysis.model.buddy import era_of
+from analysis.model.eras import era_of
 from analysis.model.fragmentation import free_pages
 from analysis.model.freelist import MIGRATETYPE_NAMES, Migratetype
 from analysis.model.stimulus import Drop, Prediction, Reserve, Take, percpu_orders, predict

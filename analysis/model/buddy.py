@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from analysis.model.eras import Era
 from analysis.model.freelist import FreeBlock, Migratetype, ZoneFreeLists
-from analysis.model.release import Release
 
 FALLBACKS = {
     Migratetype.UNMOVABLE: (Migratetype.RECLAIMABLE, Migratetype.MOVABLE),
@@ -14,28 +14,6 @@ FALLBACKS = {
 }
 """Where a type looks when its own lists are empty: ``fallbacks`` in mm/page_alloc.c, the same in
 5.10, 6.1, 6.12 and 7.2. The other types have none."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Era:
-    """What changed between releases in the rules below."""
-
-    merges_reserved: bool
-    """Coalesces high-atomic and CMA pageblocks with others (only isolation stands apart)."""
-    merge_retypes: bool
-    """Coalescing across pageblocks gives the buddy's pageblocks the type of the freed block."""
-
-
-def era_of(release: Release) -> Era:
-    """The rules of a release.
-
-    Kernel: mm/page_alloc.c, ``__free_one_page``. 5.10 compares pageblock types only while one is
-        isolated; 6.1 keeps types without fallback apart at and above the pageblock order. 6.12
-        also retypes the buddy.
-    Ignores: the exact release of each change: 5.18 and 6.10 come from the order in which the
-        changes were posted, the sources compared are 5.10, 6.1, 6.12 and 7.2.
-    """
-    return Era(merges_reserved=release < Release(5, 18), merge_retypes=release >= Release(6, 10))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,26 +112,37 @@ def merge_likely(zone: ZoneFreeLists, block: FreeBlock) -> bool:
 
 
 def free_one(
-    zone: ZoneFreeLists, pfn: int, order: int, *, era: Era, to_tail: bool | None = None
+    zone: ZoneFreeLists,
+    pfn: int,
+    order: int,
+    *,
+    era: Era,
+    migratetype: Migratetype | None = None,
+    to_tail: bool | None = None,
+    captured_order: int | None = None,
 ) -> FreeBlock:
     """Gives back ``2**order`` pages, coalescing as far as possible; the block that results.
 
-    ``to_tail`` overrides the end of the list at which the kernel would put the result.
+    ``migratetype`` overrides the type of the pageblock, ``to_tail`` the end of the list at which
+    the kernel would put the result. With ``captured_order`` a compaction under way takes the block
+    as soon as it has grown to that order, and it lands on no list.
 
     Raises:
         ValueError: the pages are not aligned, not in the zone, or free already.
 
-    Kernel: mm/page_alloc.c, ``__free_one_page``; 5.10 to 7.2, differing as ``Era`` says.
-    Ignores: compaction capturing the page, page reporting, guard pages, and blocks above the
-        pageblock order, which 6.12 frees one pageblock after the other.
+    Kernel: mm/page_alloc.c, ``__free_one_page``; 5.10 to 7.3, differing as ``Era`` says.
+    Ignores: page reporting, guard pages (CONFIG_DEBUG_PAGEALLOC).
     """
     if pfn % (1 << order) or not (zone.spans(pfn) and zone.spans(pfn + (1 << order) - 1)):
         raise ValueError(f"page {pfn:#x} of order {order} is not an aligned block of the zone")
-    if _is_free(zone, pfn, order):
+    if is_free(zone, pfn, order):
         raise ValueError(f"page {pfn:#x} of order {order} is free already, wholly or in part")
 
-    migratetype = zone.pageblock_migratetype(pfn)
+    if migratetype is None:
+        migratetype = zone.pageblock_migratetype(pfn)
     while order < zone.max_order:
+        if order == captured_order:
+            return FreeBlock(pfn=pfn, order=order, migratetype=migratetype)
         buddy = _free_buddy(zone, pfn, order)
         if buddy is None:
             break
@@ -184,7 +173,7 @@ def _free_buddy(zone: ZoneFreeLists, pfn: int, order: int) -> FreeBlock | None:
     return buddy if buddy is not None and buddy.order == order else None
 
 
-def _is_free(zone: ZoneFreeLists, pfn: int, order: int) -> bool:
+def is_free(zone: ZoneFreeLists, pfn: int, order: int) -> bool:
     """Whether any page of the range lies in a free block."""
     for larger in range(zone.max_order + 1):
         block = zone.block_at(pfn & ~((1 << larger) - 1))

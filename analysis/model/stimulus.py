@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from analysis.model.buddy import Ambiguous, Era, free_one, rmqueue
+from analysis.model.buddy import Ambiguous, free_one, rmqueue
+from analysis.model.eras import Era
 from analysis.model.freelist import FreeBlock, Migratetype, ZoneFreeLists
 from analysis.model.release import Release
 

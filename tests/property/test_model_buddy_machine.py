@@ -6,7 +6,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
-from analysis.model.buddy import Ambiguous, era_of, free_one, rmqueue
+from analysis.model.buddy import Ambiguous, free_one, rmqueue
+from analysis.model.eras import era_of
 from analysis.model.freelist import FreeBlock, Migratetype, ZoneFreeLists
 from analysis.model.release import Release
 

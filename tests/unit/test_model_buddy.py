@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from analysis.model.buddy import Ambiguous, Era, era_of, free_one, rmqueue, rmqueue_smallest
+from analysis.model.buddy import Ambiguous, free_one, rmqueue, rmqueue_smallest
+from analysis.model.eras import era_of
 from analysis.model.freelist import FreeBlock, Migratetype, ZoneFreeLists
 from analysis.model.release import Release
 
@@ -92,7 +95,9 @@ def test_coalescing_retypes_the_buddy_in_newer_releases() -> None:
     for retypes in (False, True):
         zone = zone_of((8, 3, M))
         zone.set_pageblock_migratetype(0, 3, U)
-        merged = free_one(zone, 0, 3, era=Era(merges_reserved=False, merge_retypes=retypes))
+        merged = free_one(
+            zone, 0, 3, era=replace(NOW, merges_reserved=False, merge_retypes=retypes)
+        )
         assert merged == FreeBlock(pfn=0, order=4, migratetype=U)
         assert zone.pageblock_migratetype(8) is (U if retypes else M)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from analysis.model.buddy import era_of
+from analysis.model.eras import era_of
 from analysis.model.freelist import Migratetype
 from analysis.model.release import Release
 from analysis.model.stimulus import (

@@ -1,0 +1,185 @@
+"""One zone: free lists, pageblocks, counters, watermarks, and taking blocks from its lists."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from analysis.model.allocator.counter import ZoneCounter
+from analysis.model.buddy import expand, free_one
+from analysis.model.eras import Era
+from analysis.model.freelist import FreeBlock, Migratetype, ZoneFreeLists
+
+
+class ListMove(IntEnum):
+    """What the kernel traces under the zone's lock."""
+
+    LOCKED = 0
+    """mm_page_alloc_zone_locked: a block left the zone's lists."""
+    DRAINED = 1
+    """mm_page_pcpu_drain: a block came back from a per-cpu list."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Zone:
+    """State of one zone. Pages and pfns in the kernel's page size."""
+
+    number: int
+    """Its place in the memory sample."""
+    node: int
+    zone_type: int
+    era: Era
+    free: ZoneFreeLists
+    managed_pages: int
+    watermarks: tuple[int, int, int]
+    """min, low, high, without the boost."""
+    lowmem_reserve: tuple[int, ...]
+    watermark_boost: int
+    nr_reserved_highatomic: int
+    nr_free_highatomic: int
+    nr_free: ZoneCounter
+    nr_free_cma: ZoneCounter
+    boost_factor: int
+    """vm.watermark_boost_factor."""
+    movable: set[int] = field(default_factory=set)
+    """Allocated pages that compaction could move: on an LRU list, or a driver's movable page."""
+    isolated_pageblocks: int = 0
+    """nr_isolate_pageblock."""
+    reclaim_active: bool = False
+    """ZONE_RECLAIM_ACTIVE: kswapd balances the node."""
+    below_high: bool = False
+    """ZONE_BELOW_HIGH."""
+    boosted: bool = False
+    """ZONE_BOOSTED_WATERMARK."""
+    cpu: int = 0
+    """The processor that acts now; its counter differences change."""
+    moves: list[tuple[ListMove, int, int]] = field(default_factory=list)
+    """What happened under the lock, in order: kind, pfn, order. The caller empties it."""
+    extfrags: int = 0
+    """Fallbacks so far (mm_page_alloc_extfrag)."""
+
+    def watermark(self, number: int) -> int:
+        """A watermark with its boost. Kernel: include/linux/mmzone.h, ``wmark_pages``."""
+        return self.watermarks[number] + self.watermark_boost
+
+    def account(self, pages: int, migratetype: Migratetype) -> None:
+        """Counts pages that came onto (or, negative, left) a list of a type.
+
+        Kernel: mm/page_alloc.c, ``account_freepages`` (6.12 to 7.3),
+            ``__mod_zone_freepage_state`` (6.1).
+        """
+        if migratetype is Migratetype.ISOLATE:
+            return
+        self.nr_free.add(self.cpu, pages)
+        if migratetype is Migratetype.CMA:
+            self.nr_free_cma.add(self.cpu, pages)
+        elif migratetype is Migratetype.HIGHATOMIC:
+            self.nr_free_highatomic += pages
+
+    def take_smallest(self, order: int, migratetype: Migratetype) -> int | None:
+        """Takes the head of the smallest sufficient list of this type.
+
+        Kernel: mm/page_alloc.c, ``__rmqueue_smallest``; 6.1 (which leaves the accounting to its
+            callers) to 7.3.
+        """
+        lists = self.free
+        for larger in range(order, lists.max_order + 1):
+            block = lists.head(larger, migratetype)
+            if block is not None:
+                lists.remove(block)
+                expand(lists, block, order)
+                if self.era.accounts_each_block:
+                    self.account(-(1 << order), migratetype)
+                self.moves.append((ListMove.LOCKED, block.pfn, order))
+                return block.pfn
+        return None
+
+    def move_block(self, block: FreeBlock, migratetype: Migratetype) -> None:
+        """Moves a free block to the tail of another type's list.
+
+        Kernel: mm/page_alloc.c, ``move_to_free_list``; 6.1 to 7.3.
+        """
+        self.free.remove(block)
+        moved = FreeBlock(pfn=block.pfn, order=block.order, migratetype=migratetype)
+        self.free.add(moved, to_tail=True)
+        if self.era.accounts_each_block:
+            # The pageblock's type is what 6.12 and later count as the old one.
+            self.account(-(1 << block.order), block.migratetype)
+            self.account(1 << block.order, migratetype)
+
+    def give_back(
+        self,
+        pfn: int,
+        order: int,
+        *,
+        migratetype: Migratetype | None = None,
+        to_tail: bool | None = None,
+        captured_order: int | None = None,
+    ) -> FreeBlock:
+        """A block comes back to the lists, and coalesces.
+
+        ``migratetype`` None stands for the pageblock's. See ``analysis.model.buddy.free_one`` for
+        the other arguments and what is raised.
+
+        Kernel: mm/page_alloc.c, ``__free_one_page``; 6.1 to 7.3.
+        """
+        if migratetype is None:
+            migratetype = self.free.pageblock_migratetype(pfn)
+        block = free_one(
+            self.free,
+            pfn,
+            order,
+            era=self.era,
+            migratetype=migratetype,
+            to_tail=to_tail,
+            captured_order=captured_order,
+        )
+        self.account(1 << order, migratetype)
+        if captured_order is not None and block.order == captured_order:
+            self.account(-(1 << block.order), migratetype)
+        return block
+
+    def pageblock_start(self, pfn: int) -> int:
+        """First page of the pageblock that holds the page."""
+        return pfn & ~((1 << self.free.pageblock_order) - 1)
+
+    def free_blocks_between(self, start_pfn: int, end_pfn: int) -> list[FreeBlock]:
+        """The free blocks that begin in a range, by pfn."""
+        found: list[FreeBlock] = []
+        pfn = start_pfn
+        while pfn < end_pfn:
+            block = self.free.block_at(pfn)
+            if block is None:
+                pfn += 1
+            else:
+                found.append(block)
+                pfn += 1 << block.order
+        return found
+
+    def move_pageblock(self, pfn: int, migratetype: Migratetype) -> int:
+        """Moves the free blocks of a pageblock to another type; the pages moved, -1 for refused.
+
+        Kernel: mm/page_alloc.c, ``move_freepages_block``; 6.1 leaves the pageblock's type to the
+            caller and, at the edges of the zone, moves a part or nothing; 6.12 to 7.3 refuse
+            there and set the type.
+        """
+        start = self.pageblock_start(pfn)
+        end = start + (1 << self.free.pageblock_order)
+        if not self.free.spans(end - 1):
+            return -1 if self.era.accounts_each_block else 0
+        if not self.free.spans(start):
+            if self.era.accounts_each_block:
+                return -1
+            start = pfn
+        moved = 0
+        for block in self.free_blocks_between(start, end):
+            self.move_block(block, migratetype)
+            moved += 1 << block.order
+        if self.era.accounts_each_block:
+            self.free.set_pageblock_migratetype(pfn, 0, migratetype)
+        return moved
+
+    def movable_between(self, start_pfn: int, end_pfn: int) -> int:
+        """Movable pages of a range that are not free. Kernel: ``prep_move_freepages_block``."""
+        movable = self.movable
+        return sum(1 for pfn in range(start_pfn, end_pfn) if pfn in movable)
