@@ -16,12 +16,8 @@ from harness.cli.options import Accel, Arch, KernelName, Runs
 from harness.cli.prepare import DEFAULT_RUNS, bare_spec, checked_spec, prepare
 from harness.cli.terminal import TerminalProgress
 from harness.errors import LostMachineError, MmscopeError, UsageError
-from harness.experiment.runner import (
-    image_record,
-    kernel_record,
-    machine_record,
-    outcome_of,
-)
+from harness.experiment.outcome import outcome_of
+from harness.experiment.provenance import image_record, kernel_record, machine_record
 from harness.machine.argv import platform_of
 from harness.machine.spec import parse_distances, spread_cpus
 from harness.record.manifest import Manifest, Outcome, OutcomeKind, this_process

@@ -6,27 +6,16 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from harness.errors import UsageError
 from harness.machine.spec import NodeSpec, parse_distances, spread_cpus
 from harness.units import parse_size_bytes
-from harness.workload.command import Command
-from harness.workload.fragment import Fragment
+from harness.workload.load import Load
 from harness.workload.mechanism import Mechanism, Placement, Size
-from harness.workload.pagecache import Pagecache
-from harness.workload.pktring import Pktring
-from harness.workload.slabchurn import Slabchurn
-from harness.workload.stress_ng import StressNg
 
 DEFINITIONS = Path(__file__).with_name("definitions")
-
-Load = Annotated[
-    Pktring | Fragment | Slabchurn | Pagecache | StressNg | Command,
-    Field(discriminator="workload"),
-]
 
 
 class _Part(BaseModel):
@@ -38,12 +27,30 @@ class MachinePlan(_Part):
     cpus: int | None = None
     distances: list[str] = []
     append: list[str] = []
+    swap: Size = "0"
+    """Size of a swap disk in host memory; phases with ``swap`` use it."""
 
 
 class SamplingPlan(_Part):
     period_ms: int = Field(default=250, ge=10, le=60_000)
     sparse_every: int = Field(default=20, ge=1)
     """pagetypeinfo and slabinfo are read in every Nth round, and at marks."""
+
+
+class TracePlan(_Part):
+    """How traced phases are traced: each is a window between two memory samples."""
+
+    groups: list[str] = []
+    """Groups of events and probes beyond those that every window has."""
+    buffer_kb: int = Field(default=16_384, ge=64, le=1 << 20)
+    """Ring size a CPU."""
+    every_ms: int = Field(default=0, ge=0, le=60_000)
+    """Light memory samples so often while the load runs; 0: only at begin and end."""
+    snapshot: bool = True
+    """Each window begins on a clone of the machine as it stood when all that comes before was
+    done; without, windows follow each other on the machine that was booted."""
+    proc_sampler: bool = False
+    """Let the /proc sampler run during windows, where its reads are traced as any other load."""
 
 
 class PhasePlan(_Part):
@@ -55,11 +62,29 @@ class PhasePlan(_Part):
     stall_s: float = Field(default=300.0, gt=0)
     """Longest time in which the workload neither prints nor sets a mark."""
     ceiling_s: float = Field(default=600.0, gt=0)
+    before: list[str] = []
+    """Shell lines that run in the guest before the load, and before its window."""
+    repeat: int = Field(default=1, ge=1, le=1000)
+    """The load runs so often, one after the other, each time with the next seed."""
+    traced: bool = False
+    limit: bool = False
+    """The load goes to the limit of memory: also probe what decides there."""
+    groups: list[str] = []
+    """Further groups of events and probes for this window."""
+    again: bool = False
+    """Run the same load once more on another clone, as NAME-again: how far do two runs of the
+    real kernel differ that begin in the same state?"""
+    swap: bool = False
+    """Turn the machine's swap disk on before the load."""
 
     @model_validator(mode="after")
-    def _one_way_to_bind(self) -> PhasePlan:
+    def _consistent(self) -> PhasePlan:
         if self.each_node and self.node is not None:
             raise ValueError("node and each_node exclude each other")
+        if not self.traced:
+            for field in ("limit", "groups", "again"):
+                if getattr(self, field):
+                    raise ValueError(f"{field} says how a phase is traced: set traced = true")
         return self
 
 
@@ -69,6 +94,9 @@ class Plan(_Part):
     seed: int = Field(default=1, ge=0, lt=1 << 31)
     machine: MachinePlan
     sampling: SamplingPlan = SamplingPlan()
+    trace: TracePlan = TracePlan()
+    setup: list[str] = []
+    """Shell lines that run in the guest once, before the first phase."""
     phases: list[PhasePlan] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -84,7 +112,31 @@ class Plan(_Part):
                 raise ValueError(f"phase {phase.name!r}: there is no node {phase.node}")
             if phase.node is not None and not nodes[phase.node].size_bytes:
                 raise ValueError(f"phase {phase.name!r}: node {phase.node} has no memory")
+            if phase.swap and not self.swap_bytes:
+                raise ValueError(f"phase {phase.name!r}: the machine has no swap disk")
+            if phase.again and not self.trace.snapshot:
+                raise ValueError(f"phase {phase.name!r}: again needs trace.snapshot")
+        self._check_order()
         return self
+
+    def _check_order(self) -> None:
+        if self.trace.proc_sampler:
+            if self.trace.snapshot and any(phase.traced for phase in self.phases):
+                raise ValueError("trace.proc_sampler needs trace.snapshot = false")
+            return
+        windows = False
+        for phase in self.phases:
+            if windows and not phase.traced:
+                raise ValueError(
+                    f"phase {phase.name!r}: the /proc sampler ends where the windows begin, so "
+                    f"phases that are not traced come first"
+                )
+            windows |= phase.traced
+
+    @property
+    def swap_bytes(self) -> int:
+        """Size of the swap disk; 0: there is none."""
+        return parse_size_bytes(self.machine.swap)
 
     def nodes(self) -> tuple[NodeSpec, ...]:
         """The machine's nodes with CPUs dealt out."""
@@ -92,15 +144,16 @@ class Plan(_Part):
         return spread_cpus(sizes, self.machine.cpus)
 
     def steps(self) -> Iterator[Step]:
-        """The phases with ``each_node`` spelled out."""
+        """The phases with ``each_node`` and ``again`` spelled out."""
         with_memory = [node for node, part in enumerate(self.nodes()) if part.size_bytes]
         uma = len(self.machine.nodes) == 1
         for phase in self.phases:
-            if not phase.each_node or uma:
-                yield Step(name=phase.name, node=phase.node, phase=phase)
-                continue
-            for node in with_memory:
-                yield Step(name=f"{phase.name}-node{node}", node=node, phase=phase)
+            nodes = with_memory if phase.each_node and not uma else [phase.node]
+            for node in nodes:
+                name = phase.name if node == phase.node else f"{phase.name}-node{node}"
+                yield Step(name=name, node=node, phase=phase)
+                if phase.again:
+                    yield Step(name=f"{name}-again", node=node, phase=phase, again_of=name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,14 +163,25 @@ class Step:
     name: str
     node: int | None
     phase: PhasePlan
+    again_of: str | None = None
+    """The step that this one repeats from the same state."""
 
     @property
     def mechanism(self) -> Mechanism:
         return self.phase.load
 
-    def argv(self, seed: int, node: int | None) -> list[str]:
-        """The command to run in the guest, bound to a node by the kernel's number of it."""
-        return self.mechanism.argv(Placement(label=self.name, seed=seed, node=node))
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Groups of events and probes that the phase wants beyond those of the plan."""
+        return (*self.phase.groups, *(["limit"] if self.phase.limit else []))
+
+    def argv(self, seed: int, node: int | None, *, marks: bool = True) -> list[str]:
+        """The command to run in the guest, bound to a node by the kernel's number of it.
+
+        ``marks``: a sampler runs, so that the load may set marks in its stream.
+        """
+        label = self.name if marks else None
+        return self.mechanism.argv(Placement(label=label, seed=seed, node=node))
 
 
 def known_plans() -> list[str]:

@@ -4,66 +4,47 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import fnmatch
-import re
-import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import harness
 from harness.deadline import StallClock
-from harness.errors import (
-    BootError,
-    GuestTimeoutError,
-    KernelCrashError,
-    MmscopeError,
-    SessionError,
-)
+from harness.errors import MmscopeError
+from harness.experiment.instruments import Instruments
+from harness.experiment.outcome import outcome_of, workload_outcome
+from harness.experiment.phase import PhaseRun, run_load
 from harness.experiment.plan import Plan, Step
+from harness.experiment.preparation import (
+    keep_dmesg,
+    read_once,
+    run_shell,
+    settle_watermarks,
+    swap_on,
+)
+from harness.experiment.provenance import image_record, kernel_record, machine_record
+from harness.experiment.window import SampleShelf, Window
 from harness.image.assembly import Image
 from harness.kernel.package import Kernel
-from harness.machine.argv import cpu_model, kernel_command_line
-from harness.machine.process import qemu_version
+from harness.machine.snapshot import Template
 from harness.machine.spec import MachineSpec, kernel_node_numbers, parse_distances
 from harness.record.manifest import (
-    ImageRecord,
-    KernelRecord,
-    MachineRecord,
     Manifest,
-    NodeRecord,
     Outcome,
     OutcomeKind,
     PhaseRecord,
+    WindowRecord,
     this_process,
 )
-from harness.record.rundir import RunDirectory, write_atomic
+from harness.record.rundir import RunDirectory
 from harness.sampling.proc import SampleRecorder
 from harness.session.guest import Guest
 
-BUSYBOX = "/run/mmscope/bin/busybox"
-WATERMARK_SCALE = "/proc/sys/vm/watermark_scale_factor"
-
-ONCE = (
-    "/proc/cmdline",
-    "/proc/version",
-    "/proc/cpuinfo",
-    "/proc/iomem",
-    "/proc/modules",
-    "/proc/sys/vm/*",
-    "/proc/sys/kernel/osrelease",
-    "/sys/devices/system/node/node*/distance",
-    "/sys/devices/system/node/node*/cpulist",
-    "/sys/kernel/mm/transparent_hugepage/enabled",
-)
-"""Guest files that do not change by themselves, read once before the first load."""
-
 _STREAM_STALL_S = 60.0
 _STREAM_CEILING_S = 300.0
-_OOM_LINE = re.compile(r"Out of memory: Kill")
 
 
 class Progress(Protocol):
@@ -100,15 +81,19 @@ def machine_spec(request: RunRequest) -> MachineSpec:
         initramfs=request.image.initramfs,
         root=request.image.root,
         append=tuple(plan.machine.append),
+        swap_bytes=plan.swap_bytes,
     )
 
 
 class Run:
     """One run under way: its directory, its manifest, and the steps that fill them."""
 
-    def __init__(self, request: RunRequest, progress: Progress) -> None:
+    def __init__(
+        self, request: RunRequest, progress: Progress, instruments: Instruments | None = None
+    ) -> None:
         self._request = request
         self._progress = progress
+        self._instruments = instruments or Instruments(request.kernel)
         self._spec = machine_spec(request)
         self._numbers = kernel_node_numbers(self._spec)
         self.directory = RunDirectory.create(
@@ -126,6 +111,7 @@ class Run:
             kernel=kernel_record(request.kernel),
             image=image_record(request.image),
         )
+        self._shelf = SampleShelf(self.directory)
         self._save()
 
     def execute(self) -> RunDirectory:
@@ -148,86 +134,122 @@ class Run:
         return self.directory
 
     def _in_guest(self) -> None:
+        plan = self._request.plan
+        steps = list(enumerate(plan.steps(), start=1))
+        on_clones = plan.trace.snapshot
+        windows = [pair for pair in steps if pair[1].phase.traced]
         self._progress.stage("boot")
+        template: Template | None = None
         with Guest(self._spec, self.directory, progress=self._progress.note) as guest:
             self.manifest.machine = machine_record(self._spec, guest.machine.argv)
             self.manifest.timings_s["boot"] = round(guest.boot_s, 3)
             self._save()
-            with SampleRecorder(guest.machine.stream, self.directory.samples_path) as recorder:
-                guest.vitals.add_check(recorder.check)
-                self._settle(guest)
-                self._read_once(guest)
-                sampling = self._request.plan.sampling
-                guest.agent.start_sampling(sampling.period_ms, sampling.sparse_every)
-                guest.agent.mark("settle/end")
-                for number, step in enumerate(self._request.plan.steps(), start=1):
-                    self._phase(guest, recorder, number, step)
-                guest.agent.stop_sampling()
-                recorder.wait_end(guest.vitals, StallClock(_STREAM_STALL_S, _STREAM_CEILING_S))
-            self._keep_dmesg(guest)
+            run_shell(guest, plan.setup, "setup")
+            settle_watermarks(guest)
+            self._read_once(guest)
+            with self._proc_samples(guest) as recorder:
+                first = len(steps) if plan.trace.proc_sampler else len(steps) - len(windows)
+                for number, step in steps[:first]:
+                    if step.phase.traced:
+                        self._window(guest, number, step)
+                    else:
+                        self._phase(guest, recorder, number, step)
+            if windows and not plan.trace.proc_sampler and not on_clones:
+                for number, step in windows:
+                    self._window(guest, number, step)
+            keep_dmesg(guest, self.directory)
+            if windows and on_clones:
+                self._progress.stage("save the machine")
+                template = guest.save()
             self._progress.stage("shut down")
+        if template is not None:
+            with template:
+                for number, step in windows:
+                    self._window_on_clone(template, number, step)
 
-    def _settle(self, guest: Guest) -> None:
-        """Makes the kernel compute its watermarks anew, now that boot memory is handed over.
-
-        Kernel: mm/page_alloc.c, watermark_scale_factor_sysctl_handler() calls
-        setup_per_zone_wmarks() for a write of any value, the present one too.
-        """
-        script = f"v=$({BUSYBOX} cat {WATERMARK_SCALE}) && echo $v > {WATERMARK_SCALE}"
-        result = guest.agent.run([BUSYBOX, "sh", "-c", script])
-        if result.status:
-            raise SessionError(
-                f"vm.watermark_scale_factor cannot be written in the guest: "
-                f"{result.stderr.decode(errors='replace').strip()}"
-            )
+    @contextlib.contextmanager
+    def _proc_samples(self, guest: Guest) -> Iterator[SampleRecorder]:
+        """The /proc sampler runs meanwhile, and its stream is whole afterwards."""
+        sampling = self._request.plan.sampling
+        with SampleRecorder(guest.machine.stream, self.directory.samples_path) as recorder:
+            guest.vitals.add_check(recorder.check)
+            guest.agent.start_sampling(sampling.period_ms, sampling.sparse_every)
+            guest.agent.mark("settle/end")
+            yield recorder
+            guest.agent.stop_sampling()
+            recorder.wait_end(guest.vitals, StallClock(_STREAM_STALL_S, _STREAM_CEILING_S))
 
     def _read_once(self, guest: Guest) -> None:
-        answer = guest.agent.read(ONCE)
-        for path, content in answer.files.items():
-            write_atomic(self.directory.guest_path / guest_file(path), content)
-        if answer.errors:
-            self._progress.note("; ".join(answer.errors))
-        write_atomic(
-            self.directory.guest_path / "config", self._request.kernel.config_path.read_bytes()
-        )
-        self._keep_dmesg(guest)
-
-    def _keep_dmesg(self, guest: Guest) -> None:
-        result = guest.agent.run([BUSYBOX, "dmesg"])
-        write_atomic(self.directory.guest_path / "dmesg", result.stdout)
+        errors = read_once(guest, self._request.kernel, self.directory)
+        if errors:
+            self._progress.note("; ".join(errors))
 
     def _phase(self, guest: Guest, recorder: SampleRecorder, number: int, step: Step) -> None:
-        node = None if step.node is None else self._numbers[step.node]
-        argv = step.argv(self._request.plan.seed, node)
-        record = PhaseRecord(
-            name=step.name,
-            workload=step.phase.load.workload,
-            argv=argv,
-            node=node,
-            params=step.mechanism.model_dump(exclude={"workload"}),
+        run, record = self._begin(number, step, marks=True)
+        self._prepare(guest, step)
+        guest.agent.mark(f"{step.name}/begin")
+        self._load(run, guest, record)
+        guest.agent.mark(f"{step.name}/end")
+        recorder.check()
+
+    def _window_on_clone(self, template: Template, number: int, step: Step) -> None:
+        path = self.directory.clones_path / f"{number:02d}-{step.name}"
+        clone = Guest.restored(
+            template, RunDirectory(path), private=False, progress=self._progress.note
         )
+        with clone as guest:
+            self._window(guest, number, step, clone=str(path.relative_to(self.directory.path)))
+
+    def _window(self, guest: Guest, number: int, step: Step, *, clone: str | None = None) -> None:
+        plan = self._request.plan
+        run, record = self._begin(number, step, marks=plan.trace.proc_sampler)
+        self._prepare(guest, step)
+        window = WindowRecord(
+            name=step.name,
+            trace=f"{self.directory.trace_path.name}/{run.stem}",
+            samples=[],
+            again_of=step.again_of,
+            clone=clone,
+            proc_sampler=plan.trace.proc_sampler,
+        )
+        self.manifest.windows.append(window)
+        self._save()
+        groups = dict.fromkeys((*plan.trace.groups, *step.groups))
+        with self._instruments.on(
+            guest, self.directory, groups=tuple(groups), buffer_kb=plan.trace.buffer_kb
+        ) as (sampler, tracer):
+            Window(
+                window,
+                sampler=sampler,
+                tracer=tracer,
+                shelf=self._shelf,
+                save=self._save,
+                note=self._progress.note,
+                every_ms=plan.trace.every_ms,
+            ).run(lambda: self._load(run, guest, record), guest.vitals)
+
+    def _begin(self, number: int, step: Step, *, marks: bool) -> tuple[PhaseRun, PhaseRecord]:
+        run = PhaseRun(
+            number=number,
+            step=step,
+            seed=self._request.plan.seed,
+            node=None if step.node is None else self._numbers[step.node],
+            marks=marks,
+        )
+        record = run.record()
         self.manifest.phases.append(record)
         self._save()
         self._progress.stage(step.name)
-        findings = len(guest.machine.console.findings)
-        clock = StallClock(step.phase.stall_s, step.phase.ceiling_s)
-        guest.agent.mark(f"{step.name}/begin")
-        result = guest.agent.run(argv, clock=clock)
-        guest.agent.mark(f"{step.name}/end")
-        recorder.check()
-        stem = self.directory.workloads_path / f"{number:02d}-{step.name}"
-        write_atomic(stem.with_name(stem.name + ".stdout"), result.stdout)
-        write_atomic(stem.with_name(stem.name + ".stderr"), result.stderr)
-        fresh = guest.machine.console.findings[findings:]
-        oom = any(_OOM_LINE.search(finding.line) for finding in fresh)
-        record.status = result.status
-        record.wall_s = round(result.wall_s, 3)
-        record.outcome = phase_outcome(result.status, oom=oom)
+        return run, record
+
+    def _prepare(self, guest: Guest, step: Step) -> None:
+        if step.phase.swap:
+            swap_on(guest)
+        run_shell(guest, step.phase.before, f"before {step.name}")
+
+    def _load(self, run: PhaseRun, guest: Guest, record: PhaseRecord) -> None:
+        run_load(run, guest, record, self.directory, self._progress.note)
         self._save()
-        self._progress.note(f"{record.outcome} after {result.wall_s:.1f} s")
-        if record.outcome == "failed":
-            complaint = result.stderr.decode(errors="replace").strip()[-500:]
-            self._progress.note(f"{shlex.join(argv)} → {result.status}: {complaint}")
 
     def _finish(self, outcome: Outcome, start_s: float) -> None:
         self.manifest.outcome = outcome
@@ -240,98 +262,3 @@ class Run:
 
     def _save(self) -> None:
         self.directory.write_manifest(self.manifest)
-
-
-def guest_file(path: str) -> str:
-    """A path of the guest as one below ``guest/``.
-
-    Raises:
-        SessionError: the agent named a file that was not asked for; a guest is not trusted with
-            names on the host.
-    """
-    if ".." in path.split("/") or not any(fnmatch.fnmatchcase(path, asked) for asked in ONCE):
-        raise SessionError(f"the guest answered with {path!r}, which nobody asked for")
-    return path.lstrip("/")
-
-
-def workload_outcome(phases: Sequence[PhaseRecord]) -> Outcome:
-    """How a run ended that came to its end: by the worst of its workloads."""
-    failed = [phase for phase in phases if phase.outcome == "failed"]
-    if failed:
-        names = ", ".join(f"{phase.name} (status {phase.status})" for phase in failed)
-        return Outcome(
-            kind=OutcomeKind.WORKLOAD_FAILED,
-            message=f"workloads failed: {names}",
-            fix="see their .stderr under workloads/ in the run directory",
-            exit_code=4,
-        )
-    killed = [phase.name for phase in phases if phase.outcome == "oom-killed"]
-    if killed:
-        return Outcome(
-            kind=OutcomeKind.OOM_KILLED, message=f"the OOM killer struck in {', '.join(killed)}"
-        )
-    return Outcome(kind=OutcomeKind.COMPLETED)
-
-
-def phase_outcome(status: int, *, oom: bool) -> str:
-    """``completed``, ``oom-killed`` (the guest's OOM killer struck meanwhile) or ``failed``."""
-    if oom:
-        return "oom-killed"
-    return "failed" if status else "completed"
-
-
-def outcome_of(error: BaseException) -> Outcome:
-    """How a run that raised this has ended."""
-    if isinstance(error, KeyboardInterrupt):
-        return Outcome(kind=OutcomeKind.INTERRUPTED, message="interrupted", exit_code=130)
-    kind = OutcomeKind.FAILED
-    if isinstance(error, KernelCrashError):
-        kind = OutcomeKind.PANICKED
-    elif isinstance(error, GuestTimeoutError | BootError):
-        kind = OutcomeKind.TIMED_OUT
-    if isinstance(error, MmscopeError):
-        return Outcome(kind=kind, message=error.message, fix=error.fix, exit_code=error.exit_code)
-    return Outcome(kind=kind, message=f"{type(error).__name__}: {error}", exit_code=3)
-
-
-def kernel_record(kernel: Kernel) -> KernelRecord:
-    """The manifest's words for a kernel."""
-    return KernelRecord(
-        name=kernel.name,
-        release=kernel.release,
-        arch=kernel.arch,
-        package=kernel.package,
-        version=kernel.version,
-        sha256=dict(kernel.sha256),
-    )
-
-
-def image_record(image: Image) -> ImageRecord:
-    """The manifest's words for a guest image."""
-    return ImageRecord(
-        initramfs_sha256=image.initramfs_sha256,
-        root_sha256=image.root_sha256,
-        packages=dict(image.packages),
-        modules=list(image.modules),
-    )
-
-
-def machine_record(spec: MachineSpec, argv: list[str]) -> MachineRecord:
-    """The manifest's words for a machine that was started."""
-    return MachineRecord(
-        arch=spec.arch,
-        accel=spec.accel,
-        cpu_model=cpu_model(spec),
-        cpus=spec.cpus,
-        nodes=[
-            NodeRecord(node=node, size_bytes=part.size_bytes, cpus=list(part.cpus))
-            for node, part in enumerate(spec.nodes)
-        ]
-        if spec.is_numa
-        else [],
-        memory_bytes=spec.memory_bytes,
-        distances={f"{source},{target}": value for source, target, value in spec.distances},
-        cmdline=kernel_command_line(spec),
-        qemu=qemu_version(argv[0]),
-        qemu_argv=argv,
-    )

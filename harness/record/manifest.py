@@ -119,6 +119,15 @@ class WindowRecord(_Record):
     """Directory of its trace, relative to the run directory: ``trace/03-anon``."""
     samples: list[str]
     """Its memory samples in order, relative: the state at the begin, any between, at the end."""
+    again_of: str | None = None
+    """The window whose load this one runs once more, from the same state of the machine."""
+    clone: str | None = None
+    """Directory with the logs of the clone it ran on; None: the machine that was booted."""
+    proc_sampler: bool = False
+    """The /proc sampler ran meanwhile."""
+    quiet_begin: bool | None = None
+    """No page moved any more when the first sample was taken; None: it came not so far."""
+    quiet_end: bool | None = None
 
 
 class FileRecord(_Record):

@@ -9,6 +9,7 @@
       samples.mms            the sample stream as the guest sent it (record.frames)
       memory/                the allocator's state read by the host (record.memory)
       trace/                 raw ring-buffer pages of traced windows (record.trace)
+      clones/01-anon/        console.log and qemu/ of the clone that a window ran on
       guest/                 dmesg, config and other files read once, laid out as in the guest
       workloads/             01-null.stdout, 01-null.stderr, …
       tables/ figures/ claims.json report.html      made by analysis from the above
@@ -80,6 +81,10 @@ class RunDirectory:
     @property
     def trace_path(self) -> Path:
         return self.path / "trace"
+
+    @property
+    def clones_path(self) -> Path:
+        return self.path / "clones"
 
     @property
     def guest_path(self) -> Path:

@@ -13,6 +13,8 @@ from harness.units import parse_size_bytes
 PROGRAMS = "/run/mmscope/bin"
 """Where the guest keeps our own programs."""
 
+BUSYBOX = f"{PROGRAMS}/busybox"
+
 
 def _check_size(text: str) -> str:
     try:
@@ -33,7 +35,8 @@ class Placement(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    label: str
+    label: str | None
+    """Under which the workload sets marks in the sample stream; None: no sampler runs."""
     seed: int
     node: int | None = None
 
@@ -50,7 +53,9 @@ class Mechanism(BaseModel):
 
 def own_program(name: str, placement: Placement, *arguments: str) -> list[str]:
     """The command line of one of our C programs, with their common options."""
-    argv = [f"{PROGRAMS}/{name}", "--seed", str(placement.seed), "--label", placement.label]
+    argv = [f"{PROGRAMS}/{name}", "--seed", str(placement.seed)]
+    if placement.label is not None:
+        argv += ["--label", placement.label]
     if placement.node is not None:
         argv += ["--node", str(placement.node)]
     return [*argv, *arguments]

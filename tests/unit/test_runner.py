@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from harness.errors import SessionError
-from harness.experiment.runner import guest_file, phase_outcome, workload_outcome
+from harness.experiment.outcome import phase_outcome, workload_outcome
+from harness.experiment.preparation import guest_file
 from harness.record.manifest import OutcomeKind, PhaseRecord
 
 

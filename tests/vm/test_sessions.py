@@ -9,10 +9,10 @@ import pytest
 
 from harness.deadline import StallClock
 from harness.errors import GuestTimeoutError, SessionError
-from harness.experiment.runner import BUSYBOX
 from harness.session.guest import Guest
 from harness.session.protocol import Session
 from harness.session.ssh import SshSession, make_key
+from harness.workload.mechanism import BUSYBOX
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(300)]
 

@@ -1,0 +1,48 @@
+"""Every mechanism under the name that experiments give it, and several of them at once."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from harness.workload.command import Command
+from harness.workload.fragment import Fragment
+from harness.workload.mechanism import BUSYBOX, Mechanism, Placement
+from harness.workload.pagecache import Pagecache
+from harness.workload.pktring import Pktring
+from harness.workload.slabchurn import Slabchurn
+from harness.workload.stress_ng import StressNg
+
+SingleLoad = Annotated[
+    Pktring | Fragment | Slabchurn | Pagecache | StressNg | Command,
+    Field(discriminator="workload"),
+]
+
+
+class Together(Mechanism):
+    """Several loads that start at once; ends when all have ended, with the worst status.
+
+    Each has a seed of its own, counted up from the phase's.
+    """
+
+    workload: Literal["together"] = "together"
+    loads: list[SingleLoad] = Field(min_length=2, max_length=16)
+
+    def argv(self, placement: Placement) -> list[str]:
+        lines = []
+        for number, load in enumerate(self.loads):
+            seed = placement.seed + number
+            label = None if placement.label is None else f"{placement.label}.{number}"
+            part = placement.model_copy(update={"seed": seed, "label": label})
+            lines.append(f'{shlex.join(load.argv(part))} & jobs="$jobs $!"')
+        lines.append("for job in $jobs; do wait $job; s=$?; [ $s -gt $worst ] && worst=$s; done")
+        lines.append("exit $worst")
+        return [BUSYBOX, "sh", "-c", "\n".join(["worst=0", *lines])]
+
+
+Load = Annotated[
+    Pktring | Fragment | Slabchurn | Pagecache | StressNg | Command | Together,
+    Field(discriminator="workload"),
+]
