@@ -1,0 +1,302 @@
+"""Tracing a guest, window by window.
+
+::
+
+    with TraceSession(guest, run) as trace:
+        path = trace.begin("anon")     # recording is on when this returns
+        ...                            # memory sample, load, memory sample
+        record = trace.end()           # drained to the end, written to path
+
+Set-up and take-down start programs in the guest; between ``begin`` and ``end`` nothing is
+started there: the reader is told what to do over its port. One session a run directory: the
+numbers by which events are known in the rings change when probes are defined anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+from harness.deadline import Deadline, StallClock
+from harness.errors import MmscopeError, SessionError
+from harness.record.rundir import RunDirectory, disk_errors, write_atomic
+from harness.record.trace import FORMATS, TraceRecord, write_trace_record
+from harness.sampling.trace import instance
+from harness.sampling.trace.events import EVENTS
+from harness.sampling.trace.instance import Counters, GuestFiles
+from harness.sampling.trace.probes import ALWAYS
+from harness.sampling.trace.reader import Reader
+from harness.sampling.trace.receiver import Received, TraceReceiver
+from harness.sampling.trace.summary import probe_records, summarise
+from harness.sampling.trace.symbols import functions_of, parse_release, plan_probes, probes_of
+from harness.session.vitals import Vitals
+
+BUFFER_KB = 8192
+"""Of each CPU's ring: a quarter of a million events, more than two seconds at 100,000 a second,
+which the reader may be late."""
+
+PERIOD_MS = 20
+"""How often the reader looks. At 100,000 events a second that finds 15 sub-buffers."""
+
+_STALL_S = 60.0
+_CEILING_S = 600.0
+_LAST_WORDS_S = 5.0
+
+
+class _Agent(GuestFiles, Protocol):
+    @property
+    def hello(self) -> Mapping[str, str]: ...
+
+
+class _Vitals(Vitals, Protocol):
+    def add_pulse(self, counter: Callable[[], int]) -> None: ...
+
+
+class _Machine(Protocol):
+    @property
+    def trace(self) -> socket.socket: ...
+
+
+class TracedGuest(Protocol):
+    """What this needs of a guest (``harness.session.guest.Guest``)."""
+
+    @property
+    def agent(self) -> _Agent: ...
+
+    @property
+    def vitals(self) -> _Vitals: ...
+
+    @property
+    def machine(self) -> _Machine: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Window:
+    name: str
+    groups: tuple[str, ...]
+    received: Received
+    reader: Reader
+    before: Counters
+
+
+class TraceSession:
+    """Traces a guest in windows; see the module.
+
+    ``groups`` are the groups of probes that windows may ask for (``probes.GROUPS``), ``events``
+    the tracepoints; ``buffer_kb`` is the size of each CPU's ring.
+    """
+
+    def __init__(
+        self,
+        guest: TracedGuest,
+        run: RunDirectory,
+        *,
+        groups: Sequence[str] = ALWAYS,
+        events: Sequence[str] = EVENTS,
+        buffer_kb: int = BUFFER_KB,
+        period_ms: int = PERIOD_MS,
+    ) -> None:
+        self._guest = guest
+        self._agent = guest.agent
+        self._run = run
+        self._groups = tuple(groups)
+        self._probes = probes_of(groups)
+        self._events = tuple(events)
+        self._buffer_kb = buffer_kb
+        self._period_ms = period_ms
+        self._count = 0
+        self._window: _Window | None = None
+
+    def __enter__(self) -> TraceSession:
+        """Defines probes and makes the rings.
+
+        Raises:
+            SessionError: the guest has no tracefs, or it does not do what it should.
+        """
+        release = parse_release(self._agent.hello["release"])
+        symbols = instance.read_symbols(self._agent, functions_of(self._probes))
+        self._planned = plan_probes(self._probes, symbols, release)
+        try:
+            self._setup = instance.set_up(self._agent, self._events, self._planned, self._buffer_kb)
+            usable = [p.name for p in self._planned if p.symbol is not None]
+            self._set_probes = [name for name in usable if name not in self._setup.probe_errors]
+            self._enabled = self._groups
+            for name, text in instance.read_formats(
+                self._agent, self._setup, self._set_probes
+            ).items():
+                write_atomic(self._run.trace_path / FORMATS / name, text)
+        except BaseException:
+            with contextlib.suppress(MmscopeError):
+                instance.take_down(self._agent, self._planned)
+            raise
+        self._receiver = TraceReceiver(self._guest.machine.trace)
+        self._guest.vitals.add_pulse(lambda: self._receiver.received_bytes)
+        return self
+
+    def begin(self, window: str, *, groups: Sequence[str] | None = None) -> str:
+        """Switches recording on; the window's directory, relative to the run's.
+
+        ``groups`` are those of the session by default, and may be fewer.
+
+        Raises:
+            SessionError: a window is open, the port is damaged, or the reader did not start.
+            GuestTimeoutError, KernelCrashError, LostMachineError: the guest is gone.
+        """
+        if self._window is not None:
+            raise SessionError(f"window {self._window.name} is still open")
+        if self._receiver.broken is not None:
+            raise SessionError(f"no window can be traced any more: {self._receiver.broken}")
+        wanted = self._groups if groups is None else tuple(groups)
+        self._enable(wanted)
+        path = self._run.trace_path / f"{self._count:02d}-{window}"
+        with disk_errors(path):
+            path.mkdir(parents=True)
+        before = instance.read_counters(self._agent)
+        received = self._receiver.open_window(path)
+        reader = Reader(self._agent, window, self._period_ms)
+        self._window = _Window(
+            name=window, groups=wanted, received=received, reader=reader, before=before
+        )
+        self._count += 1
+        try:
+            self._wait(lambda: received.hello is not None or reader.ended, "start")
+        except MmscopeError as error:
+            self._abandon(error.message)
+            raise
+        if received.hello is None:
+            why = reader.complaint() or self._receiver.broken or "it ended at once"
+            self._abandon(f"the reader did not start: {why}")
+            raise SessionError(f"the trace reader did not start: {why}")
+        return self._relative(path)
+
+    def check(self) -> None:
+        """Raises SessionError when the open window's trace is known to be incomplete already."""
+        window = self._opened()
+        if window.reader.ended or self._receiver.broken is not None or window.received.problems:
+            problems = [*window.received.problems, window.reader.complaint()]
+            said = "; ".join(filter(None, [*problems, self._receiver.broken])) or "it ended"
+            raise SessionError(f"the trace of {window.name} is broken: {said}")
+
+    def mark(self, text: str) -> None:
+        """Puts a line into the trace, and returns when it is there.
+
+        Raises:
+            SessionError: no window is open, or its reader is gone.
+        """
+        window = self._opened()
+        before = len(window.received.marks)
+        self._receiver.send(f"mark {text}")
+        self._wait(lambda: len(window.received.marks) > before or window.reader.ended, "mark")
+        if len(window.received.marks) == before:
+            raise SessionError(f"mark {text!r} is not in the trace: the reader is gone")
+
+    def end(self) -> TraceRecord:
+        """Switches recording off, drains what is left, and writes the window's record.
+
+        A trace that is not whole says so in the record (``complete``, ``problems``).
+
+        Raises:
+            SessionError: no window is open, or the guest no longer answers.
+            GuestTimeoutError, KernelCrashError, LostMachineError: the guest is gone. The record
+                is written all the same, and says why it is incomplete.
+        """
+        window = self._opened()
+        received, reader = window.received, window.reader
+        early = reader.ended
+        try:
+            with contextlib.suppress(SessionError):
+                self._receiver.send("stop")
+            self._wait(lambda: received.end is not None or reader.ended, "end")
+            if received.end is None and self._receiver.broken is None:
+                # It has ended; what it wrote last may still be under way.
+                last = Deadline(_LAST_WORDS_S)
+                self._wait(lambda: received.end is not None or last.expired, "last words")
+            self._wait(lambda: reader.ended, "exit")
+            reader.join(_LAST_WORDS_S)
+            after = instance.read_counters(self._agent)
+        except MmscopeError as error:
+            self._abandon(error.message)
+            raise
+        if early:
+            received.problems.append("reader: it ended before the window did")
+        return self._finish(window, after)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._window is not None:
+            if isinstance(error, Exception) or kind is None:
+                with contextlib.suppress(MmscopeError):
+                    self.end()
+            if self._window is not None:
+                self._abandon("the run was broken off")
+        try:
+            with contextlib.ExitStack() as stack:
+                if kind is not None:
+                    stack.enter_context(contextlib.suppress(MmscopeError))
+                instance.take_down(self._agent, self._planned)
+        finally:
+            self._receiver.close()
+
+    def _opened(self) -> _Window:
+        if self._window is None:
+            raise SessionError("no window is open")
+        return self._window
+
+    def _wait(self, until: Callable[[], bool], what: str) -> None:
+        clock = StallClock(_STALL_S, _CEILING_S)
+        self._receiver.wait(until, f"tracing ({what})", self._guest.vitals, clock)
+
+    def _enable(self, groups: tuple[str, ...]) -> None:
+        probes_of(groups)
+        beyond = set(groups) - set(self._groups)
+        if beyond:
+            raise SessionError(f"this session defines no probes of {', '.join(sorted(beyond))}")
+        if groups == self._enabled:
+            return
+        names = {probe.name for probe in probes_of(groups)}
+        instance.enable(
+            self._agent,
+            on=[name for name in self._set_probes if name in names],
+            off=[name for name in self._set_probes if name not in names],
+        )
+        self._enabled = groups
+
+    def _abandon(self, why: str) -> None:
+        window = self._opened()
+        window.received.problems.append(why)
+        window.reader.give_up()
+        self._finish(window, None)
+
+    def _finish(self, window: _Window, after: Counters | None) -> TraceRecord:
+        self._window = None
+        self._receiver.close_window()
+        probes = {probe.name for probe in probes_of(window.groups)}
+        record = summarise(
+            window.name,
+            setup=self._setup,
+            probes=probe_records(
+                [probe for probe in self._planned if probe.name in probes],
+                errors=self._setup.probe_errors,
+                before=window.before,
+                after=after,
+            ),
+            received=window.received,
+            complaint=window.reader.complaint(),
+            broken=self._receiver.broken,
+            before=window.before,
+            after=after,
+        )
+        write_trace_record(window.received.path, record)
+        return record
+
+    def _relative(self, path: Path) -> str:
+        return path.relative_to(self._run.path).as_posix()
