@@ -1,8 +1,8 @@
-"""Opens a run directory, checks it, and hands out what the guest recorded.
+"""Opens a run directory, checks it, and hands out what was recorded of the guest.
 
 What a damaged run still holds is used: the sound part of a stream that breaks off, files whose
 digest is wrong. Everything that is not as it should be is listed in ``Bundle.damage``. Only a
-directory without any sample is refused.
+directory with neither a sample of /proc nor a traced window is refused.
 
 This module gives texts and bytes; other sources of them (a plain capture of /proc) can make a
 ``Bundle`` of their own, since everything above needs no more than its attributes and methods.
@@ -18,8 +18,25 @@ from types import MappingProxyType
 
 from analysis.errors import BundleError
 from harness.record.frames import HEADER_BYTES, Frame, FrameError, FrameType, read_frames
-from harness.record.manifest import MANIFEST_NAME, Manifest, Outcome
+from harness.record.manifest import MANIFEST_NAME, Manifest, Outcome, WindowRecord
+from harness.record.memory import MemorySample, load_memory_sample
 from harness.record.rundir import RunDirectory
+from harness.record.trace import FORMATS, TraceRecord, read_trace_record, ring_path
+
+__all__ = [
+    "NO_SOURCE",
+    "Bundle",
+    "Damage",
+    "Mark",
+    "MemorySample",
+    "ReadFailure",
+    "RecordedTrace",
+    "Sample",
+    "TraceRecord",
+    "WindowRecord",
+    "open_bundle",
+    "recorded_trace",
+]
 
 NO_SOURCE = 0
 """Source of an ERROR about a file that could not be opened; those announced count from 1."""
@@ -92,6 +109,20 @@ class Bundle:
     damage: tuple[Damage, ...]
 
     @property
+    def windows(self) -> tuple[WindowRecord, ...]:
+        """The traced windows, in the order in which they were run."""
+        return tuple(self.manifest.windows)
+
+    def memory_sample(self, name: str) -> MemorySample:
+        """A memory sample by its path in the run, as a window's record names it.
+
+        Raises:
+            BundleError: the path leads out of the run.
+            RecordError: the file is missing or damaged.
+        """
+        return load_memory_sample(_inside(self.path, name))
+
+    @property
     def release(self) -> str | None:
         """The kernel's release, if the manifest has it."""
         return self.manifest.kernel.release if self.manifest.kernel else None
@@ -135,8 +166,11 @@ class Bundle:
         }
 
     def _sound_frames(self) -> Iterator[Frame]:
+        path = RunDirectory(self.path).samples_path
+        if not path.is_file():
+            return  # The /proc sampler was off: a run of windows only.
         try:
-            yield from _known_frames(RunDirectory(self.path).samples_path)
+            yield from _known_frames(path)
         except FrameError:
             return  # Told by ``damage``, which was found when the bundle was opened.
 
@@ -147,7 +181,7 @@ def open_bundle(path: Path, *, verify: bool = True) -> Bundle:
     ``verify`` compares size and sha256 of every file that the manifest lists.
 
     Raises:
-        BundleError: no run directory, no stream, or not one sound sample in it.
+        BundleError: no run directory; or no window, and no stream with a sound sample in it.
         RecordError: the manifest is damaged or of another schema.
     """
     directory = RunDirectory(path)
@@ -159,7 +193,7 @@ def open_bundle(path: Path, *, verify: bool = True) -> Bundle:
     manifest = directory.read_manifest()
     ending = manifest.ending()
     samples_path = directory.samples_path
-    if not samples_path.is_file():
+    if not samples_path.is_file() and not manifest.windows:
         raise BundleError(
             f"{samples_path}: the run has no samples ({_how(ending)})",
             fix=ending.fix or _RUN_AGAIN,
@@ -168,7 +202,7 @@ def open_bundle(path: Path, *, verify: bool = True) -> Bundle:
     survey = _Survey()
     damage: list[Damage] = []
     try:
-        for frame in _known_frames(samples_path):
+        for frame in _known_frames(samples_path) if samples_path.is_file() else ():
             survey.take(frame)
     except FrameError as error:
         damage.append(Damage(file=samples_path.name, message=error.reason, offset=error.offset))
@@ -176,7 +210,7 @@ def open_bundle(path: Path, *, verify: bool = True) -> Bundle:
         raise BundleError(
             f"{samples_path}: {error.strerror}", fix="make the run directory readable"
         ) from None
-    if not survey.sampled:
+    if not survey.sampled and not manifest.windows:
         reason = f"damaged at byte {damage[0].offset}: {damage[0].message}; " if damage else ""
         raise BundleError(
             f"{samples_path}: {reason}no sample could be read ({_how(ending)})",
@@ -194,6 +228,43 @@ def open_bundle(path: Path, *, verify: bool = True) -> Bundle:
         complete_rounds=tuple(survey.complete_rounds),
         finished=survey.ended and not damage,
         damage=(*damage, *digest_damage),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedTrace:
+    """The raw trace of a window, not yet looked into."""
+
+    window: str
+    record: TraceRecord
+    formats: Path
+    """A copy of tracefs' ``events`` directory."""
+    rings: Mapping[int, Path]
+    """CPU → its sub-buffers. Files that are there; whether any lacks is in ``missing``."""
+    missing: tuple[int, ...]
+    """CPUs that the record lists and that have no file."""
+    store: Path
+    """Where tables of this window belong."""
+
+
+def recorded_trace(run: Path, window: WindowRecord) -> RecordedTrace:
+    """Finds the trace of a window of the run directory ``run``.
+
+    Raises:
+        BundleError: the window's directory leads out of the run.
+        RecordError: it has no trace record, or one that is damaged.
+    """
+    directory = RunDirectory(run)
+    path = _inside(run, window.trace)
+    record = read_trace_record(path)
+    rings = {cpu.cpu: ring_path(path, cpu.cpu) for cpu in record.cpus}
+    return RecordedTrace(
+        window=window.name,
+        record=record,
+        formats=directory.trace_path / FORMATS,
+        rings=MappingProxyType({cpu: ring for cpu, ring in rings.items() if ring.is_file()}),
+        missing=tuple(cpu for cpu, ring in rings.items() if not ring.is_file()),
+        store=directory.tables_path / "trace" / path.name,
     )
 
 

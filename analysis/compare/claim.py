@@ -5,19 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from types import MappingProxyType
+
+from analysis.verdict import Verdict
 
 Number = int | float
 Scope = Mapping[str, int | str]
 
-
-class Verdict(Enum):
-    """What became of a claim."""
-
-    HOLDS = "holds"
-    FAILS = "fails"
-    UNKNOWN = "unknown"
+__all__ = ["Claim", "Number", "Scope", "Verdict", "check_to_json", "summary"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
