@@ -11,7 +11,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from analysis.trace.format import Formats
+from analysis.trace.counter import Audit, Readings, audit, collect
+from analysis.trace.format import EventFormat, Formats
 from analysis.trace.layout import gather
 from analysis.trace.ring import RingDamage, RingEvents, walk_rings
 
@@ -85,9 +86,13 @@ class EventStream:
     """By full name, those that occurred."""
     ranks: Mapping[str, npt.NDArray[np.int64]]
     """By full name: each row's place in the order of all events of the window."""
-    known: tuple[str, ...]
-    """Full names of all events that have a format, whether they occurred or not."""
+    formats: Mapping[str, EventFormat]
+    """By full name, of all events that could occur."""
     clock: str
+    readings: Readings
+    """For ``audit``."""
+    events_by_cpu: Mapping[int, int]
+    """Events in each CPU's ring, unknown and damaged ones included."""
     gaps: tuple[Gap, ...] = ()
     kernel_loss: KernelLoss = KernelLoss()
     unknown: Mapping[int, int]
@@ -98,7 +103,7 @@ class EventStream:
     """What else stands against trusting the window: an incomplete reader, counts that differ."""
 
     def __getitem__(self, name: str) -> Array:
-        """Raises KeyError when the event did not occur; see ``get`` and ``known``."""
+        """Raises KeyError when the event did not occur, or is not one of ``formats``."""
         return self.arrays[self.full_name(name)]
 
     def __contains__(self, name: str) -> bool:
@@ -112,9 +117,9 @@ class EventStream:
 
     def full_name(self, name: str) -> str:
         """Raises KeyError when no format, or more than one, has this name."""
-        if name in self.arrays or name in self.known:
+        if name in self.arrays or name in self.formats:
             return name
-        found = [full for full in self.known if full.partition("/")[2] == name]
+        found = [full for full in self.formats if full.partition("/")[2] == name]
         if len(found) != 1:
             raise KeyError(f"{name}: {', '.join(found) or 'no such event'}")
         return found[0]
@@ -137,6 +142,16 @@ class EventStream:
     def is_sound(self) -> bool:
         """Nothing lost, damaged, unknown or otherwise in doubt."""
         return not (self.lost or self.damage or self.unknown or self.problems)
+
+    def audit(self, begin: int | None = None, end: int | None = None) -> Audit | None:
+        """Looks for counters that no event has; see ``analysis.trace.counter``.
+
+        ``begin`` and ``end``: the clock at both ends of the window, from its memory samples.
+        None when the window does not allow it: another clock, or records were discarded.
+        """
+        if self.clock != COUNTER_CLOCK or self.discarded:
+            return None
+        return audit(self.readings, begin, end)
 
     @property
     def summary(self) -> Summary:
@@ -206,8 +221,10 @@ def decode(
     return EventStream(
         arrays=MappingProxyType(arrays),
         ranks=MappingProxyType(all_ranks),
-        known=tuple(event.full_name for event in formats.by_id.values()),
+        formats=formats.by_name,
         clock=clock,
+        readings=collect(ring, order),
+        events_by_cpu=MappingProxyType(_events_by_cpu(ring)),
         gaps=_gaps(ring),
         kernel_loss=kernel_loss or KernelLoss(),
         unknown=MappingProxyType(unknown),
@@ -242,6 +259,11 @@ def _misfit(ring: RingEvents, rows: npt.NDArray[np.int64], reason: str) -> Itera
             offset=int(ring.start[row] - page * page_words) * 4,
             reason=reason,
         )
+
+
+def _events_by_cpu(ring: RingEvents) -> dict[int, int]:
+    counts = np.bincount(ring.pages.cpu, np.diff(ring.pages.first)).astype(np.int64)
+    return {int(cpu): int(counts[cpu]) for cpu in np.unique(ring.pages.cpu)}
 
 
 def _gaps(ring: RingEvents) -> tuple[Gap, ...]:

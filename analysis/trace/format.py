@@ -126,6 +126,11 @@ class Formats:
     page: PageHeader
     by_id: Mapping[int, EventFormat]
 
+    @property
+    def by_name(self) -> Mapping[str, EventFormat]:
+        """By full name."""
+        return MappingProxyType({event.full_name: event for event in self.by_id.values()})
+
 
 _FIELD = re.compile(
     r"\tfield:\s*(?P<declaration>[^;]+);"

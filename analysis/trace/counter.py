@@ -1,0 +1,207 @@
+"""Is every value of ``trace_clock=counter`` accounted for? A check that no event is missing.
+
+The clock is one number for all CPUs, raised by each reading. Every event reads it, so an event
+that is not in the rings leaves a hole in the counters of those that are, whoever lost it: the
+kernel, the reader in the guest, the wire, or this decoder. Some holes have a known cause:
+
+- the first try at an event that no longer fits in a sub-buffer reads the clock, and so does the
+  try in the next one: one hole between the last event of a page and the first of the next;
+- an event that is interrupted in its reservation by another reads the clock again afterwards:
+  one hole before the event that interrupted (it carries an absolute stamp), or two when the
+  kernel can no longer tell the distance and gives both the same stamp.
+
+Each cause explains so many holes *between two events of its CPU*, and no others. Holes are dealt
+out to causes earliest end first, which explains as many as can be. What is left over is a sign
+of lost events, or of something else that read the clock (``per_cpu/cpuN/stats`` does).
+
+So: none left over means that no event was lost between the first and the last counter looked
+at. It cannot tell of events that never read the clock: hits that a kprobe missed, or events
+while recording was off. With event filters or triggers, which discard records, it says nothing.
+
+*Kernel:* kernel/trace/trace_clock.c, trace_clock_counter; kernel/trace/ring_buffer.c,
+__rb_reserve_next (readings at A and E, absolute stamps), rb_move_tail; the same in 6.1 and 7.3.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from analysis.trace.ring import ABSOLUTE, SHARED, RingEvents
+
+Counters: TypeAlias = npt.NDArray[np.uint64]
+
+_LAST = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readings:
+    """What ``audit`` needs of a window, and no more: a few numbers a sub-buffer."""
+
+    first: int | None
+    """Smallest counter of any event, known or not; None: there is no event."""
+    last: int | None
+    hole_after: Counters
+    """Holes: the counter in front of each, ascending …"""
+    hole_before: Counters
+    """… and the one behind it; all values between them are missing."""
+    cause_after: Counters
+    """Causes: the event of that CPU in front of the silent reading, ascending …"""
+    cause_before: Counters
+    """… and the one behind it. A cause explains one missing value between the two."""
+    shared: int
+    """Events with the stamp of the event before them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hole:
+    """Counters of which ``count`` belong to no event and have no known cause."""
+
+    after: int
+    before: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """Counters of a range, and where they went."""
+
+    begin: int
+    """The range is above this …"""
+    end: int
+    """… up to and including this."""
+    silent: int
+    """Readings of the clock in the range that no event shows …"""
+    explained: int
+    """… and that have a known cause."""
+    holes: tuple[Hole, ...]
+    """Where the others are."""
+
+    @property
+    def unexplained(self) -> int:
+        return self.silent - self.explained
+
+
+def collect(ring: RingEvents, order: npt.NDArray[np.int64]) -> Readings:
+    """Holes and their possible causes of all events; ``order`` sorts them by counter."""
+    counter = ring.counter[order]
+    after, before = counter[:-1], counter[1:]
+    hole = np.flatnonzero(before - after > 1)
+    causes = [_pages(ring), *_nested(ring)]
+    cause_after = np.concatenate([after for after, _ in causes])
+    cause_before = np.concatenate([before for _, before in causes])
+    by_begin = np.argsort(cause_after, kind="stable")
+    return Readings(
+        first=int(counter[0]) if len(counter) else None,
+        last=int(counter[-1]) if len(counter) else None,
+        hole_after=after[hole],
+        hole_before=before[hole],
+        cause_after=cause_after[by_begin],
+        cause_before=cause_before[by_begin],
+        shared=int(np.count_nonzero(ring.flags & SHARED)),
+    )
+
+
+def audit(readings: Readings, begin: int | None = None, end: int | None = None) -> Audit:
+    """Accounts for the counters above ``begin`` up to ``end``.
+
+    Without them the range is that of the events themselves, so that nothing can be said of what
+    is missing in front of the first or behind the last. The counters of the memory samples at
+    both ends of a window (``trace_counter``) close that gap.
+    """
+    if readings.first is None or readings.last is None:
+        begin = 0 if begin is None else begin
+        end = begin if end is None else end
+        runs = [(begin, end + 1)]
+    else:
+        begin = readings.first - 1 if begin is None else begin
+        end = readings.last if end is None else end
+        runs = [
+            (0, readings.first),
+            *zip(readings.hole_after.tolist(), readings.hole_before.tolist(), strict=True),
+            (readings.last, _LAST),
+        ]
+    causes = list(zip(readings.cause_after.tolist(), readings.cause_before.tolist(), strict=True))
+    following = 0
+    active: list[int] = []  # Ends of causes that have begun and explained nothing yet.
+    silent = explained = 0
+    holes: list[Hole] = []
+    for after, before in runs:
+        while following < len(causes) and causes[following][0] <= after:
+            heapq.heappush(active, causes[following][1])
+            following += 1
+        while active and active[0] < before:
+            heapq.heappop(active)
+        missing = min(before - 1, end) - max(after, begin)
+        if missing <= 0:
+            continue
+        silent += missing
+        known = min(missing, len(active))
+        for _ in range(known):
+            heapq.heappop(active)
+        explained += known
+        if known < missing:
+            holes.append(Hole(after=after, before=before, count=missing - known))
+    return Audit(begin=begin, end=end, silent=silent, explained=explained, holes=tuple(holes))
+
+
+def _pages(ring: RingEvents) -> tuple[Counters, Counters]:
+    """From the last event of each page to the first of the next, where a new page was begun.
+
+    In front of a CPU's first event a page may have ended as well, before recording was watched.
+    """
+    first = ring.pages.first
+    filled = np.flatnonzero(np.diff(first))
+    cpu = ring.pages.cpu[filled]
+    begin = first[filled]
+    new_cpu = np.ones(len(filled), np.bool_)
+    new_cpu[1:] = cpu[1:] != cpu[:-1]
+    new_page = new_cpu | ~ring.pages.resumed[filled]
+    at = begin[new_page]
+    after = np.where(new_cpu[new_page], np.uint64(0), ring.counter[at - 1])
+    return after.astype(np.uint64), ring.counter[at]
+
+
+def _nested(ring: RingEvents) -> list[tuple[Counters, Counters]]:
+    """Around events that interrupted another event's reservation, or were interrupted.
+
+    The interrupted event's first reading lies before all that interrupted it. If it has a stamp
+    of its own, the first of those is the one with the absolute stamp. If it shares one, they are
+    not marked, and all that is sure is that they are not older than its page, or the one before.
+    """
+    absolute = np.flatnonzero(ring.flags & ABSOLUTE)
+    shared = np.flatnonzero(ring.flags & SHARED)
+    page_begin = ring.pages.first[np.maximum(ring.page[shared] - 1, 0)]
+    # It reads the clock once more after them; if that is still the last reading when the next
+    # event comes, that one is absolute and explains it.
+    again = shared[_next_on_cpu(ring, shared) & ~np.isin(shared + 1, absolute)]
+    return [
+        (_before(ring, absolute, absolute - 1), ring.counter[absolute]),
+        (_before(ring, shared, page_begin - 1), ring.counter[shared]),
+        (ring.counter[again], ring.counter[again + 1]),
+    ]
+
+
+def _before(
+    ring: RingEvents, rows: npt.NDArray[np.int64], earlier: npt.NDArray[np.int64]
+) -> Counters:
+    """Counters of the rows ``earlier``; 0 where that is not an event of the same CPU."""
+    there = earlier >= 0
+    earlier = np.where(there, earlier, 0)
+    same = there & (_cpu(ring, earlier) == _cpu(ring, rows))
+    return np.where(same, ring.counter[earlier], np.uint64(0))
+
+
+def _next_on_cpu(ring: RingEvents, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    following = np.minimum(rows + 1, len(ring.page) - 1)
+    there: npt.NDArray[np.bool_] = _cpu(ring, following) == _cpu(ring, rows)
+    there[following == rows] = False
+    return there
+
+
+def _cpu(ring: RingEvents, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+    return ring.pages.cpu[ring.page[rows]]
