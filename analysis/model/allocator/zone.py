@@ -55,6 +55,8 @@ class Zone:
     """The processor that acts now; its counter differences change."""
     moves: list[tuple[ListMove, int, int]] = field(default_factory=list)
     """What happened under the lock, in order: kind, pfn, order. The caller empties it."""
+    captures: dict[int, int] = field(default_factory=dict)
+    """Block that is about to come back → the order at which compaction takes it: given."""
     extfrags: int = 0
     """Fallbacks so far (mm_page_alloc_extfrag)."""
 
@@ -125,6 +127,8 @@ class Zone:
         """
         if migratetype is None:
             migratetype = self.free.pageblock_migratetype(pfn)
+        if self.captures:
+            captured_order = self.captures.pop(pfn, captured_order)
         block = free_one(
             self.free,
             pfn,

@@ -1,0 +1,328 @@
+"""From a memory sample to the allocator model's state, and how far the two are apart later."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from analysis.bundle import MemorySample
+from analysis.errors import BundleError
+from analysis.model.allocator.allocator import Allocator
+from analysis.model.allocator.counter import ZoneCounter
+from analysis.model.allocator.pcp import PerCpuPages
+from analysis.model.allocator.zone import Zone
+from analysis.model.eras import Era, era_of
+from analysis.model.freelist import MIGRATETYPE_NAMES, FreeBlock, Migratetype, ZoneFreeLists
+from analysis.model.release import parse_release
+
+BATCH_SCALE = 5
+"""CONFIG_PCP_BATCH_SCALE_MAX where the kernel's configuration does not say otherwise."""
+BOOST_FACTOR = 15000
+"""vm.watermark_boost_factor as the kernel starts with."""
+_MOVABLE_DRIVER_PAGE = 2
+"""PAGE_MAPPING_MOVABLE in the low bits of page->mapping."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tunables:
+    """What a memory sample does not hold."""
+
+    boost_factor: int = BOOST_FACTOR
+    batch_scale: int = BATCH_SCALE
+    huge_pages: bool = True
+    """CONFIG_TRANSPARENT_HUGEPAGE."""
+
+
+def migratetypes_of(sample: MemorySample) -> tuple[Migratetype, ...]:
+    """The model's migratetype for each number of the sample's kernel.
+
+    Raises:
+        BundleError: the kernel has a type that the model does not know.
+    """
+    try:
+        return tuple(MIGRATETYPE_NAMES[str(name)] for name in sample.meta["migratetypes"])
+    except KeyError as error:
+        raise BundleError(
+            f"sample {sample.label}: migratetype {error} is not known",
+            fix="use a kernel between 6.1 and 7.3",
+        ) from None
+
+
+def load_allocator(sample: MemorySample, tunables: Tunables | None = None) -> Allocator:
+    """The model in the very state of a sample, lists in order.
+
+    Raises:
+        BundleError: the sample is not sound, or holds what the model cannot.
+    """
+    if not sample.sound:
+        raise BundleError(
+            f"sample {sample.label} did not pass its self-checks: "
+            f"{'; '.join(sample.meta['problems'])}",
+            fix="run the experiment again",
+        )
+    tunables = tunables or Tunables()
+    release = parse_release(str(sample.meta["release"]))
+    era = era_of(release)
+    types = migratetypes_of(sample)
+    zones = _zones(sample, era, types, tunables)
+    huge_order = int(sample.meta["pageblock_order"]) if tunables.huge_pages else None
+    pcps = _pcps(sample, zones, types, huge_order, tunables)
+    zonelists: dict[tuple[int, bool], list[int]] = {}
+    for row in sample.zonelists:
+        key = (int(row["node"]), not row["fallback"])
+        zonelists.setdefault(key, []).append(int(row["zone"]))
+    return Allocator(
+        era=era,
+        zones=zones,
+        pcps=pcps,
+        zonelists=zonelists,
+        cpu_nodes={int(row["cpu"]): int(row["node"]) for row in sample.cpus},
+        huge_order=huge_order,
+        has_cma=Migratetype.CMA in types,
+    )
+
+
+def _zones(
+    sample: MemorySample, era: Era, types: tuple[Migratetype, ...], tunables: Tunables
+) -> list[Zone]:
+    flag_bits = {str(name): int(bit) for name, bit in sample.meta["zone_flag_bits"].items()}
+    zones: list[Zone] = []
+    for number, row in enumerate(sample.zones):
+        assert int(row["zone"]) == number, "zones are numbered in order"
+        free = ZoneFreeLists(
+            start_pfn=int(row["start_pfn"]),
+            spanned_pages=int(row["spanned_pages"]),
+            max_order=int(sample.meta["max_order"]),
+            pageblock_order=int(sample.meta["pageblock_order"]),
+        )
+        differences = {
+            int(pcp["cpu"]): int(pcp["diff_free_pages"])
+            for pcp in sample.pcps[sample.pcps["zone"] == number]
+        }
+        cma = {
+            int(pcp["cpu"]): int(pcp["diff_free_cma"])
+            for pcp in sample.pcps[sample.pcps["zone"] == number]
+        }
+        thresholds = {
+            int(pcp["cpu"]): int(pcp["stat_threshold"])
+            for pcp in sample.pcps[sample.pcps["zone"] == number]
+        }
+
+        def flag(name: str, row: object = row) -> bool:
+            return name in flag_bits and bool(int(row["flags"]) >> flag_bits[name] & 1)  # type: ignore[index]
+
+        zones.append(
+            Zone(
+                number=number,
+                node=int(row["node"]),
+                zone_type=int(row["zone_type"]),
+                era=era,
+                free=free,
+                managed_pages=int(row["managed_pages"]),
+                watermarks=(
+                    int(row["watermark_min"]),
+                    int(row["watermark_low"]),
+                    int(row["watermark_high"]),
+                ),
+                lowmem_reserve=tuple(int(pages) for pages in row["lowmem_reserve"]),
+                watermark_boost=int(row["watermark_boost"]),
+                nr_reserved_highatomic=int(row["nr_reserved_highatomic"]),
+                nr_free_highatomic=max(int(row["nr_free_highatomic"]), 0),
+                nr_free=ZoneCounter(int(row["nr_free_pages"]), differences, thresholds),
+                nr_free_cma=ZoneCounter(
+                    max(int(row["nr_free_cma"]), 0),
+                    {cpu: max(0, n) for cpu, n in cma.items()}
+                    if int(row["nr_free_cma"]) < 0
+                    else cma,
+                    thresholds,
+                ),
+                boost_factor=tunables.boost_factor,
+                isolated_pageblocks=max(int(row["nr_isolate_pageblock"]), 0),
+                reclaim_active=flag("ZONE_RECLAIM_ACTIVE"),
+                below_high=flag("ZONE_BELOW_HIGH"),
+                boosted=flag("ZONE_BOOSTED_WATERMARK"),
+            )
+        )
+    for row in sample.pageblocks:
+        lists = zones[int(row["zone"])].free
+        kind = Migratetype.ISOLATE if row["isolated"] else types[int(row["migratetype"])]
+        pfn = max(int(row["pfn"]), lists.start_pfn)
+        lists.set_pageblock_migratetype(pfn, 0, kind)
+    for row in sample.blocks:
+        zones[int(row["zone"])].free.add(
+            FreeBlock(
+                pfn=int(row["pfn"]),
+                order=int(row["order"]),
+                migratetype=types[int(row["migratetype"])],
+            ),
+            to_tail=True,
+        )
+    _mark_movable(sample, zones)
+    return zones
+
+
+def _mark_movable(sample: MemorySample, zones: list[Zone]) -> None:
+    bit = int(sample.meta["page_flag_bits"]["lru"])
+    on_lru = (sample.frame_flags >> bit) & 1
+    movable = (on_lru == 1) | (sample.frame_mapping == _MOVABLE_DRIVER_PAGE)
+    offset = 0
+    for frames in sample.frame_ranges:
+        pages = int(frames["pages"])
+        found = movable[offset : offset + pages].nonzero()[0] + int(frames["start_pfn"])
+        offset += pages
+        for zone in zones:
+            inside = (found >= zone.free.start_pfn) & (found < zone.free.end_pfn)
+            zone.movable.update(int(pfn) for pfn in found[inside])
+
+
+def _pcps(
+    sample: MemorySample,
+    zones: list[Zone],
+    types: tuple[Migratetype, ...],
+    huge_order: int | None,
+    tunables: Tunables,
+) -> dict[tuple[int, int], PerCpuPages]:
+    pcps: dict[tuple[int, int], PerCpuPages] = {}
+    for row in sample.pcps:
+        zone, cpu = int(row["zone"]), int(row["cpu"])
+        pcps[zone, cpu] = PerCpuPages(
+            zone=zones[zone],
+            cpu=cpu,
+            lists=[OrderedDict() for _ in range(int(sample.meta["pcp_lists"]))],
+            huge_order=huge_order,
+            batch_scale=tunables.batch_scale,
+            count=int(row["count"]),
+            high=int(row["high"]),
+            high_min=int(row["high_min"]),
+            high_max=int(row["high_max"]),
+            batch=int(row["batch"]),
+            flags=max(int(row["flags"]), 0),
+            free_factor=max(int(row["free_factor"]), 0),
+            alloc_factor=max(int(row["alloc_factor"]), 0),
+            free_count=max(int(row["free_count"]), 0),
+        )
+    for row in sample.pcp_pages:
+        pcp = pcps[int(row["zone"]), int(row["cpu"])]
+        number = int(row["pcp_migratetype"])
+        kind = (
+            types[number]
+            if 0 <= number < len(types)
+            else pcp.zone.free.pageblock_migratetype(int(row["pfn"]))
+        )
+        pcp.lists[int(row["pindex"])][int(row["pfn"])] = kind
+    return pcps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """A list that is not as in the sample."""
+
+    where: str
+    model: tuple[int, ...]
+    kernel: tuple[int, ...]
+
+    @property
+    def same_pages(self) -> bool:
+        """Only the order differs."""
+        return sorted(self.model) == sorted(self.kernel)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """The model's state beside a sample."""
+
+    lists: int
+    """Free lists and per-cpu lists in all."""
+    differing: tuple[Difference, ...]
+    free_pages_model: tuple[int, ...]
+    """By zone."""
+    free_pages_kernel: tuple[int, ...]
+    pages_differing: int
+    """Pages that are free in one and not in the other (per-cpu lists count as not free)."""
+    counters_differing: tuple[str, ...] = field(default=())
+    """Scalars of zones and per-cpu lists that differ, in words."""
+
+    @property
+    def lists_in_order(self) -> bool:
+        return not self.differing
+
+
+def compare_allocator(allocator: Allocator, sample: MemorySample) -> Comparison:
+    """Every list in order, every page, and the counters that decide what happens next."""
+    other = load_allocator(sample)
+    differing: list[Difference] = []
+    lists = 0
+    pages_differing = 0
+    words: list[str] = []
+    for mine, theirs in zip(allocator.zones, other.zones, strict=True):
+        for order in range(theirs.free.max_order + 1):
+            for migratetype in Migratetype:
+                model = mine.free.pfns(order, migratetype)
+                kernel = theirs.free.pfns(order, migratetype)
+                lists += bool(model or kernel)
+                if model != kernel:
+                    where = f"zone {mine.number} order {order} {migratetype.name.lower()}"
+                    differing.append(Difference(where=where, model=model, kernel=kernel))
+        pages_differing += len(_free_pages(mine) ^ _free_pages(theirs))
+        for name in (
+            "watermark_boost",
+            "nr_reserved_highatomic",
+            "nr_free_highatomic",
+            "reclaim_active",
+            "below_high",
+        ):
+            if getattr(mine, name) != getattr(theirs, name):
+                words.append(
+                    f"zone {mine.number} {name}: {getattr(mine, name)}, kernel {getattr(theirs, name)}"
+                )
+        if mine.nr_free.exact() != theirs.nr_free.exact():
+            words.append(
+                f"zone {mine.number} free pages: {mine.nr_free.exact()}, kernel {theirs.nr_free.exact()}"
+            )
+        if mine.nr_free.value != theirs.nr_free.value:
+            words.append(
+                f"zone {mine.number} free-page counter: {mine.nr_free.value}, kernel {theirs.nr_free.value}"
+            )
+        start, stop, step = mine.free.start_pfn, mine.free.end_pfn, 1 << mine.free.pageblock_order
+        retyped = sum(
+            mine.free.pageblock_migratetype(pfn) != theirs.free.pageblock_migratetype(pfn)
+            for pfn in range(start, stop, step)
+        )
+        if retyped:
+            words.append(f"zone {mine.number}: {retyped} pageblocks of another type")
+    for key, mine_pcp in allocator.pcps.items():
+        theirs_pcp = other.pcps[key]
+        for pindex, (model_list, kernel_list) in enumerate(
+            zip(mine_pcp.lists, theirs_pcp.lists, strict=True)
+        ):
+            lists += bool(model_list or kernel_list)
+            if list(model_list) != list(kernel_list):
+                differing.append(
+                    Difference(
+                        where=f"zone {key[0]} cpu {key[1]} list {pindex}",
+                        model=tuple(model_list),
+                        kernel=tuple(kernel_list),
+                    )
+                )
+        for name in ("count", "high", "free_factor", "alloc_factor", "free_count", "flags"):
+            if getattr(mine_pcp, name) != getattr(theirs_pcp, name):
+                words.append(
+                    f"zone {key[0]} cpu {key[1]} {name}: {getattr(mine_pcp, name)}, "
+                    f"kernel {getattr(theirs_pcp, name)}"
+                )
+    return Comparison(
+        lists=lists,
+        differing=tuple(differing),
+        free_pages_model=tuple(zone.free.free_pages for zone in allocator.zones),
+        free_pages_kernel=tuple(zone.free.free_pages for zone in other.zones),
+        pages_differing=pages_differing,
+        counters_differing=tuple(words),
+    )
+
+
+def _free_pages(zone: Zone) -> set[int]:
+    return {
+        pfn
+        for block in zone.free.blocks()
+        for pfn in range(block.pfn, block.pfn + (1 << block.order))
+    }

@@ -1,0 +1,524 @@
+"""From a window's events to what was asked of the allocator, in the order it took effect.
+
+The events are those the kernel recorded; what it answered (which page, which blocks a refill
+fetched or a drain gave back) is kept beside each request, for comparison alone.
+
+Order. An event is recorded before or after its effect, outside the lock. What happens under a
+zone's lock is recorded under it, so a request that touched a zone took effect at its first such
+event; one that did not touched only its own CPU's lists, and its own event places it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.trace.events import EventStream
+
+IRQ_FLAGS = 0x58
+"""TRACE_FLAG_HARDIRQ, TRACE_FLAG_SOFTIRQ and TRACE_FLAG_NMI in an event's common_flags."""
+_HARDIRQ, _SOFTIRQ, _NMI = 0x08, 0x10, 0x40
+NO_PAGE = (1 << 64) - 1
+"""The pfn of a failed allocation: that of a null page pointer."""
+
+
+class Kind(IntEnum):
+    """What is asked of the allocator, or happens to it."""
+
+    ALLOCATE = 0
+    BULK = 1
+    FREE = 2
+    FREE_DIRECT = 3
+    ISOLATE = 4
+    PUT_BACK = 5
+    DRAIN_ALL = 6
+    DRAIN_BATCH = 7
+    DECAY = 8
+    FOLD = 9
+    ON_LRU = 10
+    BALANCE_BEGIN = 11
+    BALANCE_END = 12
+    KSWAPD_WAKE = 13
+    KSWAPD_SLEEP = 14
+    UNRESERVE = 15
+    THRESHOLD = 16
+    UNKNOWN_DRAIN = 17
+    """Blocks came back from a per-cpu list and no request explains it."""
+    CAPTURED = 18
+    """An allocation served by compaction from a block freed under its eyes."""
+    ISOLATE_PAGEBLOCK = 19
+    UNISOLATE_PAGEBLOCK = 20
+
+
+@dataclass(slots=True)
+class Step:
+    """One request with what the kernel did."""
+
+    kind: Kind
+    effect: int
+    """Counter at which it took effect."""
+    event: int
+    """Counter of its own event."""
+    cpu: int
+    pid: int
+    level: int
+    """0 task, 1 softirq, 2 hardirq, 3 NMI."""
+    pfn: int = -1
+    """The kernel's answer for ALLOCATE; else the page in question."""
+    order: int = 0
+    gfp: int = 0
+    migratetype: int = -1
+    """The kernel's number."""
+    node: int = -1
+    """Asked for; -1 where nobody knows."""
+    count: int = 0
+    """Pages that a BULK got."""
+    pointer: int = 0
+    """Zone or node structure that a probe names."""
+    alloc_flags: int = -1
+    attempts: int = 0
+    locked: list[tuple[int, int]] = field(default_factory=list)
+    """Blocks that left the zone's lists for it: pfn, order."""
+    drained: list[tuple[int, int]] = field(default_factory=list)
+    """Blocks that came back from per-cpu lists because of it."""
+    captured: dict[int, int] = field(default_factory=dict)
+    """A block that came back → the order at which compaction took what it grew to."""
+    captured_pfn: int = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageAddresses:
+    """Where struct pages lie, to read the probes' pointers."""
+
+    vmemmap_base: int
+    struct_page_bytes: int
+
+    def pfn(self, address: int) -> int:
+        """The page of a struct page's address."""
+        return (address - self.vmemmap_base) % (1 << 64) // self.struct_page_bytes
+
+
+_TRACEPOINTS = {
+    "mm_page_alloc": ("pfn", "order", "gfp_flags", "migratetype"),
+    "mm_page_free": ("pfn", "order", "", ""),
+    "mm_page_free_batched": ("pfn", "", "", ""),
+    "mm_page_alloc_zone_locked": ("pfn", "order", "migratetype", ""),
+    "mm_page_pcpu_drain": ("pfn", "order", "migratetype", ""),
+    "mm_page_alloc_extfrag": ("pfn", "alloc_order", "fallback_order", ""),
+    "mm_lru_insertion": ("pfn", "", "", ""),
+    "isolate_free_page": ("page", "order", "", ""),
+    "isolate_free_page_return": ("taken", "", "", ""),
+    "free_one_page": ("pfn", "order", "fpi_flags", ""),
+    "split_large_buddy": ("pfn", "order", "fpi_flags", ""),
+    "putback_isolated_page": ("page", "order", "migratetype", ""),
+    "alloc_pages_bulk": ("gfp", "nid", "nr_pages", ""),
+    "alloc_pages_bulk_return": ("populated", "", "", ""),
+    "drain_zone_pages": ("zone", "", "", ""),
+    "drain_pages_zone": ("zone", "cpu", "", ""),
+    "decay_pcp_high": ("zone", "", "", ""),
+    "refresh_cpu_vm_stats": ("", "", "", ""),
+    "balance_pgdat": ("pgdat", "", "", ""),
+    "balance_pgdat_return": ("", "", "", ""),
+    "mm_vmscan_kswapd_wake": ("nid", "", "", ""),
+    "mm_vmscan_kswapd_sleep": ("nid", "", "", ""),
+    "unreserve_highatomic": ("force", "", "", ""),
+    "unreserve_highatomic_return": ("moved", "", "", ""),
+    "set_pgdat_percpu_threshold": ("pgdat", "threshold_of", "", ""),
+    "alloc_pages": ("nid", "order", "gfp", ""),
+    "get_page_from_freelist": ("alloc_flags", "order", "gfp", ""),
+    "set_migratetype_isolate": ("page", "", "", ""),
+    "unset_migratetype_isolate": ("page", "", "", ""),
+}
+"""Event → the fields that matter, as a, b, c, d of a timeline row."""
+
+_NAMES = tuple(_TRACEPOINTS)
+_CODE = {name: code for code, name in enumerate(_NAMES)}
+
+_ROW = np.dtype(
+    [
+        ("counter", "<i8"),
+        ("code", "u1"),
+        ("cpu", "<i2"),
+        ("level", "u1"),
+        ("pid", "<i4"),
+        ("a", "<u8"),
+        ("b", "<i8"),
+        ("c", "<i8"),
+        ("d", "<i8"),
+    ]
+)
+
+
+def timeline(stream: EventStream, first: int, last: int) -> NDArray[np.void]:
+    """All events that matter with ``first < counter <= last``, one row each, in global order."""
+    parts: list[NDArray[np.void]] = []
+    ranks: list[NDArray[np.int64]] = []
+    for name, fields in _TRACEPOINTS.items():
+        if name not in stream:
+            continue
+        source = stream[name]
+        counters = source["counter"].astype(np.int64)
+        inside = (counters > first) & (counters <= last)
+        source = source[inside]
+        rows = np.zeros(len(source), _ROW)
+        rows["counter"] = source["counter"]
+        rows["code"] = _CODE[name]
+        rows["cpu"] = source["cpu"]
+        rows["pid"] = source["pid"]
+        rows["level"] = _levels(source["common_flags"])
+        for column, wanted in zip("abcd", fields, strict=True):
+            if wanted and wanted in (source.dtype.names or ()):
+                rows[column] = source[wanted].astype(rows.dtype[column])
+        parts.append(rows)
+        ranks.append(stream.ranks[stream.full_name(name)][inside])
+    if not parts:
+        return np.zeros(0, _ROW)
+    return np.concatenate(parts)[np.argsort(np.concatenate(ranks), kind="stable")]
+
+
+def _levels(flags: NDArray[Any]) -> NDArray[np.uint8]:
+    levels = np.zeros(len(flags), np.uint8)
+    levels[(flags & _SOFTIRQ) != 0] = 1
+    levels[(flags & _HARDIRQ) != 0] = 2
+    levels[(flags & _NMI) != 0] = 3
+    return levels
+
+
+class _Context:
+    """What one level of one CPU has under way."""
+
+    __slots__ = ("bulk", "flags", "isolating", "locked", "locked_at", "node", "open", "unreserving")
+
+    def __init__(self) -> None:
+        self.locked: list[tuple[int, int]] = []
+        self.locked_at = -1
+        self.open: Step | None = None
+        """The free or drain that further drained blocks belong to."""
+        self.bulk: Step | None = None
+        self.isolating: Step | None = None
+        self.unreserving: Step | None = None
+        self.node = -1
+        self.flags = -1
+
+
+class RequestReader:
+    """Turns a timeline into steps."""
+
+    def __init__(
+        self, addresses: PageAddresses, *, huge_order: int | None, claims_then_steals: bool
+    ) -> None:
+        self._addresses = addresses
+        self._huge_order = huge_order
+        self._claims = claims_then_steals
+        self._contexts: dict[tuple[int, int, int], _Context] = {}
+        self._announced: dict[int, Step] = {}
+        """Frees that may yet turn out batched or direct, by pfn."""
+        self._returned: dict[int, tuple[Step, int]] = {}
+        """Block that came back last, by pfn: who brought it, its order."""
+        self._nodes: dict[tuple[int, int], int] = {}
+        self._flags: dict[tuple[int, int], int] = {}
+        self.steps: list[Step] = []
+
+    def read(self, rows: NDArray[np.void]) -> list[Step]:
+        """All steps of a timeline, by effect."""
+        takers = tuple(getattr(self, f"_take_{name}", None) for name in _NAMES)
+        columns = (
+            rows[name].tolist()
+            for name in ("counter", "code", "cpu", "level", "pid", "a", "b", "c", "d")
+        )
+        for counter, code, cpu, level, pid, a, b, c, d in zip(*columns, strict=True):
+            taker = takers[code]
+            if taker is not None:
+                taker(counter, cpu, level, pid, a, b, c, d)
+        self.steps.sort(key=lambda step: step.effect)
+        return self.steps
+
+    def _context(self, cpu: int, level: int, pid: int) -> _Context:
+        key = (cpu, level, pid if level == 0 else 0)
+        context = self._contexts.get(key)
+        if context is None:
+            context = self._contexts[key] = _Context()
+        return context
+
+    def _step(self, kind: Kind, counter: int, cpu: int, level: int, pid: int) -> Step:
+        step = Step(kind, counter, counter, cpu, pid, level)
+        self.steps.append(step)
+        return step
+
+    def _take_mm_page_alloc_zone_locked(
+        self, counter: int, cpu: int, level: int, pid: int, a: int, b: int, _c: int, _d: int
+    ) -> None:
+        context = self._context(cpu, level, pid)
+        if context.bulk is not None:
+            if not context.bulk.locked:
+                context.bulk.effect = counter
+            context.bulk.locked.append((a, b))
+            return
+        if not context.locked:
+            context.locked_at = counter
+        context.locked.append((a, b))
+
+    def _take_mm_page_alloc_extfrag(
+        self, counter: int, cpu: int, level: int, pid: int, a: int, b: int, c: int, d: int
+    ) -> None:
+        if not self._claims:
+            return
+        context = self._context(cpu, level, pid)
+        taken = context.locked if context.bulk is None else context.bulk.locked
+        if taken and taken[-1] == (a, b):
+            return
+        if context.open is not None and b == c and context.bulk is None and not taken:
+            # Compaction captured a block of another type: it is on no list.
+            returned = self._returned.get(a)
+            if returned is not None and returned[0] is context.open:
+                return
+        self._take_mm_page_alloc_zone_locked(counter, cpu, level, pid, a, b, c, d)
+
+    def _take_mm_page_alloc(
+        self, counter: int, cpu: int, level: int, pid: int, a: int, b: int, c: int, d: int
+    ) -> None:
+        context = self._context(cpu, level, pid)
+        asked = (level, pid)
+        node, flags = self._nodes.pop(asked, -1), self._flags.pop(asked, -1)
+        if a in (NO_PAGE, 0xFFFFFFFFFFFFFFFF):
+            return
+        locked, locked_at = context.locked, context.locked_at
+        if context.bulk is not None and context.bulk.locked:
+            # The bulk gave up and asked for one page in the ordinary way.
+            locked, locked_at = context.bulk.locked, context.bulk.effect
+            context.bulk.locked = []
+        kind = Kind.ALLOCATE
+        if not locked and b > 0 and self._capture(a, b, pid):
+            kind = Kind.CAPTURED
+        step = self._step(kind, counter, cpu, level, pid)
+        step.pfn, step.order, step.gfp, step.migratetype = a, b, c & 0xFFFFFFFF, d
+        step.node, step.alloc_flags = node, flags
+        if locked:
+            step.locked = locked
+            step.effect = locked_at
+            context.locked = []
+        if context.bulk is not None:
+            context.bulk.attempts += 1
+        context.open = None
+        self._announced.pop(a, None)
+
+    def _capture(self, pfn: int, order: int, pid: int) -> bool:
+        """Whether a block that this task gave back just now grew into the one it got."""
+        for page in range(pfn, pfn + (1 << order)):
+            returned = self._returned.get(page)
+            if returned is not None and returned[0].pid == pid:
+                last = self._last_returned(pfn, order, pid)
+                if last is None:
+                    return False
+                step, block = last
+                step.captured[block] = order
+                return True
+        return False
+
+    def _last_returned(self, pfn: int, order: int, pid: int) -> tuple[Step, int] | None:
+        best: tuple[Step, int] | None = None
+        for page in range(pfn, pfn + (1 << order)):
+            returned = self._returned.get(page)
+            if (
+                returned is not None
+                and returned[0].pid == pid
+                and (best is None or returned[0].event >= best[0].event)
+            ):
+                best = returned[0], page
+        return best
+
+    def _take_mm_page_free(
+        self, counter: int, cpu: int, level: int, pid: int, a: int, b: int, _c: int, _d: int
+    ) -> None:
+        context = self._context(cpu, level, pid)
+        step = self._step(Kind.FREE, counter, cpu, level, pid)
+        step.pfn, step.order = a, b
+        self._announced[a] = step
+        context.open = step
+        if not (b <= 3 or b == self._huge_order):
+            step.kind = Kind.FREE_DIRECT
+            self._returned[a] = step, b
+
+    def _take_mm_page_free_batched(
+        self, counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
+    ) -> None:
+        step = self._announced.pop(a, None)
+        if step is None:
+            return
+        step.effect, step.cpu = counter, cpu
+        self._context(cpu, level, pid).open = step
+
+    def _take_mm_page_pcpu_drain(
+        self, counter: int, cpu: int, level: int, pid: int, a: int, b: int, _c: int, _d: int
+    ) -> None:
+        context = self._context(cpu, level, pid)
+        step = context.open
+        if step is None or step.kind not in _DRAINERS:
+            step = context.open = self._step(Kind.UNKNOWN_DRAIN, counter, cpu, level, pid)
+        if not step.drained:
+            step.effect = counter
+        step.drained.append((a, b))
+        self._returned[a] = step, b
+
+    def _take_free_one_page(
+        self, counter: int, cpu: int, level: int, pid: int, a: int, b: int, c: int, _d: int
+    ) -> None:
+        """The true order is that of ``split_large_buddy``, where a kernel has it."""
+        step = self._announced.get(a)
+        if step is None or step.order != b:
+            step = self._step(Kind.FREE_DIRECT, counter, cpu, level, pid)
+            step.pfn, step.order = a, b
+            self._announced[a] = step
+        step.kind = Kind.FREE_DIRECT
+        step.effect, step.cpu = counter, cpu
+        step.count = c
+        self._returned[a] = step, b
+
+    _take_split_large_buddy = _take_free_one_page
+
+    def _take_isolate_free_page(
+        self, counter: int, cpu: int, level: int, pid: int, a: int, b: int, _c: int, _d: int
+    ) -> None:
+        step = Step(Kind.ISOLATE, counter, counter, cpu, pid, level)
+        step.pfn, step.order = self._addresses.pfn(a), b
+        self._context(cpu, level, pid).isolating = step
+
+    def _take_isolate_free_page_return(
+        self, _counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
+    ) -> None:
+        context = self._context(cpu, level, pid)
+        if context.isolating is not None and a:
+            self.steps.append(context.isolating)
+        context.isolating = None
+
+    def _take_putback_isolated_page(
+        self, counter: int, cpu: int, level: int, pid: int, a: int, b: int, c: int, _d: int
+    ) -> None:
+        step = self._step(Kind.PUT_BACK, counter, cpu, level, pid)
+        step.pfn, step.order, step.migratetype = self._addresses.pfn(a), b, c
+
+    def _take_alloc_pages_bulk(
+        self, counter: int, cpu: int, level: int, pid: int, a: int, b: int, c: int, _d: int
+    ) -> None:
+        step = self._step(Kind.BULK, counter, cpu, level, pid)
+        step.gfp, step.node, step.count = a & 0xFFFFFFFF, b, c
+        self._context(cpu, level, pid).bulk = step
+
+    def _take_alloc_pages_bulk_return(
+        self, _counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
+    ) -> None:
+        context = self._context(cpu, level, pid)
+        if context.bulk is None:  # the task moved to another CPU meanwhile
+            for (_, other_level, other_pid), other in self._contexts.items():
+                if other_pid == pid and other_level == level and other.bulk is not None:
+                    context = other
+                    break
+            else:
+                return
+        assert context.bulk is not None
+        context.bulk.order = context.bulk.count
+        context.bulk.count = a - context.bulk.attempts
+        context.bulk = None
+        context.open = None
+
+    def _drain(self, kind: Kind, counter: int, cpu: int, level: int, pid: int, zone: int) -> Step:
+        step = self._step(kind, counter, cpu, level, pid)
+        step.pointer, step.count = zone, cpu
+        self._context(cpu, level, pid).open = step
+        return step
+
+    def _take_drain_zone_pages(
+        self, counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
+    ) -> None:
+        self._drain(Kind.DRAIN_BATCH, counter, cpu, level, pid, a)
+
+    def _take_drain_pages_zone(
+        self, counter: int, cpu: int, level: int, pid: int, a: int, b: int, _c: int, _d: int
+    ) -> None:
+        self._drain(Kind.DRAIN_ALL, counter, cpu, level, pid, a).count = b
+
+    def _take_decay_pcp_high(
+        self, counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
+    ) -> None:
+        self._drain(Kind.DECAY, counter, cpu, level, pid, a)
+
+    def _take_refresh_cpu_vm_stats(
+        self, counter: int, cpu: int, level: int, pid: int, _a: int, _b: int, _c: int, _d: int
+    ) -> None:
+        self._step(Kind.FOLD, counter, cpu, level, pid)
+
+    def _take_mm_lru_insertion(
+        self, counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
+    ) -> None:
+        self._step(Kind.ON_LRU, counter, cpu, level, pid).pfn = a
+
+    def _take_balance_pgdat(
+        self, counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
+    ) -> None:
+        self._step(Kind.BALANCE_BEGIN, counter, cpu, level, pid).pointer = a
+
+    def _take_balance_pgdat_return(
+        self, counter: int, cpu: int, level: int, pid: int, _a: int, _b: int, _c: int, _d: int
+    ) -> None:
+        self._step(Kind.BALANCE_END, counter, cpu, level, pid)
+
+    def _take_mm_vmscan_kswapd_wake(
+        self, counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
+    ) -> None:
+        self._step(Kind.KSWAPD_WAKE, counter, cpu, level, pid).node = a
+
+    def _take_mm_vmscan_kswapd_sleep(
+        self, counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
+    ) -> None:
+        self._step(Kind.KSWAPD_SLEEP, counter, cpu, level, pid).node = a
+
+    def _take_set_pgdat_percpu_threshold(
+        self, counter: int, cpu: int, level: int, pid: int, a: int, b: int, _c: int, _d: int
+    ) -> None:
+        step = self._step(Kind.THRESHOLD, counter, cpu, level, pid)
+        step.pointer, step.count = a, b
+
+    def _take_unreserve_highatomic(
+        self, counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
+    ) -> None:
+        step = Step(Kind.UNRESERVE, counter, counter, cpu, pid, level)
+        step.count = a
+        self._context(cpu, level, pid).unreserving = step
+
+    def _take_unreserve_highatomic_return(
+        self, counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
+    ) -> None:
+        context = self._context(cpu, level, pid)
+        if context.unreserving is not None and a:
+            context.unreserving.effect = counter
+            self.steps.append(context.unreserving)
+        context.unreserving = None
+
+    def _take_set_migratetype_isolate(
+        self, counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
+    ) -> None:
+        self._step(Kind.ISOLATE_PAGEBLOCK, counter, cpu, level, pid).pfn = self._addresses.pfn(a)
+
+    def _take_unset_migratetype_isolate(
+        self, counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
+    ) -> None:
+        self._step(Kind.UNISOLATE_PAGEBLOCK, counter, cpu, level, pid).pfn = self._addresses.pfn(a)
+
+    def _take_alloc_pages(
+        self, _counter: int, _cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
+    ) -> None:
+        self._nodes[level, pid] = a
+
+    def _take_get_page_from_freelist(
+        self, _counter: int, _cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
+    ) -> None:
+        self._flags[level, pid] = a
+
+
+_DRAINERS = frozenset(
+    {Kind.FREE, Kind.FREE_DIRECT, Kind.DRAIN_ALL, Kind.DRAIN_BATCH, Kind.DECAY, Kind.UNKNOWN_DRAIN}
+)
