@@ -16,7 +16,6 @@ from types import TracebackType
 from harness.record.frames import Frame, FrameDecoder, FrameType
 
 GUEST = Path(__file__).parents[1] / "guest"
-PROGRAMS = ("mmscope-agent", "mmscope-trace", "fragment", "pagecache", "pktring", "slabchurn")
 LIMIT_S = 20.0
 
 

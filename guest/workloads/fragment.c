@@ -1,6 +1,7 @@
 /*
  * fragment: touches anonymous memory and gives part of its pages back in a pattern, which leaves
- * free memory in pieces of known size between pages in use.
+ * free memory in pieces of known size between pages in use. With --compact the kernel is then told
+ * to put the pieces together.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -9,13 +10,15 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "lib/io.h"
 #include "lib/random.h"
 #include "lib/workload.h"
 
-#define ROUNDS_MAX 1000000
+#define ROUNDS_MAX   1000000
+#define COMPACT_PATH "/proc/sys/vm/compact_memory"
 
 static const char usage[] = "--bytes SIZE|PERCENT% --pattern stride:N|random:PERCENT|runs:LENGTH "
-			    "[--rounds N] [--no-huge]";
+			    "[--rounds N] [--no-huge] [--compact]";
 
 enum pattern {
 	/* One page in N is given back. */
@@ -33,6 +36,7 @@ struct plan {
 	uint64_t argument;
 	uint64_t rounds;
 	bool no_huge;
+	bool compact;
 	uint64_t pages;
 	size_t page_bytes;
 };
@@ -117,12 +121,13 @@ static uint64_t give_back(const struct workload *self, const struct plan *plan,
 
 int main(int argc, char **argv)
 {
-	enum { OPTION_BYTES = 1, OPTION_PATTERN, OPTION_ROUNDS, OPTION_NO_HUGE };
+	enum { OPTION_BYTES = 1, OPTION_PATTERN, OPTION_ROUNDS, OPTION_NO_HUGE, OPTION_COMPACT };
 	static const struct option options[] = {
 		{"bytes", required_argument, NULL, OPTION_BYTES},
 		{"pattern", required_argument, NULL, OPTION_PATTERN},
 		{"rounds", required_argument, NULL, OPTION_ROUNDS},
 		{"no-huge", no_argument, NULL, OPTION_NO_HUGE},
+		{"compact", no_argument, NULL, OPTION_COMPACT},
 		WORKLOAD_OPTIONS,
 	};
 	struct plan plan = {.rounds = 1, .page_bytes = (size_t)sysconf(_SC_PAGESIZE)};
@@ -146,6 +151,9 @@ int main(int argc, char **argv)
 		case OPTION_NO_HUGE:
 			plan.no_huge = true;
 			break;
+		case OPTION_COMPACT:
+			plan.compact = true;
+			break;
 		}
 	}
 	if (!plan.size_text || !plan.pattern_text)
@@ -165,6 +173,11 @@ int main(int argc, char **argv)
 		now = give_back(&self, &plan, &random, memory);
 		given += now;
 		workload_mark(&self, "free/%llu", (unsigned long long)now);
+		if (plan.compact) {
+			if (write_text(COMPACT_PATH, "1"))
+				workload_fail(&self, "writing to %s", COMPACT_PATH);
+			workload_mark(&self, "compact");
+		}
 		munmap(memory, plan.pages * plan.page_bytes);
 		workload_mark(&self, "release/%llu", (unsigned long long)(plan.pages - now));
 	}

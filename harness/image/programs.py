@@ -21,7 +21,21 @@ from harness.kernel.cache import Progress, install_directory
 from harness.kernel.elf import MACHINE, MAGIC, parse_elf
 from harness.kernel.package import debian_arch
 
-PROGRAMS = ("mmscope-agent", "mmscope-trace", "fragment", "pktring", "slabchurn", "pagecache")
+PROGRAMS = (
+    "mmscope-agent",
+    "mmscope-trace",
+    "fallback",
+    "files",
+    "forks",
+    "fragment",
+    "hugetlb",
+    "loopback",
+    "pagecache",
+    "pktring",
+    "slabchurn",
+    "thp",
+    "thrash",
+)
 """What guest/Makefile makes; they lie in /mmscope in the guest."""
 
 GUEST_DIRECTORY = Path(__file__).parents[2] / "guest"

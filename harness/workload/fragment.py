@@ -17,7 +17,12 @@ class Fragment(Mechanism):
     huge: bool = False
     """Let transparent huge pages back the memory; without, the shreds are single pages."""
 
+    compact: bool = False
+    """Tell the kernel to compact memory while it is in shreds."""
+
     def argv(self, placement: Placement) -> list[str]:
         argv = own_program("fragment", placement, "--bytes", self.bytes)
         argv += ["--pattern", self.pattern, "--rounds", str(self.rounds)]
-        return argv if self.huge else [*argv, "--no-huge"]
+        if not self.huge:
+            argv.append("--no-huge")
+        return [*argv, "--compact"] if self.compact else argv

@@ -8,15 +8,34 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from harness.workload.command import Command
+from harness.workload.fallback import Fallback
+from harness.workload.files import Files
+from harness.workload.forks import Forks
 from harness.workload.fragment import Fragment
+from harness.workload.hugetlb import Hugetlb
+from harness.workload.loopback import Loopback
 from harness.workload.mechanism import BUSYBOX, Mechanism, Placement
 from harness.workload.pagecache import Pagecache
 from harness.workload.pktring import Pktring
 from harness.workload.slabchurn import Slabchurn
 from harness.workload.stress_ng import StressNg
+from harness.workload.thp import Thp
+from harness.workload.thrash import Thrash
 
 SingleLoad = Annotated[
-    Pktring | Fragment | Slabchurn | Pagecache | StressNg | Command,
+    Command
+    | Fallback
+    | Files
+    | Forks
+    | Fragment
+    | Hugetlb
+    | Loopback
+    | Pagecache
+    | Pktring
+    | Slabchurn
+    | StressNg
+    | Thp
+    | Thrash,
     Field(discriminator="workload"),
 ]
 
@@ -43,6 +62,19 @@ class Together(Mechanism):
 
 
 Load = Annotated[
-    Pktring | Fragment | Slabchurn | Pagecache | StressNg | Command | Together,
+    Command
+    | Fallback
+    | Files
+    | Forks
+    | Fragment
+    | Hugetlb
+    | Loopback
+    | Pagecache
+    | Pktring
+    | Slabchurn
+    | StressNg
+    | Thp
+    | Thrash
+    | Together,
     Field(discriminator="workload"),
 ]

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.image.programs import PROGRAMS
 from harness.kernel.elf import MACHINE, parse_elf
-from tests.guest_programs import GUEST, PROGRAMS, compile_guest
+from tests.guest_programs import GUEST, compile_guest
 
 PT_INTERP = 3
 

@@ -23,7 +23,8 @@ load = { workload = "pktring", steps = ["idle"] }
 def test_the_plans_that_come_along_are_sound(name: str) -> None:
     plan = load_plan(name)
     assert plan.name == name
-    assert next(step.name for step in plan.steps()) == "null"
+    steps = list(plan.steps())
+    assert steps[0].name == "null" or steps[0].phase.traced
     for step in plan.steps():
         assert step.argv(7, step.node), step.name
 
