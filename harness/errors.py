@@ -15,6 +15,10 @@
     │   ├── QmpError               QEMU does not answer its monitor
     │   ├── LostMachineError       QEMU went away under us
     │   ├── SessionError           the channel to the guest broke
+    │   ├── MemoryReadError        guest RAM cannot be read, or not be understood
+    │   │   ├── NotLinuxError      no Linux kernel is in it
+    │   │   ├── WrongTypesError    the types at hand are another kernel's
+    │   │   └── MissingSymbolError the kernel lacks a symbol, type or member that we need
     │   └── RecordError            a run directory or stream is damaged
     └── GuestError                 the guest itself failed                  (exit 4)
         ├── BootError              it never came up
@@ -111,6 +115,22 @@ class LostMachineError(InfrastructureError):
 
 
 class SessionError(InfrastructureError):
+    pass
+
+
+class MemoryReadError(InfrastructureError):
+    pass
+
+
+class NotLinuxError(MemoryReadError):
+    pass
+
+
+class WrongTypesError(MemoryReadError):
+    pass
+
+
+class MissingSymbolError(MemoryReadError):
     pass
 
 
