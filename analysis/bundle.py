@@ -21,7 +21,7 @@ from harness.record.frames import HEADER_BYTES, Frame, FrameError, FrameType, re
 from harness.record.manifest import MANIFEST_NAME, Manifest, Outcome, WindowRecord
 from harness.record.memory import MemorySample, load_memory_sample
 from harness.record.rundir import RunDirectory
-from harness.record.trace import FORMATS, TraceRecord, read_trace_record, ring_path
+from harness.record.trace import TraceRecord, formats_path, read_trace_record, ring_path
 
 __all__ = [
     "NO_SOURCE",
@@ -261,7 +261,7 @@ def recorded_trace(run: Path, window: WindowRecord) -> RecordedTrace:
     return RecordedTrace(
         window=window.name,
         record=record,
-        formats=directory.trace_path / FORMATS,
+        formats=formats_path(path),
         rings=MappingProxyType({cpu: ring for cpu, ring in rings.items() if ring.is_file()}),
         missing=tuple(cpu for cpu, ring in rings.items() if not ring.is_file()),
         store=directory.tables_path / "trace" / path.name,

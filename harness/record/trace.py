@@ -7,12 +7,16 @@
     trace/formats/kmem/mm_page_alloc/format   one a traced event, kprobes included
     trace/03-anon/cpu0.ring                   sub-buffers of CPU 0 as read, one after the other
     trace/03-anon/trace.json                  TraceRecord
+    trace/03-anon/formats/…                   only where this window's differ from the run's
 
-A sub-buffer is what ``trace_pipe_raw`` gives in one read; ``TraceRecord.subbuffer_bytes`` each.
+Formats differ within a run when its windows had other probes: the kernel numbers events as they
+are defined. A sub-buffer is what ``trace_pipe_raw`` gives in one read,
+``TraceRecord.subbuffer_bytes`` each.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -85,6 +89,31 @@ class TraceRecord(_Part):
 def ring_path(window_path: Path, cpu: int) -> Path:
     """File of one CPU's sub-buffers."""
     return window_path / f"cpu{cpu}.ring"
+
+
+def formats_path(window_path: Path) -> Path:
+    """Directory of the formats that this window's events are described by."""
+    own = window_path / FORMATS
+    return own if own.is_dir() else window_path.parent / FORMATS
+
+
+def write_formats(window_path: Path, formats: Mapping[str, bytes]) -> None:
+    """Writes the formats of a window, given by their paths below ``events/``: once for all of a
+    run's windows that have the very same, and apart for one that has not."""
+    shared = window_path.parent / FORMATS
+    target = shared
+    if shared.is_dir():
+        there = {
+            path.relative_to(shared).as_posix() for path in shared.rglob("*") if path.is_file()
+        }
+        same = there == set(formats) and all(
+            (shared / name).read_bytes() == text for name, text in formats.items()
+        )
+        if same:
+            return
+        target = window_path / FORMATS
+    for name, text in formats.items():
+        write_atomic(target / name, text)
 
 
 def write_trace_record(window_path: Path, record: TraceRecord) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import select
 import socket
 import threading
 from collections.abc import Callable
@@ -34,6 +34,8 @@ class Received:
     subbuffers: dict[int, int] = field(default_factory=dict)
     """CPU → whole sub-buffers written."""
     marks: list[str] = field(default_factory=list)
+    damaged: bool = False
+    """From some point on nothing could be understood; ``problems`` says where and why."""
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -43,22 +45,22 @@ class Received:
 
 
 class TraceReceiver:
-    """Owns the host's end of the trace port for as long as a guest is traced.
+    """Reads the host's end of the trace port, window by window.
 
-    Windows come one after the other on the same port. Once the stream is damaged nothing after
-    that can be trusted: the rest is read and thrown away, so that the guest never waits for us,
-    and ``broken`` says why.
+    What is damaged is read on and thrown away, so that the guest never waits for us. The port
+    itself stays open: it belongs to the machine.
     """
 
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
         self._changed = threading.Condition()
+        self._decoder = FrameDecoder("trace port")
         self._window: Received | None = None
         self._files: dict[int, BinaryIO] = {}
         self._received_bytes = 0
-        self._broken: str | None = None
+        self._closed = False
+        self._wake, self._waker = socket.socketpair()
         self._thread = threading.Thread(target=self._receive, name="trace", daemon=True)
-        channel.settimeout(None)
         self._thread.start()
 
     @property
@@ -67,29 +69,33 @@ class TraceReceiver:
         return self._received_bytes
 
     @property
-    def broken(self) -> str | None:
-        """Why the port can no longer be used; None while it can."""
-        return self._broken
+    def closed(self) -> bool:
+        """The machine's end of the port is gone."""
+        return self._closed
 
     def open_window(self, path: Path) -> Received:
-        """From now on what comes belongs to this window."""
+        """From now on what comes belongs to this window, and begins with a whole frame."""
         with self._changed:
             assert self._window is None
+            self._decoder = FrameDecoder("trace port")
             self._window = Received(path=path)
             return self._window
 
     def close_window(self) -> None:
-        """Closes the window's files; what still comes for it is dropped."""
+        """Ends the window and its files; each CPU that its reader named has one."""
         with self._changed:
             window = self._window
             assert window is not None
             self._window = None
-            for cpu, stream in self._files.items():
-                try:
-                    with disk_errors(ring_path(window.path, cpu)):
+            try:
+                for name in window.end or {}:
+                    if name.startswith("cpu"):
+                        self._file(window, int(name.removeprefix("cpu")))
+                for stream in self._files.values():
+                    with disk_errors(window.path):
                         stream.close()
-                except MmscopeError as error:
-                    window.problems.append(error.message)
+            except MmscopeError as error:
+                window.problems.append(error.message)
             self._files.clear()
 
     def send(self, line: str) -> None:
@@ -104,13 +110,9 @@ class TraceReceiver:
             raise SessionError(f"the trace port is closed: {error.strerror}") from None
 
     def wait(
-        self,
-        until: Callable[[], bool],
-        doing: str,
-        vitals: Vitals,
-        clock: StallClock,
+        self, until: Callable[[], bool], doing: str, vitals: Vitals, clock: StallClock
     ) -> None:
-        """Returns when ``until`` holds or the port is broken.
+        """Returns when ``until`` holds, or the port is closed.
 
         Raises:
             GuestTimeoutError: nothing moved for too long.
@@ -119,53 +121,45 @@ class TraceReceiver:
         pulse = Pulse(vitals, clock)
         while True:
             with self._changed:
-                if until() or self._broken is not None:
+                if until() or self._closed:
                     return
                 self._changed.wait(_POLL_S)
             pulse.check(doing)
 
     def close(self) -> None:
-        """Ends the port's use; nobody can receive from it after this."""
-        with contextlib.suppress(OSError):
-            self._channel.shutdown(socket.SHUT_RDWR)
+        """Stops receiving."""
+        self._waker.close()
         self._thread.join(timeout=5)
+        self._wake.close()
 
     def _receive(self) -> None:
-        decoder = FrameDecoder("trace port")
-        reason = "the trace port was closed"
         while data := self._recv():
             self._received_bytes += len(data)
-            if self._broken is not None:
-                continue
-            try:
-                for frame in decoder.feed(data):
-                    with self._changed:
-                        self._take(frame)
-                        self._changed.notify_all()
-            except MmscopeError as error:
-                self._break(error.message)
-        if self._broken is None:
-            try:
-                decoder.finish()
-            except MmscopeError as error:
-                reason = error.message
-            self._break(reason)
+            with self._changed:
+                window = self._window
+                if window is not None and not window.damaged:
+                    self._decode(window, data)
+                self._changed.notify_all()
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
 
     def _recv(self) -> bytes:
         try:
-            return self._channel.recv(1 << 18)
-        except OSError:
+            ready, _, _ = select.select([self._channel, self._wake], [], [])
+            return b"" if self._wake in ready else self._channel.recv(1 << 18)
+        except (OSError, ValueError):
             return b""
 
-    def _break(self, reason: str) -> None:
-        with self._changed:
-            self._broken = reason
-            self._changed.notify_all()
+    def _decode(self, window: Received, data: bytes) -> None:
+        try:
+            for frame in self._decoder.feed(data):
+                self._take(window, frame)
+        except MmscopeError as error:
+            window.damaged = True
+            window.problems.append(error.message)
 
-    def _take(self, frame: Frame) -> None:
-        window = self._window
-        if window is None:
-            return
+    def _take(self, window: Received, frame: Frame) -> None:
         if frame.type is FrameType.TRACE_PAGES:
             self._write(window, frame)
         elif frame.type is FrameType.HELLO:
@@ -177,27 +171,33 @@ class TraceReceiver:
         elif frame.type is FrameType.END:
             window.end, window.end_seq = _values(frame), frame.seq
         else:
-            window.problems.append(f"reader: an unexpected {frame.type.name} frame")
+            window.problems.append(f"trace port: an unexpected {frame.type.name} frame")
 
     def _write(self, window: Received, frame: Frame) -> None:
         size = window.subbuffer_bytes
-        if not size or len(frame.payload) % size:
+        if not size or not frame.payload or len(frame.payload) % size:
             window.problems.append(
-                f"reader: a frame of {len(frame.payload)} bytes for cpu{frame.source} does not "
-                f"hold whole sub-buffers of {size}"
+                f"trace port: {len(frame.payload)} bytes of cpu{frame.source} are not whole "
+                f"sub-buffers of {size} bytes"
             )
             return
         if frame.seq != window.frames:
-            window.problems.append(f"reader: frame {frame.seq} came where {window.frames} was due")
-        window.frames = frame.seq + 1
-        path = ring_path(window.path, frame.source)
-        with disk_errors(path):
-            if frame.source not in self._files:
-                self._files[frame.source] = path.open("wb")
-            self._files[frame.source].write(frame.payload)
+            window.problems.append(
+                f"trace port: frame {frame.seq} came where {window.frames} was due"
+            )
+        window.frames += 1
+        with disk_errors(ring_path(window.path, frame.source)):
+            self._file(window, frame.source).write(frame.payload)
         window.subbuffers[frame.source] = (
             window.subbuffers.get(frame.source, 0) + len(frame.payload) // size
         )
+
+    def _file(self, window: Received, cpu: int) -> BinaryIO:
+        if cpu not in self._files:
+            path = ring_path(window.path, cpu)
+            with disk_errors(path):
+                self._files[cpu] = path.open("wb")
+        return self._files[cpu]
 
 
 def _values(frame: Frame) -> dict[str, str]:

@@ -3,13 +3,12 @@
 ::
 
     with TraceSession(guest, run) as trace:
-        path = trace.begin("anon")     # recording is on when this returns
+        trace.begin("03-anon")         # recording is on when this returns
         ...                            # memory sample, load, memory sample
-        record = trace.end()           # drained to the end, written to path
+        record = trace.end()           # drained to the end, written to trace/03-anon
 
 Set-up and take-down start programs in the guest; between ``begin`` and ``end`` nothing is
-started there: the reader is told what to do over its port. One session a run directory: the
-numbers by which events are known in the rings change when probes are defined anew.
+started there: the reader is told what to do over its port.
 """
 
 from __future__ import annotations
@@ -18,14 +17,13 @@ import contextlib
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
 from harness.deadline import Deadline, StallClock
 from harness.errors import MmscopeError, SessionError
-from harness.record.rundir import RunDirectory, disk_errors, write_atomic
-from harness.record.trace import FORMATS, TraceRecord, write_trace_record
+from harness.record.rundir import RunDirectory, disk_errors
+from harness.record.trace import TraceRecord, write_formats, write_trace_record
 from harness.sampling.trace import instance
 from harness.sampling.trace.events import EVENTS
 from harness.sampling.trace.instance import Counters, GuestFiles
@@ -109,7 +107,6 @@ class TraceSession:
         self._events = tuple(events)
         self._buffer_kb = buffer_kb
         self._period_ms = period_ms
-        self._count = 0
         self._window: _Window | None = None
 
     def __enter__(self) -> TraceSession:
@@ -126,10 +123,7 @@ class TraceSession:
             usable = [p.name for p in self._planned if p.symbol is not None]
             self._set_probes = [name for name in usable if name not in self._setup.probe_errors]
             self._enabled = self._groups
-            for name, text in instance.read_formats(
-                self._agent, self._setup, self._set_probes
-            ).items():
-                write_atomic(self._run.trace_path / FORMATS / name, text)
+            self._formats = instance.read_formats(self._agent, self._setup, self._set_probes)
         except BaseException:
             with contextlib.suppress(MmscopeError):
                 instance.take_down(self._agent, self._planned)
@@ -141,46 +135,47 @@ class TraceSession:
     def begin(self, window: str, *, groups: Sequence[str] | None = None) -> str:
         """Switches recording on; the window's directory, relative to the run's.
 
-        ``groups`` are those of the session by default, and may be fewer.
+        ``window`` names it below ``trace/``. ``groups`` are those of the session by default, and
+        may be fewer.
 
         Raises:
-            SessionError: a window is open, the port is damaged, or the reader did not start.
+            SessionError: a window is open already, or the reader did not start.
             GuestTimeoutError, KernelCrashError, LostMachineError: the guest is gone.
+            RecordError: there is such a window already.
         """
         if self._window is not None:
             raise SessionError(f"window {self._window.name} is still open")
-        if self._receiver.broken is not None:
-            raise SessionError(f"no window can be traced any more: {self._receiver.broken}")
         wanted = self._groups if groups is None else tuple(groups)
         self._enable(wanted)
-        path = self._run.trace_path / f"{self._count:02d}-{window}"
+        path = self._run.trace_path / window
         with disk_errors(path):
             path.mkdir(parents=True)
+        write_formats(path, self._formats)
         before = instance.read_counters(self._agent)
         received = self._receiver.open_window(path)
         reader = Reader(self._agent, window, self._period_ms)
         self._window = _Window(
             name=window, groups=wanted, received=received, reader=reader, before=before
         )
-        self._count += 1
         try:
             self._wait(lambda: received.hello is not None or reader.ended, "start")
         except MmscopeError as error:
             self._abandon(error.message)
             raise
         if received.hello is None:
-            why = reader.complaint() or self._receiver.broken or "it ended at once"
-            self._abandon(f"the reader did not start: {why}")
+            why = reader.complaint() or "; ".join(received.problems) or "it said nothing"
+            self._abandon("the reader did not start")
             raise SessionError(f"the trace reader did not start: {why}")
-        return self._relative(path)
+        return path.relative_to(self._run.path).as_posix()
 
     def check(self) -> None:
         """Raises SessionError when the open window's trace is known to be incomplete already."""
         window = self._opened()
-        if window.reader.ended or self._receiver.broken is not None or window.received.problems:
-            problems = [*window.received.problems, window.reader.complaint()]
-            said = "; ".join(filter(None, [*problems, self._receiver.broken])) or "it ended"
-            raise SessionError(f"the trace of {window.name} is broken: {said}")
+        problems = list(window.received.problems)
+        if window.reader.ended:
+            problems.append(f"the reader {window.reader.complaint() or 'is gone'}")
+        if problems:
+            raise SessionError(f"the trace of {window.name} is broken: {'; '.join(problems)}")
 
     def mark(self, text: str) -> None:
         """Puts a line into the trace, and returns when it is there.
@@ -189,6 +184,7 @@ class TraceSession:
             SessionError: no window is open, or its reader is gone.
         """
         window = self._opened()
+        assert "\n" not in text
         before = len(window.received.marks)
         self._receiver.send(f"mark {text}")
         self._wait(lambda: len(window.received.marks) > before or window.reader.ended, "mark")
@@ -211,13 +207,12 @@ class TraceSession:
         try:
             with contextlib.suppress(SessionError):
                 self._receiver.send("stop")
-            self._wait(lambda: received.end is not None or reader.ended, "end")
-            if received.end is None and self._receiver.broken is None:
-                # It has ended; what it wrote last may still be under way.
-                last = Deadline(_LAST_WORDS_S)
-                self._wait(lambda: received.end is not None or last.expired, "last words")
-            self._wait(lambda: reader.ended, "exit")
-            reader.join(_LAST_WORDS_S)
+            self._wait(lambda: reader.ended, "end")
+            # It has ended; what it wrote last may still be under way.
+            last = Deadline(_LAST_WORDS_S)
+            self._wait(
+                lambda: received.end is not None or received.damaged or last.expired, "last words"
+            )
             after = instance.read_counters(self._agent)
         except MmscopeError as error:
             self._abandon(error.message)
@@ -291,12 +286,8 @@ class TraceSession:
             ),
             received=window.received,
             complaint=window.reader.complaint(),
-            broken=self._receiver.broken,
             before=window.before,
             after=after,
         )
         write_trace_record(window.received.path, record)
         return record
-
-    def _relative(self, path: Path) -> str:
-        return path.relative_to(self._run.path).as_posix()

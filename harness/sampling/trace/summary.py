@@ -43,7 +43,6 @@ def summarise(
     probes: Sequence[ProbeRecord],
     received: Received,
     complaint: str,
-    broken: str | None,
     before: Counters,
     after: Counters | None,
 ) -> TraceRecord:
@@ -52,8 +51,6 @@ def summarise(
     problems = list(received.problems)
     if complaint:
         problems.append(f"reader: {complaint}")
-    if broken is not None:
-        problems.append(f"stream: {broken}")
     problems += _end_problems(received)
     problems += [f"option {name} could not be set" for name in setup.options_missing]
     whole = not problems and after is not None
@@ -99,10 +96,10 @@ def _end_problems(received: Received) -> list[str]:
         return ["reader: it did not say that it read the rings to their end"]
     problems: list[str] = []
     if received.end_seq != received.frames:
-        problems.append(f"stream: {received.frames} of {received.end_seq} frames came")
+        problems.append(f"trace port: {received.frames} of {received.end_seq} frames came")
     for name, value in received.end.items():
         if name.startswith("cpu"):
             came = received.subbuffers.get(int(name.removeprefix("cpu")), 0)
             if came != int(value):
-                problems.append(f"stream: {came} of {value} sub-buffers of {name} came")
+                problems.append(f"trace port: {came} of {value} sub-buffers of {name} came")
     return problems
