@@ -25,6 +25,8 @@ class Instruments:
         from harness.sampling.memory import MemorySampler
         from harness.sampling.trace import TraceSession
 
-        sampler = MemorySampler(guest.machine)
-        with TraceSession(guest, directory, groups=groups, buffer_kb=buffer_kb) as tracer:
+        with (
+            MemorySampler(guest.machine, self._kernel) as sampler,
+            TraceSession(guest, directory, groups=groups, buffer_kb=buffer_kb) as tracer,
+        ):
             yield sampler, tracer

@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -16,6 +17,9 @@ from harness.workload.load import Load
 from harness.workload.mechanism import Mechanism, Placement, Size
 
 DEFINITIONS = Path(__file__).with_name("definitions")
+
+Group = Literal["exact", "predict", "numa", "limit"]
+"""A group of probes: see ``harness.sampling.trace.probes``."""
 
 
 class _Part(BaseModel):
@@ -40,8 +44,8 @@ class SamplingPlan(_Part):
 class TracePlan(_Part):
     """How traced phases are traced: each is a window between two memory samples."""
 
-    groups: list[str] = []
-    """Groups of events and probes beyond those that every window has."""
+    groups: list[Group] = ["exact", "predict"]
+    """Groups of probes that every window has."""
     buffer_kb: int = Field(default=16_384, ge=64, le=1 << 20)
     """Ring size a CPU."""
     every_ms: int = Field(default=0, ge=0, le=60_000)
@@ -69,8 +73,8 @@ class PhasePlan(_Part):
     traced: bool = False
     limit: bool = False
     """The load goes to the limit of memory: also probe what decides there."""
-    groups: list[str] = []
-    """Further groups of events and probes for this window."""
+    groups: list[Group] = []
+    """Further groups of probes for this window."""
     again: bool = False
     """Run the same load once more on another clone, as NAME-again: how far do two runs of the
     real kernel differ that begin in the same state?"""

@@ -206,7 +206,7 @@ class Run:
         self._prepare(guest, step)
         window = WindowRecord(
             name=step.name,
-            trace=f"{self.directory.trace_path.name}/{run.stem}",
+            trace="",
             samples=[],
             again_of=step.again_of,
             clone=clone,

@@ -31,8 +31,8 @@ class Sampler(Protocol):
 class Tracer(Protocol):
     """Traces one guest."""
 
-    def begin(self, window: str) -> object:
-        """Begins to trace, into the directory of that name below ``trace/``."""
+    def begin(self, window: str) -> str:
+        """Begins to trace; the directory of the trace, relative to the run's."""
 
     def end(self) -> object:
         """Ends tracing and writes what is left; the directory is complete then."""
@@ -83,8 +83,9 @@ class Window:
         Raises:
             MmscopeError: the guest, its memory or its trace failed; what was had is kept.
         """
-        self._tracer.begin(self._record.trace.rpartition("/")[2])
+        self._record.trace = self._tracer.begin(self._record.name)
         with self._ending():
+            self._save()
             self._record.quiet_begin = wait_quiet(self._sampler)
             self._sample("begin", full=True)
             with self._between(vitals):

@@ -116,7 +116,8 @@ class WindowRecord(_Record):
     name: str
     """The phase's name."""
     trace: str
-    """Directory of its trace, relative to the run directory: ``trace/03-anon``."""
+    """Directory of its trace, relative to the run directory: ``trace/03-anon``; empty when it
+    never began."""
     samples: list[str]
     """Its memory samples in order, relative: the state at the begin, any between, at the end."""
     again_of: str | None = None
