@@ -24,7 +24,12 @@ by one. How many were lost is in the trace record.
 
 *Kernel:* mm/page_alloc.c, mm/page_isolation.c, mm/vmstat.c, mm/vmscan.c, mm/memory_hotplug.c of
 6.1, 6.12, 7.2 and 7.3-rc7; which functions exist uninlined was read from each stock kernel's
-/proc/kallsyms, on x86_64 and arm64.
+/proc/kallsyms, on x86_64 and arm64, and who calls them from its machine code. Blocks get onto the
+free lists by __free_one_page alone; its callers are free_pcppages_bulk (a tracepoint shows it),
+put_page_back_buddy, __putback_isolated_page, up to 6.9 free_one_page, split_free_page and
+__free_pages_ok (shown by mm_page_free with an order beyond the per-cpu lists'), and from 6.10 on
+split_large_buddy. They leave it by mm_page_alloc_zone_locked, __isolate_free_page,
+take_page_off_buddy and __offline_isolated_pages.
 """
 
 from __future__ import annotations
@@ -44,9 +49,11 @@ class Place:
     """As in kprobe_events; empty: only that it was called matters."""
     since: tuple[int, int] = (0, 0)
     before: tuple[int, int] = (99, 0)
-    clones: tuple[str, ...] = ("constprop", "isra")
-    """Compiler-made copies that take the same arguments. ``part`` is the body of a function
-    whose quick exit was inlined into its callers."""
+    clones: tuple[str, ...] = ()
+    """Kinds of compiler-made copies (``free_one_page.constprop.0``) that were seen, in the
+    machine code of the stock kernels, to take these arguments in this order."""
+    plain: bool = True
+    """Whether the function under its own name does so too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +96,7 @@ EXACT = (
                 function="free_one_page",
                 arguments=f"{_ZONE_PAGE_PFN_ORDER} migratetype=$arg5:s32",
                 before=(6, 10),
+                clones=("constprop",),
             ),
             Place(
                 function="free_one_page",
@@ -106,6 +114,16 @@ EXACT = (
                 function="split_large_buddy",
                 arguments=f"{_ZONE_PAGE_PFN_ORDER} fpi_flags=$arg5:s32",
                 since=(6, 10),
+            ),
+        ),
+    ),
+    Probe(
+        name="free_prepared_contig_range",
+        group="exact",
+        why="single pages in a row, announced by mm_page_free, are freed in larger blocks (7.x)",
+        places=(
+            Place(
+                function="free_prepared_contig_range", arguments="page=$arg1:x64 nr_pages=$arg2:u64"
             ),
         ),
     ),
@@ -184,13 +202,30 @@ EXACT = (
         name="set_migratetype_isolate",
         group="exact",
         why="one pageblock becomes isolated",
-        places=(Place(function="set_migratetype_isolate", arguments="page=$arg1:x64"),),
+        places=(
+            Place(function="set_migratetype_isolate", arguments="page=$arg1:x64", clones=("isra",)),
+        ),
     ),
     Probe(
         name="unset_migratetype_isolate",
         group="exact",
         why="one pageblock is no longer isolated",
         places=(Place(function="unset_migratetype_isolate", arguments="page=$arg1:x64"),),
+    ),
+    Probe(
+        name="move_freepages_block_isolate",
+        group="exact",
+        why="under the zone's lock: its free blocks change lists, larger ones are cut (6.10+)",
+        places=(
+            Place(
+                function="__move_freepages_block_isolate",
+                arguments="zone=$arg1:x64 page=$arg2:x64 isolate=$arg3:u8",
+            ),
+            Place(
+                function="move_freepages_block_isolate",
+                arguments="zone=$arg1:x64 page=$arg2:x64 migratetype=$arg3:s32",
+            ),
+        ),
     ),
 )
 
@@ -246,7 +281,7 @@ PREDICT = (
             Place(
                 function="__drain_all_pages",
                 arguments="zone=$arg1:x64",
-                clones=("constprop", "isra", "part"),
+                clones=("part",),
             ),
         ),
     ),
@@ -294,19 +329,8 @@ PREDICT = (
     Probe(
         name="reserve_highatomic",
         group="predict",
-        why="a pageblock is set aside for atomic requests",
-        places=(
-            Place(
-                function="reserve_highatomic_pageblock",
-                arguments="page=$arg1:x64 zone=$arg2:x64",
-                before=(6, 8),
-            ),
-            Place(
-                function="reserve_highatomic_pageblock",
-                arguments="page=$arg1:x64 order=$arg2:s32 zone=$arg3:x64",
-                since=(6, 8),
-            ),
-        ),
+        why="a pageblock is set aside for atomic requests (else seen by set_pageblock_flags)",
+        places=(Place(function="reserve_highatomic_pageblock", arguments="page=$arg1:x64"),),
     ),
     Probe(
         name="unreserve_highatomic",
@@ -349,13 +373,40 @@ PREDICT = (
         ),
     ),
     Probe(
-        name="set_pageblock_migratetype",
+        name="set_pageblock_flags",
         group="predict",
-        why="a pageblock changes its type",
+        why="a pageblock changes its type; before 7.x also compaction's skip mark, by the mask",
         places=(
             Place(
-                function="set_pageblock_migratetype",
-                arguments="page=$arg1:x64 migratetype=$arg2:s32",
+                function="set_pfnblock_flags_mask",
+                arguments="page=$arg1:x64 flags=$arg2:x64 pfn=$arg3:u64 mask=$arg4:x64",
+            ),
+            Place(
+                function="__set_pfnblock_flags_mask",
+                arguments="page=$arg1:x64 pfn=$arg2:u64 flags=$arg3:x64 mask=$arg4:x64",
+            ),
+            Place(
+                function="__set_pfnblock_flags_mask",
+                arguments="pfn=$arg1:u64 flags=$arg2:x64",
+                clones=("constprop",),
+                plain=False,
+            ),
+        ),
+    ),
+    Probe(
+        name="set_pageset_high_and_batch",
+        group="predict",
+        why="a zone's per-cpu lists get other limits; 0 and 1: they are switched off",
+        places=(
+            Place(
+                function="__zone_set_pageset_high_and_batch",
+                arguments="zone=$arg1:x64 high=$arg2:u64 batch=$arg3:u64",
+                before=(6, 7),
+            ),
+            Place(
+                function="__zone_set_pageset_high_and_batch",
+                arguments="zone=$arg1:x64 high_min=$arg2:u64 high_max=$arg3:u64 batch=$arg4:u64",
+                since=(6, 7),
             ),
         ),
     ),
@@ -369,6 +420,11 @@ NUMA = (
         group="numa",
         why="the node that was asked for, before mm_page_alloc says what was given",
         places=(
+            Place(
+                function="__alloc_frozen_pages_noprof",
+                arguments=f"{_ALLOC} alloc_flags=$arg5:x32",
+                since=(7, 3),
+            ),
             Place(function="__alloc_frozen_pages_noprof", arguments=_ALLOC),
             Place(function="__alloc_pages_noprof", arguments=_ALLOC),
             Place(function="__alloc_pages", arguments=_ALLOC),
@@ -393,7 +449,11 @@ LIMIT = (
         group="limit",
         why="a request that the first attempt did not serve",
         places=(
-            Place(function="__alloc_pages_slowpath", arguments="gfp=$arg1:x32 order=$arg2:u32"),
+            Place(
+                function="__alloc_pages_slowpath",
+                arguments="gfp=$arg1:x32 order=$arg2:u32 ac=$arg3:x64",
+                clones=("constprop",),
+            ),
         ),
     ),
 )

@@ -71,8 +71,8 @@ def plan_probes(
 ) -> list[PlannedProbe]:
     """Each probe at the first of its places that this kernel has.
 
-    A function is found under its own name, or under that of a copy that the compiler made of it
-    (``free_one_page.constprop.0``), when no second copy makes that ambiguous.
+    A function is found under its own name, or under that of a copy that the compiler made of it,
+    of a kind that the table allows, when no second copy makes that ambiguous.
     """
     copies: dict[str, list[str]] = {}
     for symbol in sorted(symbols):
@@ -105,11 +105,7 @@ def _plan(
 
 
 def _find(place: Place, symbols: frozenset[str], copies: Sequence[str]) -> str | None:
-    if place.function in symbols:
+    if place.plain and place.function in symbols:
         return place.function
-    wanted = [copy for copy in copies if set(_clone_kinds(copy)) <= set(place.clones)]
+    wanted = [copy for copy in copies if set(copy.split(".")[1::2]) <= set(place.clones)]
     return wanted[0] if len(wanted) == 1 else None
-
-
-def _clone_kinds(symbol: str) -> list[str]:
-    return symbol.split(".")[1::2]
