@@ -220,6 +220,7 @@ class Run:
         ) as (sampler, tracer):
             Window(
                 window,
+                stem=run.stem,
                 sampler=sampler,
                 tracer=tracer,
                 shelf=self._shelf,

@@ -32,7 +32,7 @@ class Tracer(Protocol):
     """Traces one guest."""
 
     def begin(self, window: str) -> str:
-        """Begins to trace; the directory of the trace, relative to the run's."""
+        """Begins to trace, into that directory below ``trace/``; its path in the run's."""
 
     def end(self) -> object:
         """Ends tracing and writes what is left; the directory is complete then."""
@@ -56,12 +56,16 @@ class SampleShelf:
 
 
 class Window:
-    """One window on one guest. ``record`` grows as it goes; ``save`` writes it down each time."""
+    """One window on one guest. ``record`` grows as it goes; ``save`` writes it down each time.
+
+    ``stem`` names the directory of its trace.
+    """
 
     def __init__(
         self,
         record: WindowRecord,
         *,
+        stem: str,
         sampler: Sampler,
         tracer: Tracer,
         shelf: SampleShelf,
@@ -70,6 +74,7 @@ class Window:
         every_ms: int = 0,
     ) -> None:
         self._record = record
+        self._stem = stem
         self._sampler = sampler
         self._tracer = tracer
         self._shelf = shelf
@@ -83,7 +88,7 @@ class Window:
         Raises:
             MmscopeError: the guest, its memory or its trace failed; what was had is kept.
         """
-        self._record.trace = self._tracer.begin(self._record.name)
+        self._record.trace = self._tracer.begin(self._stem)
         with self._ending():
             self._save()
             self._record.quiet_begin = wait_quiet(self._sampler)
