@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
@@ -26,17 +26,19 @@ from harness.record.rundir import RunDirectory, disk_errors
 from harness.record.trace import TraceRecord, write_formats, write_trace_record
 from harness.sampling.trace import instance
 from harness.sampling.trace.events import EVENTS
-from harness.sampling.trace.instance import Counters, GuestFiles
+from harness.sampling.trace.instance import Counters
+from harness.sampling.trace.preparation import (
+    BUFFER_KB,
+    Preparation,
+    TracedAgent,
+    prepare_trace,
+)
 from harness.sampling.trace.probes import ALWAYS
 from harness.sampling.trace.reader import Reader
 from harness.sampling.trace.receiver import Received, TraceReceiver
 from harness.sampling.trace.summary import probe_records, summarise
-from harness.sampling.trace.symbols import functions_of, parse_release, plan_probes, probes_of
+from harness.sampling.trace.symbols import probes_of
 from harness.session.vitals import Vitals
-
-BUFFER_KB = 8192
-"""Of each CPU's ring: a quarter of a million events, more than two seconds at 100,000 a second,
-which the reader may be late."""
 
 PERIOD_MS = 20
 """How often the reader looks. At 100,000 events a second that finds 15 sub-buffers."""
@@ -44,11 +46,6 @@ PERIOD_MS = 20
 _STALL_S = 60.0
 _CEILING_S = 600.0
 _LAST_WORDS_S = 5.0
-
-
-class _Agent(GuestFiles, Protocol):
-    @property
-    def hello(self) -> Mapping[str, str]: ...
 
 
 class _Vitals(Vitals, Protocol):
@@ -64,7 +61,7 @@ class TracedGuest(Protocol):
     """What this needs of a guest (``harness.session.guest.Guest``)."""
 
     @property
-    def agent(self) -> _Agent: ...
+    def agent(self) -> TracedAgent: ...
 
     @property
     def vitals(self) -> _Vitals: ...
@@ -86,7 +83,8 @@ class TraceSession:
     """Traces a guest in windows; see the module.
 
     ``groups`` are the groups of probes that windows may ask for (``probes.GROUPS``), ``events``
-    the tracepoints; ``buffer_kb`` is the size of each CPU's ring.
+    the tracepoints; ``buffer_kb`` is the size of each CPU's ring. A guest that was prepared
+    before it was saved is traced by ``on_clone``.
     """
 
     def __init__(
@@ -103,11 +101,25 @@ class TraceSession:
         self._agent = guest.agent
         self._run = run
         self._groups = tuple(groups)
-        self._probes = probes_of(groups)
         self._events = tuple(events)
         self._buffer_kb = buffer_kb
         self._period_ms = period_ms
         self._window: _Window | None = None
+        self._given: Preparation | None = None
+
+    @classmethod
+    def on_clone(
+        cls,
+        guest: TracedGuest,
+        run: RunDirectory,
+        preparation: Preparation,
+        *,
+        period_ms: int = PERIOD_MS,
+    ) -> TraceSession:
+        """A session on a guest in which all is there already: it sets up and takes down nothing."""
+        session = cls(guest, run, groups=preparation.groups, period_ms=period_ms)
+        session._given = preparation
+        return session
 
     def __enter__(self) -> TraceSession:
         """Defines probes and makes the rings.
@@ -115,19 +127,10 @@ class TraceSession:
         Raises:
             SessionError: the guest has no tracefs, or it does not do what it should.
         """
-        release = parse_release(self._agent.hello["release"])
-        symbols = instance.read_symbols(self._agent, functions_of(self._probes))
-        self._planned = plan_probes(self._probes, symbols, release)
-        try:
-            self._setup = instance.set_up(self._agent, self._events, self._planned, self._buffer_kb)
-            usable = [p.name for p in self._planned if p.symbol is not None]
-            self._set_probes = [name for name in usable if name not in self._setup.probe_errors]
-            self._enabled = self._groups
-            self._formats = instance.read_formats(self._agent, self._setup, self._set_probes)
-        except BaseException:
-            with contextlib.suppress(MmscopeError):
-                instance.take_down(self._agent, self._planned)
-            raise
+        self._there = self._given or prepare_trace(
+            self._agent, groups=self._groups, events=self._events, buffer_kb=self._buffer_kb
+        )
+        self._enabled = self._groups
         self._receiver = TraceReceiver(self._guest.machine.trace)
         self._guest.vitals.add_pulse(lambda: self._receiver.received_bytes)
         return self
@@ -150,7 +153,7 @@ class TraceSession:
         path = self._run.trace_path / window
         with disk_errors(path):
             path.mkdir(parents=True)
-        write_formats(path, self._formats)
+        write_formats(path, self._there.formats)
         before = instance.read_counters(self._agent)
         received = self._receiver.open_window(path)
         reader = Reader(self._agent, window, self._period_ms)
@@ -237,7 +240,8 @@ class TraceSession:
             with contextlib.ExitStack() as stack:
                 if kind is not None:
                     stack.enter_context(contextlib.suppress(MmscopeError))
-                instance.take_down(self._agent, self._planned)
+                if self._given is None:
+                    instance.take_down(self._agent, self._there.planned)
         finally:
             self._receiver.close()
 
@@ -260,8 +264,8 @@ class TraceSession:
         names = {probe.name for probe in probes_of(groups)}
         instance.enable(
             self._agent,
-            on=[name for name in self._set_probes if name in names],
-            off=[name for name in self._set_probes if name not in names],
+            on=[name for name in self._there.set_probes if name in names],
+            off=[name for name in self._there.set_probes if name not in names],
         )
         self._enabled = groups
 
@@ -277,10 +281,10 @@ class TraceSession:
         probes = {probe.name for probe in probes_of(window.groups)}
         record = summarise(
             window.name,
-            setup=self._setup,
+            setup=self._there.setup,
             probes=probe_records(
-                [probe for probe in self._planned if probe.name in probes],
-                errors=self._setup.probe_errors,
+                [probe for probe in self._there.planned if probe.name in probes],
+                errors=self._there.setup.probe_errors,
                 before=window.before,
                 after=after,
             ),
