@@ -15,6 +15,7 @@ from analysis.model.release import Release
 
 MAX_ORDER = 10
 PAGEBLOCK_ORDER = 9
+OLD = Release(6, 1)
 GFP_KERNEL = 0xCC0
 GFP_USER_MOVABLE = 0x140CCA
 GFP_ATOMIC = 0x820
@@ -22,7 +23,7 @@ GFP_ATOMIC = 0x820
 
 def make_zone(
     *,
-    release: Release = Release(6, 1),
+    release: Release = OLD,
     number: int = 0,
     node: int = 0,
     zone_type: int = 1,

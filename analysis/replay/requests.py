@@ -218,7 +218,9 @@ class RequestReader:
         self._announced: dict[int, Step] = {}
         """Frees that may yet turn out batched or direct, by pfn."""
         self._returned: dict[int, tuple[Step, int]] = {}
-        """Block that came back last, by pfn: who brought it, its order."""
+        """Block that came back last, by pfn: who brought it, and the counter."""
+        self._left: dict[int, int] = {}
+        """Counter at which a block last left the zone's lists, by pfn."""
         self._nodes: dict[tuple[int, int], int] = {}
         self._flags: dict[tuple[int, int], int] = {}
         self.steps: list[Step] = []
@@ -252,6 +254,7 @@ class RequestReader:
     def _take_mm_page_alloc_zone_locked(
         self, counter: int, cpu: int, level: int, pid: int, a: int, b: int, _c: int, _d: int
     ) -> None:
+        self._left[a] = counter
         context = self._context(cpu, level, pid)
         if context.bulk is not None:
             if not context.bulk.locked:
@@ -308,28 +311,16 @@ class RequestReader:
 
     def _capture(self, pfn: int, order: int, pid: int) -> bool:
         """Whether a block that this task gave back just now grew into the one it got."""
-        for page in range(pfn, pfn + (1 << order)):
-            returned = self._returned.get(page)
-            if returned is not None and returned[0].pid == pid:
-                last = self._last_returned(pfn, order, pid)
-                if last is None:
-                    return False
-                step, block = last
-                step.captured[block] = order
-                return True
-        return False
-
-    def _last_returned(self, pfn: int, order: int, pid: int) -> tuple[Step, int] | None:
         best: tuple[Step, int] | None = None
+        block = -1
         for page in range(pfn, pfn + (1 << order)):
             returned = self._returned.get(page)
-            if (
-                returned is not None
-                and returned[0].pid == pid
-                and (best is None or returned[0].event >= best[0].event)
-            ):
-                best = returned[0], page
-        return best
+            if returned is not None and (best is None or returned[1] > best[1]):
+                best, block = returned, page
+        if best is None or best[0].pid != pid or best[1] < self._left.get(pfn, -1):
+            return False
+        best[0].captured[block] = order
+        return True
 
     def _take_mm_page_free(
         self, counter: int, cpu: int, level: int, pid: int, a: int, b: int, _c: int, _d: int
@@ -341,7 +332,7 @@ class RequestReader:
         context.open = step
         if not (b <= 3 or b == self._huge_order):
             step.kind = Kind.FREE_DIRECT
-            self._returned[a] = step, b
+            self._returned[a] = step, counter
 
     def _take_mm_page_free_batched(
         self, counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
@@ -362,7 +353,7 @@ class RequestReader:
         if not step.drained:
             step.effect = counter
         step.drained.append((a, b))
-        self._returned[a] = step, b
+        self._returned[a] = step, counter
 
     def _take_free_one_page(
         self, counter: int, cpu: int, level: int, pid: int, a: int, b: int, c: int, _d: int
@@ -376,7 +367,7 @@ class RequestReader:
         step.kind = Kind.FREE_DIRECT
         step.effect, step.cpu = counter, cpu
         step.count = c
-        self._returned[a] = step, b
+        self._returned[a] = step, counter
 
     _take_split_large_buddy = _take_free_one_page
 
@@ -393,6 +384,7 @@ class RequestReader:
         context = self._context(cpu, level, pid)
         if context.isolating is not None and a:
             self.steps.append(context.isolating)
+            self._left[context.isolating.pfn] = context.isolating.event
         context.isolating = None
 
     def _take_putback_isolated_page(
