@@ -137,6 +137,17 @@ class Plan(_Part):
                 )
             windows |= phase.traced
 
+    def groups_of(self, step: Step) -> tuple[str, ...]:
+        """Groups of probes of a traced step."""
+        limit = ["limit"] if step.phase.limit else []
+        return tuple(dict.fromkeys((*self.trace.groups, *step.phase.groups, *limit)))
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Groups of probes of all windows together."""
+        wanted = [self.groups_of(step) for step in self.steps() if step.phase.traced]
+        return tuple(dict.fromkeys(group for groups in wanted for group in groups))
+
     @property
     def swap_bytes(self) -> int:
         """Size of the swap disk; 0: there is none."""
@@ -173,11 +184,6 @@ class Step:
     @property
     def mechanism(self) -> Mechanism:
         return self.phase.load
-
-    @property
-    def groups(self) -> tuple[str, ...]:
-        """Groups of events and probes that the phase wants beyond those of the plan."""
-        return (*self.phase.groups, *(["limit"] if self.phase.limit else []))
 
     def argv(self, seed: int, node: int | None, *, marks: bool = True) -> list[str]:
         """The command to run in the guest, bound to a node by the kernel's number of it.

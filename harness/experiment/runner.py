@@ -6,7 +6,7 @@ import contextlib
 import datetime
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -93,7 +93,10 @@ class Run:
     ) -> None:
         self._request = request
         self._progress = progress
-        self._instruments = instruments or Instruments(request.kernel)
+        plan = request.plan
+        self._instruments = instruments or Instruments(
+            request.kernel, groups=plan.groups, buffer_kb=plan.trace.buffer_kb
+        )
         self._spec = machine_spec(request)
         self._numbers = kernel_node_numbers(self._spec)
         self.directory = RunDirectory.create(
@@ -136,53 +139,55 @@ class Run:
     def _in_guest(self) -> None:
         plan = self._request.plan
         steps = list(enumerate(plan.steps(), start=1))
-        on_clones = plan.trace.snapshot
         windows = [pair for pair in steps if pair[1].phase.traced]
-        self._progress.stage("boot")
-        template: Template | None = None
-        with Guest(self._spec, self.directory, progress=self._progress.note) as guest:
-            self.manifest.machine = machine_record(self._spec, guest.machine.argv)
-            self.manifest.timings_s["boot"] = round(guest.boot_s, 3)
-            self._save()
-            run_shell(guest, plan.setup, "setup")
-            settle_watermarks(guest)
-            self._read_once(guest)
-            with self._proc_samples(guest) as recorder:
-                first = len(steps) if plan.trace.proc_sampler else len(steps) - len(windows)
-                for number, step in steps[:first]:
-                    if step.phase.traced:
-                        self._window(guest, number, step)
-                    else:
-                        self._phase(guest, recorder, number, step)
-            if windows and not plan.trace.proc_sampler and not on_clones:
-                for number, step in windows:
-                    self._window(guest, number, step)
-            keep_dmesg(guest, self.directory)
-            if windows and on_clones:
-                self._progress.stage("save the machine")
-                template = guest.save()
-            self._progress.stage("shut down")
-        if template is not None:
-            with template:
-                for number, step in windows:
-                    self._window_on_clone(template, number, step)
+        on_clones = windows if plan.trace.snapshot else []
+        with contextlib.ExitStack() as saved:
+            self._progress.stage("boot")
+            with Guest(self._spec, self.directory, progress=self._progress.note) as guest:
+                self._start(guest)
+                if plan.trace.proc_sampler:
+                    self._sampled(guest, steps)
+                else:
+                    self._sampled(guest, steps[: len(steps) - len(windows)])
+                    if not on_clones:
+                        self._unsampled(guest, windows)
+                keep_dmesg(guest, self.directory)
+                if on_clones:
+                    self._progress.stage("save the machine")
+                    prepared = self._instruments.prepare(guest)
+                    template = saved.enter_context(guest.save())
+                self._progress.stage("shut down")
+            for number, step in on_clones:
+                self._window_on_clone(template, prepared, number, step)
 
-    @contextlib.contextmanager
-    def _proc_samples(self, guest: Guest) -> Iterator[SampleRecorder]:
-        """The /proc sampler runs meanwhile, and its stream is whole afterwards."""
+    def _start(self, guest: Guest) -> None:
+        self.manifest.machine = machine_record(self._spec, guest.machine.argv)
+        self.manifest.timings_s["boot"] = round(guest.boot_s, 3)
+        self._save()
+        run_shell(guest, self._request.plan.setup, "setup")
+        settle_watermarks(guest)
+        errors = read_once(guest, self._request.kernel, self.directory)
+        if errors:
+            self._progress.note("; ".join(errors))
+
+    def _sampled(self, guest: Guest, steps: Sequence[tuple[int, Step]]) -> None:
+        """Runs steps with the /proc sampler beside them; its stream is whole afterwards."""
         sampling = self._request.plan.sampling
         with SampleRecorder(guest.machine.stream, self.directory.samples_path) as recorder:
             guest.vitals.add_check(recorder.check)
             guest.agent.start_sampling(sampling.period_ms, sampling.sparse_every)
             guest.agent.mark("settle/end")
-            yield recorder
+            for number, step in steps:
+                if step.phase.traced:
+                    self._window(guest, number, step)
+                else:
+                    self._phase(guest, recorder, number, step)
             guest.agent.stop_sampling()
             recorder.wait_end(guest.vitals, StallClock(_STREAM_STALL_S, _STREAM_CEILING_S))
 
-    def _read_once(self, guest: Guest) -> None:
-        errors = read_once(guest, self._request.kernel, self.directory)
-        if errors:
-            self._progress.note("; ".join(errors))
+    def _unsampled(self, guest: Guest, windows: Sequence[tuple[int, Step]]) -> None:
+        for number, step in windows:
+            self._window(guest, number, step)
 
     def _phase(self, guest: Guest, recorder: SampleRecorder, number: int, step: Step) -> None:
         run, record = self._begin(number, step, marks=True)
@@ -192,15 +197,26 @@ class Run:
         guest.agent.mark(f"{step.name}/end")
         recorder.check()
 
-    def _window_on_clone(self, template: Template, number: int, step: Step) -> None:
+    def _window_on_clone(
+        self, template: Template, prepared: object, number: int, step: Step
+    ) -> None:
         path = self.directory.clones_path / f"{number:02d}-{step.name}"
         clone = Guest.restored(
             template, RunDirectory(path), private=False, progress=self._progress.note
         )
         with clone as guest:
-            self._window(guest, number, step, clone=str(path.relative_to(self.directory.path)))
+            clone_path = str(path.relative_to(self.directory.path))
+            self._window(guest, number, step, clone=clone_path, prepared=prepared)
 
-    def _window(self, guest: Guest, number: int, step: Step, *, clone: str | None = None) -> None:
+    def _window(
+        self,
+        guest: Guest,
+        number: int,
+        step: Step,
+        *,
+        clone: str | None = None,
+        prepared: object = None,
+    ) -> None:
         plan = self._request.plan
         run, record = self._begin(number, step, marks=plan.trace.proc_sampler)
         self._prepare(guest, step)
@@ -214,13 +230,11 @@ class Run:
         )
         self.manifest.windows.append(window)
         self._save()
-        groups = dict.fromkeys((*plan.trace.groups, *step.groups))
-        with self._instruments.on(
-            guest, self.directory, groups=tuple(groups), buffer_kb=plan.trace.buffer_kb
-        ) as (sampler, tracer):
+        with self._instruments.on(guest, self.directory, prepared) as (sampler, tracer):
             Window(
                 window,
                 stem=run.stem,
+                groups=plan.groups_of(step),
                 sampler=sampler,
                 tracer=tracer,
                 shelf=self._shelf,

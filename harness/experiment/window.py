@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from harness.errors import MmscopeError
@@ -31,7 +31,7 @@ class Sampler(Protocol):
 class Tracer(Protocol):
     """Traces one guest."""
 
-    def begin(self, window: str) -> str:
+    def begin(self, window: str, *, groups: Sequence[str] | None = None) -> str:
         """Begins to trace, into that directory below ``trace/``; its path in the run's."""
 
     def end(self) -> object:
@@ -58,7 +58,7 @@ class SampleShelf:
 class Window:
     """One window on one guest. ``record`` grows as it goes; ``save`` writes it down each time.
 
-    ``stem`` names the directory of its trace.
+    ``stem`` names the directory of its trace, ``groups`` are its probes'.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class Window:
         record: WindowRecord,
         *,
         stem: str,
+        groups: Sequence[str],
         sampler: Sampler,
         tracer: Tracer,
         shelf: SampleShelf,
@@ -75,6 +76,7 @@ class Window:
     ) -> None:
         self._record = record
         self._stem = stem
+        self._groups = tuple(groups)
         self._sampler = sampler
         self._tracer = tracer
         self._shelf = shelf
@@ -88,7 +90,7 @@ class Window:
         Raises:
             MmscopeError: the guest, its memory or its trace failed; what was had is kept.
         """
-        self._record.trace = self._tracer.begin(self._stem)
+        self._record.trace = self._tracer.begin(self._stem, groups=self._groups)
         with self._ending():
             self._save()
             self._record.quiet_begin = wait_quiet(self._sampler)
