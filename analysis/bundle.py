@@ -17,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from analysis.errors import BundleError
+from harness.errors import RecordError
 from harness.record.frames import HEADER_BYTES, Frame, FrameError, FrameType, read_frames
 from harness.record.manifest import MANIFEST_NAME, Manifest, Outcome, WindowRecord
 from harness.record.memory import MemorySample, load_memory_sample
@@ -30,6 +31,7 @@ __all__ = [
     "Mark",
     "MemorySample",
     "ReadFailure",
+    "RecordError",
     "RecordedTrace",
     "Sample",
     "TraceRecord",

@@ -25,6 +25,8 @@ from them or freed (on a per-cpu list, isolated, or in somebody's hand); handed 
 # Enumerations as the plain numbers that compiled code knows.
 _TAKE, _GIVE, _ALLOCATE = int(Op.TAKE), int(Op.GIVE), int(Op.ALLOCATE)
 _FREE_OP, _FREE_AND_GIVE = int(Op.FREE), int(Op.FREE_AND_GIVE)
+_FALLBACK, _SPLIT, _GIVE_OR_SPLIT = int(Op.FALLBACK), int(Op.SPLIT), int(Op.GIVE_OR_SPLIT)
+_ISOLATE, _UNISOLATE = int(Op.ISOLATE), int(Op.UNISOLATE)
 _TAKEN_NOT_FREE, _GIVEN_FREE = int(Kind.TAKEN_NOT_FREE), int(Kind.GIVEN_FREE)
 _GIVEN_ALLOCATED, _ALLOCATED_FREE = int(Kind.GIVEN_ALLOCATED), int(Kind.ALLOCATED_FREE)
 _ALLOCATED_TWICE, _FREED_FREE = int(Kind.ALLOCATED_TWICE), int(Kind.FREED_FREE)
@@ -43,7 +45,7 @@ def _compiled(function: _F) -> _F:
 
 
 class Arrays(NamedTuple):
-    """The state of replay; changed in place. Page indices are those of a ``PageMap``."""
+    """The state of replay; changed in place. Page indices are those of a ``Geometry``."""
 
     first_pfn: int
     max_order: int
@@ -52,6 +54,8 @@ class Arrays(NamedTuple):
     """Migratetypes below this one merge with each other."""
     largest_give: int
     """A block above this order returns in pieces of it."""
+    isolate: int
+    """Number of the migratetype Isolate; -1: this kernel has none."""
     retypes: bool
     """The migratetype told with an event is that of the pageblock at that moment."""
     zone_of: NDArray[np.int8]
@@ -59,6 +63,9 @@ class Arrays(NamedTuple):
     head: NDArray[np.int8]
     """Order + 1 at the first page of a free block, else 0."""
     block_type: NDArray[np.int8]
+    """Migratetype of every pageblock."""
+    true_type: NDArray[np.int8]
+    """The same, but what an isolated pageblock was before."""
     nr_free: NDArray[np.int64]
     """Free blocks by zone and order."""
     last_taken: NDArray[np.int64]
@@ -202,13 +209,29 @@ def _give_rest(a: Any, page: int, order: int) -> None:
 
 
 @_compiled
+def _retype(a: Any, block: int, migratetype: int) -> None:
+    a.block_type[block] = migratetype
+    if migratetype != a.isolate:
+        a.true_type[block] = migratetype
+
+
+@_compiled
+def _split(a: Any, page: int, order: int) -> None:
+    """Lists a free block anew, each pageblock for itself, as far as their types part them."""
+    _carve(a.head, a.nr_free, a.zone_of[page], a.max_order, page, order)
+    piece = min(order, a.pageblock_order)
+    for one in range(page, page + (1 << order), 1 << piece):
+        _give_piece(a, one, piece, -1)
+
+
+@_compiled
 def _give_large(a: Any, page: int, order: int, migratetype: int) -> None:
     """Returns a block of a pageblock or more: it may come in pieces and retype pageblocks."""
     end = page + (1 << order)
     piece = min(order, a.largest_give)
     if migratetype >= 0 and a.retypes and piece == order:
         for block in range(page >> a.pageblock_order, end >> a.pageblock_order):
-            a.block_type[block] = migratetype
+            _retype(a, block, migratetype)
     for one in range(page, end, 1 << piece):
         _give_piece(a, one, piece, migratetype)
 
@@ -220,7 +243,7 @@ def _captured(a: Any, ops: Any, at: int, page: int, order: int) -> bool:
     end = first + (1 << order)
     for back in range(at - 1, max(0, at - CAPTURE_SEARCH) - 1, -1):
         op = ops[back]["op"]
-        if op in (_GIVE, _FREE_AND_GIVE):
+        if op in (_GIVE, _FREE_AND_GIVE, _GIVE_OR_SPLIT):
             pfn = ops[back]["pfn"]
             if pfn < end and pfn + (1 << ops[back]["order"]) > first:
                 return bool(ops[back]["pid"] == ops[at]["pid"])
@@ -261,11 +284,8 @@ def _possible(zone_of: Any, max_order: int, page: int, order: int) -> bool:
 
 
 @_compiled
-def apply(a: Any, ops: Any, start: int, stop: int) -> None:
-    """Applies operations ``start`` to ``stop`` - 1 of ``ops`` (``OPERATION``) to ``Arrays``.
-
-    One function for the common cases, since passing ``Arrays`` on costs more than what they do.
-    """
+def _apply(a: Any, ops: Any, start: int, stop: int) -> None:
+    # One function for the common cases: passing ``Arrays`` on costs more than what they do.
     status, zone_of, head, nr_free = a.status, a.zone_of, a.head, a.nr_free
     block_type, last_taken = a.block_type, a.last_taken
     max_order, pageblock_order, pcp_types = a.max_order, a.pageblock_order, a.pcp_types
@@ -287,6 +307,17 @@ def apply(a: Any, ops: Any, start: int, stop: int) -> None:
                 _note(a, ops, at, _ALLOCATED_UNSEEN)
             _mark(status, page, order, HELD)
             continue
+        if op >= _SPLIT:
+            if op in (_ISOLATE, _UNISOLATE):
+                block = page >> pageblock_order
+                block_type[block] = a.isolate if op == _ISOLATE else a.true_type[block]
+                continue
+            if found == 1 << FREE and (op == _SPLIT or order > pageblock_order):
+                _split(a, page, order)
+                continue
+            if op == _SPLIT:
+                continue
+            op = _GIVE
         cpu = ops[at]["cpu"]
         if op in (_FREE_OP, _FREE_AND_GIVE):
             if op == _FREE_AND_GIVE:
@@ -318,7 +349,7 @@ def apply(a: Any, ops: Any, start: int, stop: int) -> None:
             if own < 0:
                 own = block_type[page >> pageblock_order]
             elif retypes:
-                block_type[page >> pageblock_order] = own
+                _retype(a, page >> pageblock_order, own)
             _merge(
                 head, zone_of, block_type, nr_free,
                 max_order, pageblock_order, pcp_types,
@@ -335,3 +366,15 @@ def apply(a: Any, ops: Any, start: int, stop: int) -> None:
             _note(a, ops, at, _TAKEN_NOT_FREE)
             _carve_free(a, page, order)
             _mark(status, page, order, OUT)
+
+
+@_compiled
+def apply(a: Any, ops: Any, start: int, stops: Any, series: Any) -> None:
+    """Applies operations from ``start`` up to each of ``stops`` (``OPERATION``) to ``Arrays``.
+
+    ``stops`` ascend; at each the free blocks by zone and order are copied to a row of ``series``.
+    """
+    for number in range(len(stops)):
+        _apply(a, ops, start, stops[number])
+        series[number] = a.nr_free
+        start = stops[number]

@@ -38,6 +38,14 @@ class Op(IntEnum):
     FALLBACK = 5
     """Another type's block served a request. TAKE, unless the TAKE just before it on the same
     CPU was of the same pages, or a captured block is meant that is on no list."""
+    SPLIT = 6
+    """A free block that spans pageblocks is listed anew in pieces of one pageblock."""
+    GIVE_OR_SPLIT = 7
+    """SPLIT when it is above the pageblock order and free as a whole, else GIVE."""
+    ISOLATE = 8
+    """The pageblock of ``pfn`` becomes isolated; free blocks stay free."""
+    UNISOLATE = 9
+    """It gets back the type that it had."""
 
 
 EVENTS = (
@@ -47,12 +55,18 @@ EVENTS = (
     "mm_page_free",
     "mm_page_alloc_extfrag",
     "free_one_page",
-    "__isolate_free_page",
-    "__putback_isolated_page",
+    "split_large_buddy",
+    "isolate_free_page",
+    "putback_isolated_page",
+    "split_free_page",
     "take_page_off_buddy",
     "put_page_back_buddy",
+    "set_migratetype_isolate",
+    "unset_migratetype_isolate",
+    "start_isolate_page_range",
+    "undo_isolate_page_range",
 )
-"""The events that operations are made of; the last five are probes."""
+"""The events that operations are made of: tracepoints, then probes."""
 
 DELAYED = frozenset({EVENTS.index("mm_page_free"), EVENTS.index("free_one_page")})
 """Events that are recorded before the zone lock is taken: a guest may be stopped after the event

@@ -14,6 +14,8 @@ from enum import Enum
 from analysis.replay.ledger import Kind
 from analysis.replay.operation import Op
 
+_GIVES = (Op.GIVE, Op.FREE_AND_GIVE, Op.GIVE_OR_SPLIT)
+
 
 class Status(Enum):
     """What is known of a page."""
@@ -50,18 +52,22 @@ class PlainReplay:
     pcp_types: int
     largest_give: int
     retypes: bool
+    isolate: int
     zone_of: Mapping[int, int]
     """Zone of every page that has one."""
     blocks: dict[int, int]
     """First page of every free block → order."""
     block_type: dict[int, int]
     """Number of a pageblock (pfn >> pageblock_order) → migratetype."""
+    true_type: dict[int, int] = field(default_factory=dict)
+    """The same, but what an isolated pageblock was before."""
     status: dict[int, Status] = field(default_factory=dict)
     ledger: Counter[Kind] = field(default_factory=Counter)
     past: list[PlainOperation] = field(default_factory=list)
     last_taken: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.true_type = dict(self.block_type)
         for pfn, order in self.blocks.items():
             for page in range(pfn, pfn + (1 << order)):
                 self.status[page] = Status.FREE
@@ -75,18 +81,24 @@ class PlainReplay:
     def _apply(self, operation: PlainOperation) -> None:
         if not self._possible(operation):
             self.ledger[Kind.IMPOSSIBLE] += 1
-            return
-        if operation.op is Op.ALLOCATE:
+        elif operation.op is Op.ALLOCATE:
             self._allocate(operation)
-            return
-        if operation.op is Op.FREE:
+        elif operation.op is Op.FREE:
             self._free(operation)
-            return
+        elif operation.op in (Op.ISOLATE, Op.UNISOLATE):
+            self._isolate(operation)
+        elif self._is_split(operation):
+            self._split(operation.pfns, operation.order)
+        elif operation.op is not Op.SPLIT:
+            self._move(operation)
+
+    def _move(self, operation: PlainOperation) -> None:
+        """Pages leave or join the free lists."""
         last = self.last_taken.pop(operation.cpu, None)
         if operation.op is Op.TAKE:
             self._take(operation.pfns)
             self.last_taken[operation.cpu] = operation.pfn
-        elif operation.op is Op.GIVE:
+        elif operation.op in (Op.GIVE, Op.GIVE_OR_SPLIT):
             self._give(operation)
         elif operation.op is Op.FREE_AND_GIVE:
             if self._free(operation):
@@ -95,6 +107,17 @@ class PlainReplay:
                 self._give_rest(operation.pfns)
         elif last != operation.pfn and self._all_free(operation.pfns):
             self._take(operation.pfns)
+
+    def _is_split(self, operation: PlainOperation) -> bool:
+        """Whether a free block is listed anew."""
+        if operation.op is Op.GIVE_OR_SPLIT and operation.order <= self.pageblock_order:
+            return False
+        return operation.op in (Op.SPLIT, Op.GIVE_OR_SPLIT) and self._all_free(operation.pfns)
+
+    def _isolate(self, operation: PlainOperation) -> None:
+        block = self._block(operation.pfn)
+        isolated = operation.op is Op.ISOLATE
+        self.block_type[block] = self.isolate if isolated else self.true_type[block]
 
     def _take(self, pfns: range) -> None:
         if self._all_free(pfns):
@@ -117,17 +140,36 @@ class PlainReplay:
         for pfn in operation.pfns[:: 1 << order]:
             migratetype = operation.migratetype
             if migratetype < 0:
-                migratetype = self.block_type[pfn >> self.pageblock_order]
+                migratetype = self.block_type[self._block(pfn)]
             elif self.retypes and order == operation.order:
                 for page in range(pfn, pfn + (1 << order)):
-                    self.block_type[page >> self.pageblock_order] = migratetype
+                    self._retype(self._block(page), migratetype)
             self._merge(pfn, order, migratetype)
+
+    def _split(self, pfns: range, order: int) -> None:
+        """Lists a free block anew, each pageblock for itself, as far as their types part them.
+
+        Kernel: mm/page_alloc.c, ``split_free_page`` (6.0 to 6.9) and ``split_large_buddy`` (6.10
+            to 7.3), when a range of pageblocks is isolated.
+        """
+        self._carve(pfns)
+        for pfn in pfns[:: 1 << min(order, self.pageblock_order)]:
+            migratetype = self.block_type[self._block(pfn)]
+            self._merge(pfn, min(order, self.pageblock_order), migratetype)
+
+    def _block(self, pfn: int) -> int:
+        return pfn >> self.pageblock_order
+
+    def _retype(self, block: int, migratetype: int) -> None:
+        self.block_type[block] = migratetype
+        if migratetype != self.isolate:
+            self.true_type[block] = migratetype
 
     def _give_rest(self, pfns: range) -> None:
         for pfn in pfns:
             if self._status(pfn) is not Status.FREE:
                 self.status[pfn] = Status.FREE
-                self._merge(pfn, 0, self.block_type[pfn >> self.pageblock_order])
+                self._merge(pfn, 0, self.block_type[self._block(pfn)])
 
     def _allocate(self, operation: PlainOperation) -> None:
         found = self._statuses(operation.pfns)
@@ -167,7 +209,7 @@ class PlainReplay:
         """
         wanted = set(operation.pfns)
         for before in reversed(self.past):
-            if before.op in (Op.GIVE, Op.FREE_AND_GIVE) and wanted & set(before.pfns):
+            if before.op in _GIVES and wanted & set(before.pfns):
                 return before.pid == operation.pid
         return False
 
@@ -216,7 +258,7 @@ class PlainReplay:
             if self.blocks.get(buddy) != order or self.zone_of[buddy] != self.zone_of[pfn]:
                 break
             if order >= self.pageblock_order:
-                other = self.block_type[buddy >> self.pageblock_order]
+                other = self.block_type[self._block(buddy)]
                 if migratetype != other and max(migratetype, other) >= self.pcp_types:
                     break
             del self.blocks[buddy]

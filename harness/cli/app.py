@@ -18,7 +18,7 @@ import typer
 
 import harness
 from analysis.errors import AnalysisError
-from harness.cli import boot, check, doctor, kernels, report, run
+from harness.cli import boot, check, doctor, kernels, replay, report, run
 from harness.cli.terminal import error_console
 from harness.errors import MmscopeError
 
@@ -58,6 +58,7 @@ app.add_typer(kernels.app, name="kernels")
 app.command()(boot.boot)
 app.command()(run.run)
 app.command()(check.check)
+app.command()(replay.replay)
 app.command()(report.report)
 
 

@@ -13,9 +13,12 @@ def error_console() -> Console:
     return Console(stderr=True, soft_wrap=True)
 
 
-def output_console() -> Console:
-    """Where results for people go; scripts ask for --json and get plain text."""
-    return Console(soft_wrap=True)
+def output_console(width: int | None = None) -> Console:
+    """Where results for people go; scripts ask for --json and get plain text.
+
+    ``width`` counts where stdout is no terminal.
+    """
+    return Console(soft_wrap=True, width=None if sys.stdout.isatty() else width)
 
 
 class TerminalProgress:

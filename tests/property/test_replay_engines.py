@@ -62,10 +62,12 @@ def arrays_of(zone_of: list[int], block_types: list[int], give: int, retypes: bo
         pcp_types=PCP_TYPES,
         largest_give=give,
         retypes=retypes,
+        isolate=PCP_TYPES + 1,
         zone_of=np.array(zone_of, np.int8),
         status=np.zeros(PAGES, np.uint8),
         head=np.zeros(PAGES, np.int8),
         block_type=np.array(block_types, np.int8),
+        true_type=np.array(block_types, np.int8),
         nr_free=np.zeros((2, MAX_ORDER + 1), np.int64),
         last_taken=np.full(CPUS, -1, np.int64),
         counts=np.zeros(KINDS, np.int64),
@@ -84,6 +86,7 @@ def plain_of(zone_of: list[int], block_types: list[int], give: int, retypes: boo
         pcp_types=PCP_TYPES,
         largest_give=give,
         retypes=retypes,
+        isolate=PCP_TYPES + 1,
         zone_of={FIRST_PFN + at: zone for at, zone in enumerate(zone_of) if zone >= 0},
         blocks={},
         block_type={first_block + at: kind for at, kind in enumerate(block_types)},
@@ -116,7 +119,8 @@ def test_compiled_and_plain_replay_agree(
     arrays = arrays_of(zone_of, block_types, give, retypes)
     plain = plain_of(zone_of, block_types, give, retypes)
 
-    apply(arrays, records(history), 0, len(history))
+    series = np.zeros((2, *arrays.nr_free.shape), np.int64)
+    apply(arrays, records(history), 0, np.array([len(history) // 2, len(history)]), series)
     plain.apply(history)
 
     heads = {FIRST_PFN + int(at): int(arrays.head[at]) - 1 for at in np.flatnonzero(arrays.head)}
@@ -129,3 +133,4 @@ def test_compiled_and_plain_replay_agree(
     for pfn, order in heads.items():
         counted[zone_of[pfn - FIRST_PFN], order] += 1
     assert (counted == arrays.nr_free).all()
+    assert (series[1] == counted).all()

@@ -1,4 +1,4 @@
-"""The zones of a memory sample, and a map from page frames to them."""
+"""Zones, orders and page frames of the machine that a memory sample is of."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from analysis.bundle import MemorySample
 from analysis.errors import BundleError
 
 OUTSIDE = -1
-"""Value of ``PageMap.zone_of`` for page frames that belong to no zone."""
+"""Value of ``Geometry.zone_of`` for page frames that belong to no zone."""
 _LARGEST_MAP_PAGES = 1 << 28
+_STRUCT_PAGE_BYTES = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,22 +37,31 @@ class Zone:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PageMap:
-    """Page frames as indices of dense arrays: index = pfn - ``first_pfn``.
+class Geometry:
+    """What of a machine's memory does not change, and page frames as indices of dense arrays.
 
-    ``first_pfn`` is a multiple of the largest block, so that a block's buddy has the index of the
-    block with one bit flipped, as with pfns.
+    index = pfn - ``first_pfn``, which is a multiple of the largest block, so that a block's buddy
+    has the index of the block with one bit flipped, as with pfns.
     """
 
     first_pfn: int
     zone_of: NDArray[np.int8]
     """Zone index of every page, ``OUTSIDE`` where there is none."""
+    zones: tuple[Zone, ...]
     max_order: int
     pageblock_order: int
+    pcp_types: int
+    """MIGRATE_PCPTYPES: types below it have per-cpu lists and merge with each other."""
+    pcp_lists: int
+    isolate: int
+    """Number of the migratetype Isolate; -1 where the kernel has none."""
+    vmemmap: int | None
+    """Address of the struct page of page frame 0, where the sample knows it."""
+    struct_page_bytes: int
 
     @property
     def pages(self) -> int:
-        """Number of page frames the map covers, holes included."""
+        """Number of page frames the arrays cover, holes included."""
         return len(self.zone_of)
 
 
@@ -71,8 +81,8 @@ def zones_of(sample: MemorySample) -> tuple[Zone, ...]:
     )
 
 
-def page_map(sample: MemorySample) -> PageMap:
-    """Which zone every page frame belongs to.
+def geometry_of(sample: MemorySample) -> Geometry:
+    """Zones, orders and numbers of a sample.
 
     Raises:
         BundleError: there is no zone, two zones span the same page frame, or the zones lie too
@@ -107,9 +117,21 @@ def page_map(sample: MemorySample) -> PageMap:
                 fix="replay a guest whose nodes do not interleave",
             )
         span[:] = zone.index
-    return PageMap(
+    meta = sample.meta
+    return Geometry(
         first_pfn=first_pfn,
         zone_of=zone_of,
+        zones=zones,
         max_order=max_order,
         pageblock_order=pageblock_order,
+        pcp_types=int(meta["pcp_types"]),
+        pcp_lists=int(meta["pcp_lists"]),
+        isolate=_isolate(sample),
+        vmemmap=None if meta.get("vmemmap") is None else int(meta["vmemmap"]),
+        struct_page_bytes=int(meta.get("struct_page_bytes") or _STRUCT_PAGE_BYTES),
     )
+
+
+def _isolate(sample: MemorySample) -> int:
+    names = [str(name).lower() for name in sample.meta["migratetypes"]]
+    return names.index("isolate") if "isolate" in names else -1

@@ -1,0 +1,348 @@
+"""From the typed events of a window to operations in global order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.memory.geometry import Geometry
+from analysis.replay.operation import EVENTS, OPERATION, Op
+from analysis.replay.rules import Rules, has_pcp_list
+from analysis.trace import EventStream
+
+_NO_ROWS = [("counter", "<u8"), ("cpu", "<u2"), ("pid", "<i4")]
+_NO_PAGE = -1
+"""``pfn`` of an allocation that failed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operations:
+    """What a window's events come to."""
+
+    records: NDArray[np.void]
+    """``OPERATION``, in global order."""
+    problems: tuple[str, ...]
+    """Events that cannot be read as operations; with any, no verdict may hold."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """The operations that one event type gives."""
+
+    event: str
+    op: NDArray[np.uint8]
+    pfn: NDArray[np.int64]
+    order: NDArray[np.int8]
+    migratetype: NDArray[np.int8]
+    rows: NDArray[np.void]
+    """Where counter, cpu and pid stand."""
+    rank: NDArray[np.int64]
+
+
+def operations(
+    stream: EventStream, rules: Rules, geometry: Geometry, *, begin: int, end: int
+) -> Operations:
+    """The operations of all events whose counter is above ``begin`` and at most ``end``."""
+    reader = _Reader(stream, rules, geometry, begin, end)
+    parts = [part for part in reader.parts() if len(part.pfn)]
+    total = 1 + max((int(part.rank.max()) for part in parts), default=-1)
+    slots = np.zeros(total + 1, np.int64)
+    for part in parts:
+        slots[part.rank + 1] += 1
+    places = np.cumsum(slots)
+    records = np.zeros(sum(len(part.pfn) for part in parts), OPERATION)
+    for part in parts:
+        _fill(
+            records,
+            places,
+            part.rank,
+            np.ascontiguousarray(part.rows["counter"], np.int64),
+            np.ascontiguousarray(part.rows["pid"], np.int32),
+            np.ascontiguousarray(part.rows["cpu"], np.int16),
+            part.pfn,
+            part.op,
+            part.order,
+            part.migratetype,
+            EVENTS.index(part.event),
+        )
+    return Operations(records=records, problems=tuple(reader.problems))
+
+
+def compile_events() -> None:
+    """Compiles what ``operations`` runs, so that no measured time holds it."""
+    none = np.zeros(0, np.int64)
+    small, narrow, pids = np.zeros(0, np.int8), np.zeros(0, np.int16), np.zeros(0, np.int32)
+    op = np.zeros(0, np.uint8)
+    records = np.zeros(0, OPERATION)
+    _fill(records, none, none, none, pids, narrow, none, op, small, small, 0)
+
+
+@numba.njit(cache=True, nogil=True)
+def _fill(
+    records: Any,
+    places: Any,
+    rank: Any,
+    counter: Any,
+    pid: Any,
+    cpu: Any,
+    pfn: Any,
+    op: Any,
+    order: Any,
+    migratetype: Any,
+    event: int,
+) -> None:
+    for at in range(len(rank)):
+        # Several operations of one event follow each other.
+        place = places[rank[at]]
+        places[rank[at]] += 1
+        record = records[place]
+        record["counter"] = counter[at]
+        record["pid"] = pid[at]
+        record["cpu"] = cpu[at]
+        record["pfn"] = pfn[at]
+        record["op"] = op[at]
+        record["order"] = order[at]
+        record["migratetype"] = migratetype[at]
+        record["event"] = event
+
+
+class _Reader:
+    """Reads one window's events by the rules of its release."""
+
+    def __init__(
+        self, stream: EventStream, rules: Rules, geometry: Geometry, begin: int, end: int
+    ) -> None:
+        self._stream = stream
+        self._rules = rules
+        self._geometry = geometry
+        self._begin = begin
+        self._end = end
+        self.problems: list[str] = []
+        self._vmemmap = geometry.vmemmap
+        if self._vmemmap is None:
+            self._vmemmap = self._vmemmap_from_pairs()
+
+    def parts(self) -> Iterator[_Part]:
+        """The parts of all event types that matter."""
+        yield from self._plain("mm_page_alloc_zone_locked", Op.TAKE, migratetype="migratetype")
+        yield from self._plain("mm_page_pcpu_drain", Op.GIVE, migratetype="migratetype")
+        yield from self._plain("mm_page_alloc", Op.ALLOCATE)
+        yield from self._frees()
+        if self._rules.fallback_takes:
+            yield from self._plain("mm_page_alloc_extfrag", Op.FALLBACK, order="alloc_order")
+        yield from self._direct_frees()
+        yield from self._pairs("isolate_free_page")
+        yield from self._pairs("take_page_off_buddy")
+        yield from self._plain("putback_isolated_page", Op.GIVE, migratetype="migratetype")
+        yield from self._plain("put_page_back_buddy", Op.GIVE, order=None)
+        yield from self._plain("split_free_page", Op.SPLIT)
+        yield from self._isolations()
+        self._refuse("offline_isolated_pages", "memory was taken away (hot-remove)")
+
+    def _plain(
+        self,
+        event: str,
+        op: Op,
+        *,
+        order: str | None = "order",
+        migratetype: str | None = None,
+    ) -> Iterator[_Part]:
+        """One operation an event, fields by name; ``order`` None: a single page."""
+        rows, rank = self._rows(event)
+        if len(rows):
+            orders = np.zeros(len(rows), np.int8) if order is None else _order(rows[order])
+            types = None if migratetype is None else rows[migratetype].astype(np.int8)
+            yield from self._part(event, op, self._pfn(event, rows), orders, rows, rank, types)
+
+    def _part(
+        self,
+        event: str,
+        op: Op | NDArray[np.uint8],
+        pfn: NDArray[np.int64],
+        order: NDArray[np.int8],
+        rows: NDArray[np.void],
+        rank: NDArray[np.int64],
+        migratetype: NDArray[np.int8] | None = None,
+    ) -> Iterator[_Part]:
+        if event == "mm_page_alloc":
+            got = pfn != _NO_PAGE
+            pfn, order, rows, rank = pfn[got], order[got], rows[got], rank[got]
+        yield _Part(
+            event=event,
+            op=np.full(len(pfn), op, np.uint8) if isinstance(op, Op) else op,
+            pfn=pfn,
+            order=order,
+            migratetype=(np.full(len(pfn), -1, np.int8) if migratetype is None else migratetype),
+            rows=rows,
+            rank=rank,
+        )
+
+    def _frees(self) -> Iterator[_Part]:
+        rows, rank = self._rows("mm_page_free")
+        if not len(rows):
+            return
+        order = _order(rows["order"])
+        op = np.full(len(rows), Op.FREE, np.uint8)
+        if self._rules.free_gives:
+            geometry = self._geometry
+            for one in range(geometry.max_order + 1):
+                if not has_pcp_list(
+                    one,
+                    pcp_types=geometry.pcp_types,
+                    pcp_lists=geometry.pcp_lists,
+                    pageblock_order=geometry.pageblock_order,
+                ):
+                    op[order == one] = Op.FREE_AND_GIVE
+        yield from self._part(
+            "mm_page_free", op, self._pfn("mm_page_free", rows), order, rows, rank
+        )
+
+    def _direct_frees(self) -> Iterator[_Part]:
+        """Frees past the per-cpu lists; under the zone's lock if the kernel shows them there."""
+        if self._name("split_large_buddy") is not None:
+            yield from self._plain("split_large_buddy", Op.GIVE_OR_SPLIT)
+        else:
+            types = None if self._rules.retypes else "migratetype"
+            yield from self._plain("free_one_page", Op.GIVE, migratetype=types)
+
+    def _pairs(self, event: str) -> Iterator[_Part]:
+        """TAKE at the return of a function that says whether it took the pages.
+
+        Both functions hold the zone's lock with interrupts off, or take it, and do not nest: on a
+        CPU entry and return alternate.
+        """
+        entry, done, rank = self._paired(event, "cpu")
+        if not len(done):
+            return
+        taken = done["taken"] != 0
+        pages, rows, rank = entry[taken], done[taken], rank[taken]
+        order = _order(pages["order"]) if "order" in pages.dtype.names else None
+        yield from self._part(
+            event,
+            Op.TAKE,
+            self._pfn(event, pages),
+            np.zeros(len(pages), np.int8) if order is None else order,
+            rows,
+            rank,
+        )
+
+    def _paired(
+        self, event: str, key: str
+    ) -> tuple[NDArray[np.void], NDArray[np.void], NDArray[np.int64]]:
+        """Entries and returns of a function that pair up by CPU or pid; ranks of the returns."""
+        entry, entry_rank = self._rows(event)
+        done, done_rank = self._rows(f"{event}_return")
+        whose = np.concatenate([entry[key], done[key]]).astype(np.int64)
+        order = np.lexsort((np.concatenate([entry_rank, done_rank]), whose))
+        is_entry = order < len(entry)
+        follows = is_entry[:-1] & ~is_entry[1:] & (np.diff(whose[order]) == 0)
+        if np.count_nonzero(follows) * 2 != len(order):
+            self.problems.append(
+                f"probe {event}: {len(entry)} entries and {len(done)} returns do not pair"
+            )
+        at = np.flatnonzero(follows)
+        last = order[at + 1] - len(entry)
+        return entry[order[at]], done[last], done_rank[last]
+
+    def _isolations(self) -> Iterator[_Part]:
+        """Pageblocks that become isolated or cease to be, by block where the kernel shows it."""
+        started = "start_isolate_page_range"
+        if self._name("set_migratetype_isolate") is not None:
+            yield from self._blocks("set_migratetype_isolate", Op.ISOLATE)
+        else:
+            rows, rank = self._rows(started)
+            yield from self._ranges(started, Op.ISOLATE, rows, rows, rank)
+        ranges, done, rank = self._paired(started, "pid")
+        failed = done["error"] != 0 if len(done) else np.zeros(0, np.bool_)
+        yield from self._ranges(started, Op.UNISOLATE, ranges[failed], done[failed], rank[failed])
+        if self._name("unset_migratetype_isolate") is not None:
+            yield from self._blocks("unset_migratetype_isolate", Op.UNISOLATE)
+        else:
+            rows, rank = self._rows("undo_isolate_page_range")
+            yield from self._ranges("undo_isolate_page_range", Op.UNISOLATE, rows, rows, rank)
+
+    def _blocks(self, event: str, op: Op) -> Iterator[_Part]:
+        rows, rank = self._rows(event)
+        if len(rows):
+            pfn = self._pfn(event, rows)
+            yield from self._part(event, op, pfn, np.zeros(len(rows), np.int8), rows, rank)
+
+    def _ranges(
+        self,
+        event: str,
+        op: Op,
+        ranges: NDArray[np.void],
+        rows: NDArray[np.void],
+        rank: NDArray[np.int64],
+    ) -> Iterator[_Part]:
+        """An operation for each pageblock of ``ranges``, at the time of ``rows``."""
+        if not len(rows):
+            return
+        size = 1 << self._geometry.pageblock_order
+        start = ranges["start_pfn"].astype(np.int64)
+        blocks = (ranges["end_pfn"].astype(np.int64) - start + size - 1) // size
+        if (blocks < 0).any() or (blocks > self._geometry.pages).any():
+            self.problems.append(f"probe {event}: a range that cannot be")
+            return
+        which = np.repeat(np.arange(len(rows)), blocks)
+        step = np.arange(len(which)) - np.repeat(np.cumsum(blocks) - blocks, blocks)
+        pfn = start[which] + step * size
+        yield from self._part(event, op, pfn, np.zeros(len(pfn), np.int8), rows[which], rank[which])
+
+    def _refuse(self, event: str, what: str) -> None:
+        rows, _ = self._rows(event)
+        if len(rows):
+            self.problems.append(f"{what}, which replay does not follow")
+
+    def _pfn(self, event: str, rows: NDArray[np.void]) -> NDArray[np.int64]:
+        """Page frame of each event: told, or from the address of its struct page."""
+        names = rows.dtype.names or ()
+        if "pfn" in names:
+            return rows["pfn"].astype(np.int64)
+        if self._vmemmap is None:
+            self.problems.append(f"probe {event}: where struct pages lie is not known")
+            return np.full(len(rows), -1, np.int64)
+        size = self._geometry.struct_page_bytes
+        distance = (rows["page"] - np.uint64(self._vmemmap)).astype(np.int64)
+        pfn, rest = np.divmod(distance, size)
+        if rest.any():
+            self.problems.append(f"probe {event}: an address that is not that of a struct page")
+        return np.asarray(pfn, np.int64)
+
+    def _vmemmap_from_pairs(self) -> int | None:
+        """Where page frame 0 has its struct page, from events that tell address and number."""
+        for event in ("split_large_buddy", "free_one_page"):
+            name = self._name(event)
+            rows = None if name is None else self._stream.arrays.get(name)
+            if rows is not None and len(rows):
+                size = np.uint64(self._geometry.struct_page_bytes)
+                return int(rows["page"][0] - rows["pfn"][0].astype(np.uint64) * size)
+        return None
+
+    def _rows(self, event: str) -> tuple[NDArray[np.void], NDArray[np.int64]]:
+        """The events of a type within the window, and their ranks; empty where it has none."""
+        name = self._name(event)
+        array = None if name is None else self._stream.arrays.get(name)
+        if array is None:
+            return np.zeros(0, _NO_ROWS), np.zeros(0, np.int64)
+        assert name is not None
+        low = int(np.searchsorted(array["counter"], np.uint64(self._begin), "right"))
+        high = int(np.searchsorted(array["counter"], np.uint64(self._end), "right"))
+        return array[low:high], self._stream.ranks[name][low:high]
+
+    def _name(self, event: str) -> str | None:
+        """Full name of an event that was traced; None where it was not."""
+        try:
+            return self._stream.full_name(event)
+        except KeyError:
+            return None
+
+
+def _order(values: NDArray[Any]) -> NDArray[np.int8]:
+    """Orders as small numbers; what cannot be one becomes -1, so that replay refuses it."""
+    return np.where((values >= 0) & (values < 64), values, -1).astype(np.int8)

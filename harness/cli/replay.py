@@ -1,0 +1,116 @@
+"""``mmscope replay``: events replayed on the kernel's free lists, held to the page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich import box
+from rich.table import Table
+
+from harness.cli.options import Json
+from harness.cli.terminal import TerminalProgress, output_console
+
+if TYPE_CHECKING:
+    from analysis.replay.outcome import RunOutcome, WindowOutcome
+
+_WIDTH = 132
+"""The table's width where no terminal sets one."""
+_COLOURS = {"holds": "green", "fails": "bold red", "unknown": "yellow"}
+
+
+def replay(
+    directory: Annotated[Path, typer.Argument(help="A run directory with traced windows.")],
+    window: Annotated[
+        list[str] | None,
+        typer.Option("--window", help="Only this window; may be given more than once."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Replay a run's traced windows; exit 1 if any ends in another state than the kernel's.
+
+    Each window begins with the free lists as the host read them in guest memory. Every traced
+    event is applied to them, and the result is compared page by page with what was read later.
+
+    Example: `mmscope replay runs/replay-smoke-x86_64-20260101T120000Z --window anon`
+    """
+    from analysis.bundle import open_bundle
+    from analysis.replay.outcome import replay_run
+
+    progress = TerminalProgress()
+    progress.stage("opening the run")
+    bundle = open_bundle(directory)
+    outcome = replay_run(bundle, only=tuple(window or ()), stage=progress.stage)
+    progress.close()
+    if as_json:
+        typer.echo(json.dumps(outcome.to_json(), indent=1))
+    else:
+        _show(outcome)
+    if outcome.fails:
+        raise typer.Exit(1)
+
+
+def _show(outcome: RunOutcome) -> None:
+    console = output_console(_WIDTH)
+    first = outcome.windows[0].result.window
+    table = Table(
+        title=f"replay of {first.kernel} on {first.arch}, {first.cpus} cpus, {first.nodes} nodes",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
+    table.add_column("window")
+    for heading in (
+        "events",
+        "lost",
+        "pages\ndiffering",
+        "blocks\ndiffering",
+        "un-\nexplained",
+        "exact\npfn %",
+        "am-\nbiguous",
+        "lists in\norder",
+        "unusable\nindex error",
+        "noise\nfloor",
+        "null\nmodel",
+    ):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("verdict")
+    for one in outcome.windows:
+        table.add_row(*_row(one))
+    console.print(table)
+    for one in outcome.windows:
+        verdict = one.result.verdict.value
+        if one.result.why:
+            console.print(
+                f"[{_COLOURS[verdict]}]{verdict}[/] {one.result.window.name}: "
+                f"{_plain(one.result.why)}",
+                highlight=False,
+            )
+    if outcome.events_per_s is not None:
+        console.print(f"{outcome.events_per_s:,.0f} events/s replayed", highlight=False)
+
+
+def _row(one: WindowOutcome) -> list[str]:
+    shown = one.to_json()
+    verdict = one.result.verdict.value
+    counts = ("events", "lost", "pages_differing", "blocks_differing", "unexplained")
+    errors = ("unusable_index_error", "noise_floor", "null_error")
+    in_order = shown["lists_in_order"]
+    return [
+        str(shown["name"]),
+        *(_number(shown[name], ",") for name in counts),
+        _number(shown["pfn_match_pct"], ".4f"),
+        _number(shown["ambiguous"], ","),
+        "-" if in_order is None else "yes" if in_order else "no",
+        *(_number(shown[name], ".3f") for name in errors),
+        f"[{_COLOURS[verdict]}]{verdict}[/]",
+    ]
+
+
+def _number(value: object, form: str) -> str:
+    return format(value, form) if isinstance(value, int | float) else "-"
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")
