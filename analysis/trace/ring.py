@@ -43,6 +43,7 @@ _LOW_HALF = np.uint32(0xFFFF)
 _SIZE_MASK = (1 << 30) - 1
 _STORED = 1 << 30
 _MISSED_SHIFT = 31
+_ALL_ONES = 0xFFFFFFFF
 
 MIN_RECORD_BYTES = 8
 """What all records begin with: type, flags, preempt count, pid."""
@@ -264,12 +265,12 @@ def _walk(
             continue
         low = _signed(words[base + 2])
         high = _signed(words[base + 3]) if long_words == 2 else 0
-        # A page that the kernel had marked already is marked again by adding: one bit higher.
-        if high > 1:
+        # The flag is bit 31 of an int, added to a long: its sign fills the upper half.
+        lost = low >> _MISSED_SHIFT != 0
+        if high != 0 and (high != _ALL_ONES or not lost):
             trouble[row, 0] = _COMMIT_BITS
             trouble[row, 1] = 12
             continue
-        lost = high != 0 or low >> _MISSED_SHIFT != 0
         stored = low & _STORED != 0
         size = low & _SIZE_MASK
         if size > (page_words - data_word) * 4 or size % 4 != 0:
@@ -384,7 +385,7 @@ def _walk(
         elif have < page_words and problem == _OK:
             problem = _CUT_SHORT  # The data are whole; what is missing is the empty rest.
             place = have
-        if problem != _OK:
+        if problem != _OK and trouble[row, 0] == _OK:
             trouble[row, 0] = problem
             trouble[row, 1] = place * 4
         if events > since:
