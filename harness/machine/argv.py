@@ -30,10 +30,11 @@ class Platform:
     parameters: tuple[str, ...]
 
 
+_NO_KASLR = "nokaslr"
 _COMMON_PARAMETERS = (
     "panic=-1",  # with -no-reboot a panic ends QEMU at once
     "psi=1",  # pressure files; stock Debian has them compiled in and off
-    "nokaslr",
+    _NO_KASLR,
     "mitigations=off",
     "cryptomgr.notests",
     "audit=0",
@@ -98,6 +99,8 @@ def kernel_command_line(spec: MachineSpec) -> str:
     """The guest's kernel parameters, the user's own last so that they win."""
     platform = platform_of(spec.arch)
     words = [f"console={platform.console}", *_COMMON_PARAMETERS, *platform.parameters]
+    if spec.kaslr:
+        words.remove(_NO_KASLR)  # no later word would take it back
     if spec.root is None:
         words.append("mmscope.root=none")
     return " ".join([*words, *spec.append])

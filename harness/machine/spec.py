@@ -56,6 +56,9 @@ class MachineSpec:
     """Read-only root file system, or None for a guest that stays in its initramfs."""
     append: tuple[str, ...] = ()
     """Extra kernel parameters, after ours."""
+    kaslr: bool = False
+    """Whether the kernel may choose its addresses at random; a kernel entered through PVH
+    cannot, only one that unpacks itself (x86_64) or gets a seed from QEMU (arm64)."""
     scratch_bytes: int = 4 << 30
     """Size of the null block device that page-cache loads read and write."""
     swap_bytes: int = 0

@@ -15,6 +15,7 @@ _RANGE = re.compile(
     r"^  ([0-9a-f]{16})-([0-9a-f]{16}) \(prio -?\d+, (\S+)\): (\S+)(?: @([0-9a-f]{16}))?",
     re.MULTILINE,
 )
+_HOST_ADDRESS = re.compile(r"^Host virtual address for .* is (0x[0-9a-f]+)", re.MULTILINE)
 _BACKEND = re.compile(r"ram(\d+)$")
 _RAM_KINDS = ("ram", "rom")  # x86 shows RAM under the BIOS as rom where it is write-protected
 
@@ -73,6 +74,18 @@ def parse_mtree(text: str, source: str = "info mtree -f") -> tuple[PhysicalRange
             fix="boot the machine with mmscope; its memory backends are named ram0, ram1 …",
         )
     return merge_ranges(ranges)
+
+
+def parse_host_address(text: str) -> int:
+    """Where in its own address space QEMU says that a guest-physical address is (``gpa2hva``).
+
+    Raises:
+        MemoryReadError: it does not say.
+    """
+    match = _HOST_ADDRESS.search(text)
+    if match is None:
+        raise MemoryReadError(f"QEMU does not say where it keeps the guest's RAM: {text.strip()}")
+    return int(match[1], 16)
 
 
 def merge_ranges(ranges: Sequence[PhysicalRange]) -> tuple[PhysicalRange, ...]:

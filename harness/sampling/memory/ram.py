@@ -9,6 +9,7 @@ is asked for out of QEMU's address space into an array of its own. Both are used
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
@@ -25,6 +26,7 @@ _MAP_SHARED, _MAP_PRIVATE, _MAP_FIXED = 0x01, 0x02, 0x10
 _MAP_ANONYMOUS, _MAP_NORESERVE = 0x20, 0x4000
 _MAP_FAILED = ctypes.c_void_p(-1).value
 _CHUNK_BYTES = 4 << 20
+_PAGE_BYTES = 4096
 
 Span = tuple[int, int]
 """Guest-physical start, and size in bytes."""
@@ -138,7 +140,7 @@ class FileRam:
         self.base = self._span.base
         try:
             for part in ranges:
-                self._span.place(part, self._fd(part))
+                self._span.place(part, _file(self._memory_fds, part))
         except MemoryReadError:
             self._span.unmap()
             raise
@@ -147,7 +149,7 @@ class FileRam:
     def check(self) -> None:
         for part in self.ranges:
             try:
-                size_bytes = os.fstat(self._fd(part)).st_size
+                size_bytes = os.fstat(_file(self._memory_fds, part)).st_size
             except OSError as error:
                 raise _unreadable(part.node, error) from None
             if size_bytes < part.offset + part.size_bytes:
@@ -160,27 +162,10 @@ class FileRam:
         """Nothing to do: the array is the RAM."""
 
     def used(self) -> Iterator[tuple[int, bytes]]:
-        for part in self.ranges:
-            memory_fd = self._fd(part)
-            end = part.offset + part.size_bytes
-            try:
-                for start, stop in _data(memory_fd, part.offset, end):
-                    for at in range(start, stop, _CHUNK_BYTES):
-                        chunk = os.pread(memory_fd, min(_CHUNK_BYTES, stop - at), at)
-                        yield part.start + at - part.offset, chunk
-            except OSError as error:
-                raise _unreadable(part.node, error) from None
+        return _used(self._memory_fds, self.ranges)
 
     def close(self) -> None:
         self._span.unmap()
-
-    def _fd(self, part: PhysicalRange) -> int:
-        memory_fd = self._memory_fds[part.node] if part.node < len(self._memory_fds) else None
-        if memory_fd is None:
-            raise MemoryReadError(
-                f"QEMU shows memory of node {part.node}, of which we have no file"
-            )
-        return memory_fd
 
     def __enter__(self) -> FileRam:
         return self
@@ -195,18 +180,24 @@ class FileRam:
 
 
 class ProcessRam:
-    """RAM that only QEMU has: copied out of its address space, span by span.
+    """RAM of which only QEMU has the latest state: copied out of its address space, by the span.
 
-    ``host_addresses`` says where in QEMU's address space each node's memory begins (HMP
-    ``gpa2hva``). The kernel lets a parent read its child's ``/proc/PID/mem``.
+    ``memory_fds`` are the files that it began with (a snapshot's, mapped privately): enough to
+    find the kernel in, since it stays where it is. ``host_addresses`` says where in QEMU's
+    address space each node's memory begins. The kernel lets a parent read its child's memory.
     """
 
     def __init__(
-        self, pid: int, host_addresses: Mapping[int, int], ranges: tuple[PhysicalRange, ...]
+        self,
+        pid: int,
+        host_addresses: Mapping[int, int],
+        memory_fds: Sequence[int | None],
+        ranges: tuple[PhysicalRange, ...],
     ) -> None:
         """Raises MemoryReadError when the process's memory cannot be opened or read."""
         self.ranges = ranges
         self._host_addresses = dict(host_addresses)
+        self._files = memory_fds
         try:
             self._mem_fd = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
@@ -214,7 +205,11 @@ class ProcessRam:
                 f"the memory of QEMU (pid {pid}) cannot be read: {error.strerror}",
                 fix="run as the user that started it; see /proc/sys/kernel/yama/ptrace_scope",
             ) from None
-        self._span = _Span(ranges, _PROT_READ | _PROT_WRITE)
+        try:
+            self._span = _Span(ranges, _PROT_READ | _PROT_WRITE)
+        except MemoryReadError:
+            os.close(self._mem_fd)
+            raise
         self.base = self._span.base
         self.array = self._span.array()
         try:
@@ -229,17 +224,15 @@ class ProcessRam:
             self._copy(part, part.end - 1, 1)
 
     def refresh(self, spans: Iterable[Span]) -> None:
-        for start, size_bytes in spans:
+        for start, end in _whole_pages(spans):
             for part in self.ranges:
-                a, b = max(start, part.start), min(start + size_bytes, part.end)
+                a, b = max(start, part.start), min(end, part.end)
                 if a < b:
                     self._copy(part, a, b - a)
 
     def used(self) -> Iterator[tuple[int, bytes]]:
-        for part in self.ranges:
-            for at in range(part.start, part.end, _CHUNK_BYTES):
-                size_bytes = min(_CHUNK_BYTES, part.end - at)
-                yield at, os.pread(self._mem_fd, size_bytes, self._host(part, at))
+        """What the files held from the start: asking QEMU would make it keep every page."""
+        return _used(self._files, self.ranges)
 
     def close(self) -> None:
         os.close(self._mem_fd)
@@ -262,6 +255,43 @@ class ProcessRam:
             done += got
 
 
+def _whole_pages(spans: Iterable[Span]) -> Iterator[tuple[int, int]]:
+    """(start, end) of the pages that the spans lie in, sorted and joined: few, large copies."""
+    open_start = open_end = -1
+    for start, size_bytes in sorted(spans):
+        first, last = start & -_PAGE_BYTES, (start + size_bytes + _PAGE_BYTES - 1) & -_PAGE_BYTES
+        if first > open_end:
+            if open_end > open_start:
+                yield open_start, open_end
+            open_start, open_end = first, last
+        else:
+            open_end = max(open_end, last)
+    if open_end > open_start:
+        yield open_start, open_end
+
+
+def _file(memory_fds: Sequence[int | None], part: PhysicalRange) -> int:
+    memory_fd = memory_fds[part.node] if part.node < len(memory_fds) else None
+    if memory_fd is None:
+        raise MemoryReadError(f"QEMU shows memory of node {part.node}, of which we have no file")
+    return memory_fd
+
+
+def _used(
+    memory_fds: Sequence[int | None], ranges: Iterable[PhysicalRange]
+) -> Iterator[tuple[int, bytes]]:
+    for part in ranges:
+        memory_fd = _file(memory_fds, part)
+        end = part.offset + part.size_bytes
+        try:
+            for start, stop in _data(memory_fd, part.offset, end):
+                for at in range(start, stop, _CHUNK_BYTES):
+                    chunk = os.pread(memory_fd, min(_CHUNK_BYTES, stop - at), at)
+                    yield part.start + at - part.offset, chunk
+        except OSError as error:
+            raise _unreadable(part.node, error) from None
+
+
 def _data(memory_fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
     """Written parts of a sparse file; reading the rest would make the host keep pages for it."""
     at = start
@@ -269,7 +299,7 @@ def _data(memory_fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
         try:
             data = os.lseek(memory_fd, at, os.SEEK_DATA)
         except OSError as error:
-            if error.errno == 6:  # ENXIO: nothing but a hole until the end
+            if error.errno == errno.ENXIO:  # nothing but a hole until the end
                 return
             raise
         if data >= end:

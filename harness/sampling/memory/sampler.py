@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -11,7 +11,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import MemoryReadError
 from harness.kernel.kconfig import read_kconfig
 from harness.kernel.package import Kernel, load_kernel
 from harness.machine.process import Machine
@@ -22,22 +21,35 @@ from harness.sampling.memory.checks import counter_problems
 from harness.sampling.memory.gather import Gather
 from harness.sampling.memory.kernel import GuestKernel, find_kernel
 from harness.sampling.memory.layout import Layout, resolve_layout
-from harness.sampling.memory.physmap import parse_mtree
-from harness.sampling.memory.ram import FileRam, Ram
-from harness.sampling.memory.scan import (
-    RUN_OFFSET,
-    RUN_PAGES,
-    copy_frames,
-    scan_heads,
-    walk_pcp_lists,
-)
+from harness.sampling.memory.physmap import parse_host_address, parse_mtree
+from harness.sampling.memory.ram import FileRam, ProcessRam, Ram
+from harness.sampling.memory.scanner import Frames, Scanner
 from harness.sampling.memory.topology import Topology, survey
 from harness.sampling.memory.walk import free_lists
 
 MAX_RETRIES = 20
-"""Stops at which a lock was found held before a sample is taken all the same."""
+"""Stops that may be given up before a sample is taken all the same."""
+MAX_UNSOUND = 2
+"""Of those, how many for a sample that did not pass its checks: the third one stands."""
 _RETRY_S = 0.005
 _MAX_PCP_PAGES = 1 << 20
+
+
+def machine_ram(machine: Machine) -> Ram:
+    """The machine's RAM by its files, or by QEMU's memory where that keeps writes to itself.
+
+    Raises:
+        MemoryReadError: it cannot be read.
+        QmpError: QEMU does not answer.
+    """
+    ranges = parse_mtree(machine.qmp.human("info mtree -f"))
+    if not machine.private_memory:
+        return FileRam(machine.memory_fds, ranges)
+    addresses = {
+        part.node: parse_host_address(machine.qmp.human(f"gpa2hva {part.start:#x}")) - part.offset
+        for part in ranges
+    }
+    return ProcessRam(machine.pid, addresses, machine.memory_fds, ranges)
 
 
 class Brake(Protocol):
@@ -75,16 +87,17 @@ class QmpBrake:
         return host_ms
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class _Stop:
-    """What one stop brought back."""
+    """What one stop brought back; ``heads`` is None where it was given up at once."""
 
     t_ns: int
     copy: bytes
-    heads: NDArray[np.uint64]
-    pcp_pages: NDArray[np.int64]
-    pcp_ends: NDArray[np.int64]
     stopped_ms: float = 0.0
+    heads: list[NDArray[np.uint64]] | None = None
+    all_heads: bool = True
+    pcp_pages: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 4), np.int64))
+    pcp_ends: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 class MemorySampler:
@@ -105,9 +118,8 @@ class MemorySampler:
             MemoryReadError: its RAM cannot be read.
             QmpError: QEMU does not answer.
         """
-        ranges = parse_mtree(machine.qmp.human("info mtree -f"))
         package = kernel if kernel is not None else machine.spec.kernel.parent
-        self._open(FileRam(machine.memory_fds, ranges), QmpBrake(machine.qmp), package)
+        self._open(machine_ram(machine), QmpBrake(machine.qmp), package)
 
     @classmethod
     def of(cls, ram: Ram, brake: Brake, kernel: Kernel | Path) -> MemorySampler:
@@ -127,9 +139,6 @@ class MemorySampler:
             package = load_kernel(kernel) if isinstance(kernel, Path) else kernel
             self.kernel: GuestKernel = find_kernel(ram, package)
             self.layout: Layout = resolve_layout(self.kernel, read_kconfig(package.config_path))
-            self._words = ram.array.view(np.uint64)
-            self._halves = ram.array.view(np.uint32)
-            self._page = _page_vector(self.layout)
             self._survey()
         except BaseException:
             ram.close()
@@ -148,30 +157,31 @@ class MemorySampler:
 
     def close(self) -> None:
         """Lets go of the guest's RAM."""
-        del self._words, self._halves
+        self._scanner.close()
         self._ram.close()
 
     def sample(self, label: str, *, full: bool = False) -> MemorySample:
         """Stops the guest, reads, lets it go on; ``full`` adds the ``frame_*`` arrays.
 
-        A stop that finds a zone's or a per-cpu list's lock held changes nothing for the guest:
-        it is let go on and stopped again, at most MAX_RETRIES times.
+        A stop may fall where the allocator is at work: a zone's or a per-cpu list's lock is
+        held, or counters are under way from a CPU to their zone. The guest is let go on then
+        and stopped again, at most MAX_RETRIES times.
 
         Raises:
             MemoryReadError: the RAM is no longer readable.
             QmpError: QEMU does not answer.
         """
-        retries = 0
-        while True:
-            frames = self._frame_arrays() if full else None
-            stop, again = self._stop(frames, final=retries >= MAX_RETRIES)
-            if not again:
-                break
-            retries += 1
-            if self._topology.stale(stop.copy):
+        for retries in range(MAX_RETRIES + 1):
+            frames = Frames.blank(self._scanner.pages) if full else None
+            stop = self._stop(frames, final=retries == MAX_RETRIES)
+            if stop.heads is not None:
+                sample = self._build(label, stop, frames, retries)
+                if sample.sound or retries >= MAX_UNSOUND:
+                    break
+            elif self._topology.stale(stop.copy):
+                self._scanner.close()
                 self._survey()
             time.sleep(_RETRY_S)
-        sample = self._build(label, stop, frames, retries)
         self._sequence += 1
         return sample
 
@@ -179,46 +189,29 @@ class MemorySampler:
         self._topology: Topology
         self._gather: Gather
         self._topology, self._gather = survey(self.kernel, self.layout)
-        pages = int(self._topology.runs[:, RUN_PAGES].sum())
+        self._scanner = Scanner(self._ram, self.layout, self._topology)
         self._copy = np.zeros(self._gather.size_bytes, np.uint8)
-        self._heads = np.zeros((pages // 2 + 2, 5), np.uint64)
-        self._pcp_pages = np.zeros((min(pages, _MAX_PCP_PAGES), 4), np.int64)
-        lists = sum(len(zone.cpus) for zone in self._topology.zones) * self.layout.pcp_lists
-        self._pcp_ends = np.zeros(lists, np.int64)
-        size = self.layout.page_bytes
-        self._memmap_spans = [
-            (int(run[RUN_OFFSET]) + self._ram.base, int(run[RUN_PAGES]) * size)
-            for run in self._topology.runs
-        ]
         # once while the guest runs, so that neither compiling nor page faults fall into a stop
+        self._read(_Stop(t_ns=0, copy=self._copy_now()), Frames.blank(self._scanner.pages))
+
+    def _copy_now(self) -> bytes:
         self._ram.refresh(self._gather.spans)
         self._gather.copy(self._copy)
-        self._ram.refresh(self._memmap_spans)
-        self._read(self._frame_arrays())
+        return self._copy.tobytes()
 
-    def _frame_arrays(self) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.uint8]]:
-        pages = int(self._topology.runs[:, RUN_PAGES].sum())
-        return np.ones(pages, np.uint32), np.ones(pages, np.uint32), np.ones(pages, np.uint8)
-
-    def _stop(self, frames: Any, *, final: bool) -> tuple[_Stop, bool]:
-        """One stop; whether it must be tried again. What is read must be read in here."""
+    def _stop(self, frames: Frames | None, *, final: bool) -> _Stop:
+        """One stop: all that a sample needs, unless it is seen at once that it is no use."""
         self._ram.check()
         self._brake.stop()
         t_ns = time.monotonic_ns()
         try:
-            self._ram.refresh(self._gather.spans)
-            self._gather.copy(self._copy)
-            copy = self._copy.tobytes()
-            again = not final and (self._locked(copy) or self._topology.stale(copy))
-            if again:
-                stop = _Stop(t_ns, copy, self._heads[:0], self._pcp_pages[:0], self._pcp_ends[:0])
-            else:
-                self._ram.refresh(self._memmap_spans)
-                stop = self._read(frames, t_ns)
+            stop = _Stop(t_ns=t_ns, copy=self._copy_now())
+            if final or not (self._locked(stop.copy) or self._topology.stale(stop.copy)):
+                self._read(stop, frames)
         finally:
             stopped_ms = self._brake.go()
         stop.stopped_ms = stopped_ms
-        return stop, again
+        return stop
 
     def _locked(self, copy: bytes) -> bool:
         zone_lock, pcp_lock = self.layout.zone_lock, self.layout.pcp_lock
@@ -229,27 +222,18 @@ class MemorySampler:
                 return True
         return False
 
-    def _read(self, frames: Any, t_ns: int = 0) -> _Stop:
-        copy = self._copy.tobytes()
-        topology, page = self._topology, self._page
-        heads = scan_heads(self._words, self._halves, topology.runs, page, self._heads)
-        lists = decode.pcp_lists(topology, self.layout, copy)
-        pages = walk_pcp_lists(
-            self._words,
-            topology.runs,
-            page,
-            np.uint64(topology.vmemmap),
-            lists,
-            self._pcp_pages,
-            self._pcp_ends,
-        )
+    def _read(self, stop: _Stop, frames: Frames | None) -> None:
+        self._ram.refresh(self._scanner.spans)
+        stop.heads, stop.all_heads = self._scanner.heads()
+        lists = decode.pcp_lists(self._topology, self.layout, stop.copy)
+        stop.pcp_pages, stop.pcp_ends = self._scanner.pcp_pages(lists)
         if frames is not None:
-            copy_frames(self._halves, topology.runs, page, *frames)
-        return _Stop(t_ns, copy, self._heads[:heads], self._pcp_pages[:pages], self._pcp_ends)
+            self._scanner.frames(frames)
 
-    def _build(self, label: str, stop: _Stop, frames: Any, retries: int) -> MemorySample:
+    def _build(self, label: str, stop: _Stop, frames: Frames | None, retries: int) -> MemorySample:
         topology, layout, copy = self._topology, self.layout, stop.copy
-        lists = free_lists(topology, layout, copy, stop.heads)
+        assert stop.heads is not None
+        lists = free_lists(topology, layout, copy, np.concatenate(stop.heads))
         zones = decode.zone_rows(topology, layout, copy)
         pcps = decode.pcp_rows(topology, layout, copy)
         pcp_pages, pcp_problems = decode.pcp_page_rows(
@@ -258,18 +242,14 @@ class MemorySampler:
         zonelists, zonelist_problems = decode.zonelist_rows(topology, copy)
         problems = [*lists.problems, *pcp_problems, *zonelist_problems]
         problems += counter_problems(topology, layout, zones, pcps, lists.blocks)
+        if not stop.all_heads:
+            problems.append("the memmap shows more free blocks than there can be")
         if self._locked(copy):
             problems.append(f"a lock of the allocator was held at each of {retries + 1} stops")
         if topology.stale(copy):
             problems.append("the machine's zones, CPUs or memory map changed meanwhile")
-        flags, types, mappings = frames or (
-            (np.zeros(0, np.uint32),) * 2 + (np.zeros(0, np.uint8),)
-        )
-        ranges = np.zeros(len(topology.frames) if frames else 0, FRAME_RANGE)
-        if frames:
-            ranges["start_pfn"], ranges["pages"] = topology.frames.T
         meta = self._meta(label, stop, retries, problems) | {"full": frames is not None}
-        return MemorySample(
+        sample = MemorySample(
             meta=meta,
             zones=zones,
             areas=lists.areas,
@@ -279,10 +259,17 @@ class MemorySampler:
             pageblocks=decode.pageblock_rows(topology, layout, copy),
             zonelists=zonelists,
             cpus=decode.cpu_rows(topology),
+        )
+        if frames is None:
+            return sample
+        ranges = np.zeros(len(topology.frames), FRAME_RANGE)
+        ranges["start_pfn"], ranges["pages"] = topology.frames.T
+        return replace(
+            sample,
             frame_ranges=ranges,
-            frame_flags=flags,
-            frame_type=types,
-            frame_mapping=mappings,
+            frame_flags=frames.flags,
+            frame_type=frames.types,
+            frame_mapping=frames.mappings,
         )
 
     def _meta(self, label: str, stop: _Stop, retries: int, problems: list[str]) -> dict[str, Any]:
@@ -315,24 +302,3 @@ class MemorySampler:
             "zone_addresses": [zone.address for zone in self._topology.zones],
             "kernel_build_id": info.build_id,
         }
-
-
-def _page_vector(layout: Layout) -> NDArray[np.int64]:
-    """The layout of struct page in the order of ``scan``'s constants."""
-    if layout.page_bytes % 8:
-        raise MemoryReadError(f"struct page has {layout.page_bytes} bytes, not whole words")
-    return np.array(
-        [
-            layout.page_bytes,
-            layout.page_flags,
-            layout.page_lru,
-            layout.page_mapping,
-            layout.page_private,
-            layout.page_type,
-            layout.page_index,
-            layout.buddy_mask,
-            layout.buddy_value,
-            layout.max_order,
-        ],
-        np.int64,
-    )

@@ -50,18 +50,22 @@ def scan_heads(
     count = 0
     following = np.int64(0)
     size = page[PAGE_BYTES]
+    step = np.uint64(size >> 2)
+    mask, value = np.uint32(page[MASK]), np.uint32(page[VALUE])
     for run in range(len(runs)):
-        first = runs[run, RUN_PFN]
-        end = first + runs[run, RUN_PAGES]
-        offset = runs[run, RUN_OFFSET]
-        pfn = max(first, following)
+        end = runs[run, RUN_PFN] + runs[run, RUN_PAGES]
+        # byte offset in RAM that the struct page of pfn 0 would have in this run
+        origin = runs[run, RUN_OFFSET] - runs[run, RUN_PFN] * size
+        pfn = max(runs[run, RUN_PFN], following)
+        half = np.uint64((origin + pfn * size + page[TYPE]) >> 2)
         while pfn < end:
-            at = offset + (pfn - first) * size
-            if (halves[(at + page[TYPE]) >> 2] & page[MASK]) != page[VALUE]:
+            if (halves[half] & mask) != value:
                 pfn += 1
+                half += step
                 continue
             if count == len(heads):
                 return count
+            at = origin + pfn * size
             order = words[(at + page[PRIVATE]) >> 3]
             heads[count, HEAD_PFN] = pfn
             heads[count, HEAD_ORDER] = order
@@ -69,7 +73,9 @@ def scan_heads(
             heads[count, HEAD_PREV] = words[(at + page[LRU] + 8) >> 3]
             heads[count, HEAD_FLAGS] = words[(at + page[FLAGS]) >> 3]
             count += 1
-            pfn += np.int64(1) << np.int64(order) if order <= np.uint64(page[MAX_ORDER]) else 1
+            pages = np.int64(1) << np.int64(order) if order <= np.uint64(page[MAX_ORDER]) else 1
+            pfn += pages
+            half += step * np.uint64(pages)
         following = pfn
     return count
 
