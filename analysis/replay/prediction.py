@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from analysis.model.allocator.allocator import Allocator, Request
+from analysis.model.allocator.allocator import Allocator, Choice, Request
 from analysis.model.allocator.gfp import Gfp
 from analysis.model.allocator.pcp import PerCpuPages
 from analysis.model.allocator.zone import ListMove, Zone
@@ -23,10 +23,9 @@ from analysis.replay.requests import Kind, Step
 class Miss(Enum):
     """Why a choice of the model was not the kernel's."""
 
-    INTERRUPTED = "interrupted"
-    """An interrupt took from the same list between the choice and its event; or was itself taken
-    before: the two events are recorded the other way round. The trace does not order them."""
     WRONG_ZONE = "another zone"
+    UNSEEN = "taken unseen"
+    """The page below the one the model took: something took that one without an event."""
     WRONG_LIST_ORDER = "same list, other place"
     """The page was further down the list that the model took from."""
     REFILL = "refill"
@@ -38,10 +37,6 @@ class Miss(Enum):
     """The kernel took a page without fetching any, where the model's list was empty."""
     NOT_FREE = "page not free in the model"
     NONE = "the model had nothing to give"
-
-
-AMBIGUOUS = frozenset({Miss.INTERRUPTED})
-"""Misses where two events cannot be put in order by what the trace holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +64,9 @@ class Prediction:
     exact: int = 0
     """Those for which it chose the very page."""
     ambiguous: int = 0
+    """Requests at which the trace leaves the order of two contexts on one CPU open: an interrupt
+    or another task came between a page's leaving its list and the event that tells of it. Right
+    in one order, they are counted here and nowhere else."""
     given: int = 0
     """Allocations that compaction served by capture: not chosen, taken as they are."""
     bulk_pages: int = 0
@@ -86,7 +84,7 @@ class Prediction:
 
     @property
     def match_pct(self) -> float:
-        """Share of allocations with the very page, ambiguous ones left out, in percent."""
+        """Share of allocations with the very page, in percent; ambiguous ones are left out."""
         judged = self.requests - self.ambiguous
         return 100.0 * self.exact / judged if judged else 100.0
 
@@ -112,6 +110,12 @@ class Predictor:
         self._node_pointers = node_pointers or {}
         self._orders: dict[int, int] = {}
         """Order of blocks handed out in the window, by first page."""
+        self._allocations: dict[int, list[Step]] = {}
+        """Steps by the page they got, for ``_under_way`` alone."""
+        self._early: set[int] = set()
+        self._put_aside: set[int] = set()
+        self._freed_at: dict[int, int] = {}
+        """Counter at which a page came to a per-cpu list."""
         self._boosts: dict[int, list[tuple[Zone, int]]] = {}
         self._act = {
             Kind.ALLOCATE: self._allocate,
@@ -139,6 +143,10 @@ class Predictor:
 
     def run(self, steps: Sequence[Step]) -> Prediction:
         """All steps; may be called again with later ones."""
+        self._allocations.clear()
+        for step in steps:
+            if step.kind is Kind.ALLOCATE:
+                self._allocations.setdefault(step.pfn, []).append(step)
         for step in steps:
             self._act[step.kind](step)
         return self.result
@@ -168,18 +176,79 @@ class Predictor:
     def _allocate(self, step: Step) -> None:
         result = self.result
         result.requests += 1
+        self._orders[step.pfn] = step.order
+        if id(step) in self._early:  # it was another's turn before, in the order that fits
+            result.ambiguous += 1
+            return
         choice = self.allocator.allocate(self._request(step))
         locked, _ = self._moves()
+        reordered = False
+        while (
+            choice is not None
+            and choice.pfn != step.pfn
+            and not locked
+            and not step.locked
+            and self._reorder(step, choice)
+        ):
+            reordered = True
+            if choice.pfn in self._put_aside:
+                choice = self.allocator.allocate(self._request(step))
+                locked, _ = self._moves()
+            else:
+                choice = replace(choice, pfn=step.pfn)
         if step.locked:
             result.refills += 1
             result.refills_exact += locked == step.locked
-        self._orders[step.pfn] = step.order
-        if choice is not None and choice.pfn == step.pfn and locked == step.locked:
-            result.exact += 1
-            return
         if choice is not None and choice.pfn == step.pfn:
-            result.exact += 1
+            if reordered:
+                result.ambiguous += 1
+            else:
+                result.exact += 1
+            if locked == step.locked:
+                return
         self._missed(step, None if choice is None else choice.pfn, locked)
+
+    def _reorder(self, step: Step, choice: Choice) -> bool:
+        """Whether another order of contexts, which the trace allows, makes the choice right.
+
+        Three cases, each with the model set right for it. The page chosen was taken before by a
+        context that was interrupted before it could tell; it is that context's. The pages above
+        the kernel's were freed by contexts that interrupted this one after it had taken its page.
+        Or the page chosen is one that an interrupted context had announced as freed, but not put
+        on the list yet.
+        """
+        pcp = self._pcp_of(step, self.allocator.zones[choice.zone])
+        pages = pcp.lists[self._pindex(pcp, step)]
+        other = self._under_way(step, choice.pfn)
+        if other is not None:
+            self._early.add(id(other))
+            self._put_aside.add(choice.pfn)
+            return True
+        if step.pfn in pages and self._freed_at.get(choice.pfn, -1) > step.after:
+            above: list[int] = []
+            for pfn in pages:
+                if pfn == step.pfn:
+                    break
+                above.append(pfn)
+            if all(self._freed_at.get(pfn, -1) > step.after for pfn in above):
+                del pages[step.pfn]
+                pages[choice.pfn] = pcp.zone.free.pageblock_migratetype(choice.pfn)
+                pages.move_to_end(choice.pfn, last=False)
+                return True
+        return False
+
+    def _under_way(self, step: Step, pfn: int) -> Step | None:
+        """The later allocation of a page whose context ran before this step and not since."""
+        for other in self._allocations.get(pfn, ()):
+            if other.event > step.event:
+                fits = (
+                    other.cpu == step.cpu
+                    and other.after < step.effect
+                    and not other.locked
+                    and (other.pid, other.level) != (step.pid, step.level)
+                )
+                return other if fits else None
+        return None
 
     def _missed(self, step: Step, chosen: int | None, locked: list[tuple[int, int]]) -> None:
         """Names the miss and sets the model right."""
@@ -189,7 +258,6 @@ class Predictor:
         if chosen != step.pfn:
             miss = self._classify(step, chosen, locked)
             result.misses[miss] += 1
-            result.ambiguous += miss in AMBIGUOUS
             if len(result.first_misses) < _LISTED:
                 result.first_misses.append(
                     Missed(
@@ -224,7 +292,7 @@ class Predictor:
         pages = pcp.lists[self._pindex(pcp, step)]
         if step.pfn in pages:
             first = next(iter(pages))
-            return Miss.INTERRUPTED if first == step.pfn else Miss.WRONG_LIST_ORDER
+            return Miss.UNSEEN if first == step.pfn else Miss.WRONG_LIST_ORDER
         return Miss.NOT_FREE
 
     def _pcp_of(self, step: Step, zone: Zone) -> PerCpuPages:
@@ -362,6 +430,7 @@ class Predictor:
             elif self._on_a_list(step.pfn, step.order):
                 self.result.unexplained["freed page is on a per-cpu list"] += 1
             else:
+                self._freed_at[step.pfn] = step.effect
                 self.allocator.free(step.cpu, step.pfn, step.order)
         except ValueError:
             self.result.unexplained["freed page is free"] += 1

@@ -87,7 +87,10 @@ class Step:
     """Blocks that came back from per-cpu lists because of it."""
     captured: dict[int, int] = field(default_factory=dict)
     """A block that came back → the order at which compaction took what it grew to."""
-    captured_pfn: int = -1
+    after: int = -1
+    """Counter of the same context's event before this one: the effect is later than that."""
+    before: int = 1 << 62
+    """Counter of the same context's next event: the effect is earlier than that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,8 +239,33 @@ class RequestReader:
             taker = takers[code]
             if taker is not None:
                 taker(counter, cpu, level, pid, a, b, c, d)
+        self._bound(rows)
         self.steps.sort(key=lambda step: step.effect)
         return self.steps
+
+    def _bound(self, rows: NDArray[np.void]) -> None:
+        """Between which events of its own context each step took effect.
+
+        A context is a task, or the interrupt level of a CPU; one runs after another, so all that
+        happened between two of its events may have happened before or after its step.
+        """
+        contexts = np.where(
+            rows["level"] == 0,
+            rows["pid"].astype(np.int64),
+            -1 - 4 * rows["cpu"].astype(np.int64) - rows["level"],
+        )
+        order = np.lexsort((np.arange(len(rows)), contexts))
+        counters = rows["counter"][order]
+        same = contexts[order][1:] == contexts[order][:-1]
+        after = np.full(len(rows), -1, np.int64)
+        before = np.full(len(rows), 1 << 62, np.int64)
+        after[1:][same] = counters[:-1][same]
+        before[:-1][same] = counters[1:][same]
+        bounds = dict(
+            zip(counters.tolist(), zip(after.tolist(), before.tolist(), strict=True), strict=True)
+        )
+        for step in self.steps:
+            step.after, step.before = bounds.get(step.event, (-1, 1 << 62))
 
     def _context(self, cpu: int, level: int, pid: int) -> _Context:
         key = (cpu, level, pid if level == 0 else 0)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from analysis.model.allocator.gfp import Alloc
-from analysis.model.allocator.zone import Zone
+from analysis.model.allocator.zone import ListMove, Zone
 from analysis.model.buddy import FALLBACKS, expand
 from analysis.model.freelist import FreeBlock, Migratetype
 
@@ -228,6 +228,7 @@ def _claim_block(
         owned = FreeBlock(pfn=block.pfn, order=block.order, migratetype=migratetype)
         expand(lists, owned, order)
         zone.account((1 << block.order) - (1 << order), migratetype)
+        zone.moves.append((ListMove.LOCKED, block.pfn, order))
         return block.pfn
     boost_watermark(zone, alloc_flags)
     start = zone.pageblock_start(block.pfn)
@@ -255,6 +256,7 @@ def _steal(zone: Zone, order: int, migratetype: Migratetype) -> tuple[int, Migra
         zone.free.remove(block)
         expand(zone.free, block, order)
         zone.account(-(1 << order), block.migratetype)
+        zone.moves.append((ListMove.LOCKED, block.pfn, order))
         zone.extfrags += 1
         return block.pfn, block.migratetype
     return None

@@ -15,7 +15,7 @@ class ListMove(IntEnum):
     """What the kernel traces under the zone's lock."""
 
     LOCKED = 0
-    """mm_page_alloc_zone_locked: a block left the zone's lists."""
+    """A block left the zone's lists: mm_page_alloc_zone_locked, or mm_page_alloc_extfrag alone."""
     DRAINED = 1
     """mm_page_pcpu_drain: a block came back from a per-cpu list."""
 
