@@ -32,6 +32,10 @@ class Zone:
         """First page frame after the zone's span."""
         return self.start_pfn + self.spanned_pages
 
+    def holds(self, pfn: int) -> bool:
+        """Whether the zone spans this page frame."""
+        return self.start_pfn <= pfn < self.end_pfn
+
     def __str__(self) -> str:
         return f"node {self.node} {self.name}"
 

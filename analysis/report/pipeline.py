@@ -12,17 +12,22 @@ from typing import Any
 import matplotlib
 import pandas as pd
 
-from analysis.bundle import Bundle, open_bundle
+from analysis.bundle import Bundle, RecordError, open_bundle
 from analysis.compare.buddy import stimulus_table
 from analysis.compare.claim import check_to_json
 from analysis.compare.evaluate import evaluate
 from analysis.compare.facts import Facts, facts_from_texts
+from analysis.compare.windows import window_claims
+from analysis.errors import AnalysisError
 from analysis.figures.facts import FigureFacts
 from analysis.figures.files import replace_file
 from analysis.figures.gallery import draw_gallery
+from analysis.replay.outcome import RunOutcome, replay_run
 from analysis.report.cost import sampling_cost
 from analysis.report.page import ReportContext, write_report
 from analysis.tables import build_tables, write_tables
+
+_UNKNOWN_PAGE_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +37,8 @@ class Evaluated:
     bundle: Bundle
     facts: Facts
     tables: Mapping[str, pd.DataFrame]
+    replays: RunOutcome | None
+    """Its traced windows, replayed; None: it has none."""
     check: dict[str, Any]
     """The JSON of ``mmscope check``."""
 
@@ -51,7 +58,7 @@ class Analysed:
 
 
 def evaluate_run(path: Path) -> Evaluated:
-    """Opens a run, builds its tables and evaluates every claim; writes nothing.
+    """Opens a run, builds its tables, replays its windows, evaluates every claim; writes nothing.
 
     Raises:
         BundleError, ParseError, RecordError: the run cannot be read.
@@ -60,21 +67,44 @@ def evaluate_run(path: Path) -> Evaluated:
     tables = build_tables(bundle)
     facts = facts_from_texts(
         bundle.texts(),
-        page_size_bytes=int(bundle.hello["page_size"]),
+        page_size_bytes=_page_size_bytes(bundle),
         phase_nodes=phase_nodes(bundle),
     )
     claims = evaluate(tables, facts)
+    replays = replay_run(bundle) if bundle.windows else None
+    if replays is not None:
+        claims += window_claims(one.result for one in replays.windows)
     return Evaluated(
         bundle=bundle,
         facts=facts,
         tables=tables,
+        replays=replays,
         check=check_to_json(str(path), facts.kernel, claims),
     )
+
+
+def _page_size_bytes(bundle: Bundle) -> int | None:
+    """As the agent said, or as the first readable memory sample has it."""
+    if "page_size" in bundle.hello:
+        return int(bundle.hello["page_size"])
+    for window in bundle.windows:
+        for name in window.samples:
+            try:
+                return int(bundle.memory_sample(name).meta["page_size_bytes"])
+            except (AnalysisError, RecordError):
+                continue
+    return None
 
 
 def phase_nodes(bundle: Bundle) -> dict[str, int]:
     """Phase → the NUMA node its workload was bound to."""
     return {phase.name: phase.node for phase in bundle.manifest.phases if phase.node is not None}
+
+
+def _stream_bytes(path: Path) -> int | None:
+    """Size of the stream of /proc samples; None: the run has none."""
+    stream = path / "samples.mms"
+    return stream.stat().st_size if stream.is_file() else None
 
 
 def analyse(path: Path, *, stage: Callable[[str], None] = lambda _: None) -> Analysed:
@@ -93,7 +123,7 @@ def analyse(path: Path, *, stage: Callable[[str], None] = lambda _: None) -> Ana
     figure_facts = FigureFacts(
         kernel=run.facts.kernel,
         arch=machine.arch if machine else "unknown architecture",
-        page_size_bytes=run.facts.page_size_bytes or int(run.bundle.hello["page_size"]),
+        page_size_bytes=run.facts.page_size_bytes or _UNKNOWN_PAGE_BYTES,
         clock_tick_hz=int(run.bundle.hello.get("clock_tick", 100)),
     )
     drawn = {**run.tables, "stimulus": stimulus_table(run.tables, run.facts)}
@@ -106,7 +136,7 @@ def analyse(path: Path, *, stage: Callable[[str], None] = lambda _: None) -> Ana
         manifest=manifest.model_dump(mode="json"),
         ending=run.bundle.ending.model_dump(mode="json"),
         figures=figures,
-        cost=sampling_cost(run.tables, stream_bytes=(path / "samples.mms").stat().st_size),
+        cost=sampling_cost(run.tables, stream_bytes=_stream_bytes(path)),
         damage=run.damage,
         versions={
             "mmscope": manifest.mmscope,
