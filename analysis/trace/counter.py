@@ -35,7 +35,7 @@ from analysis.trace.ring import ABSOLUTE, SHARED, RingEvents
 
 Counters: TypeAlias = npt.NDArray[np.uint64]
 
-_LAST = (1 << 64) - 1
+_NEVER = 1 << 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +61,10 @@ class Readings:
 class Hole:
     """Counters of which ``count`` belong to no event and have no known cause."""
 
-    after: int
-    before: int
+    after: int | None
+    """Counter of the last event in front; None: there is none."""
+    before: int | None
+    """Counter of the first event behind; None: there is none."""
     count: int
 
 
@@ -113,17 +115,19 @@ def audit(readings: Readings, begin: int | None = None, end: int | None = None) 
     is missing in front of the first or behind the last. The counters of the memory samples at
     both ends of a window (``trace_counter``) close that gap.
     """
-    if readings.first is None or readings.last is None:
-        begin = 0 if begin is None else begin
+    first, last = readings.first, readings.last
+    if first is None or last is None:
+        begin = begin or 0
         end = begin if end is None else end
         runs = [(begin, end + 1)]
+        first, last = _NEVER, -1
     else:
-        begin = readings.first - 1 if begin is None else begin
-        end = readings.last if end is None else end
+        begin = first - 1 if begin is None else begin
+        end = last if end is None else end
         runs = [
-            (0, readings.first),
+            (0, first),
             *zip(readings.hole_after.tolist(), readings.hole_before.tolist(), strict=True),
-            (readings.last, _LAST),
+            (last, _NEVER),
         ]
     causes = list(zip(readings.cause_after.tolist(), readings.cause_before.tolist(), strict=True))
     following = 0
@@ -145,7 +149,13 @@ def audit(readings: Readings, begin: int | None = None, end: int | None = None) 
             heapq.heappop(active)
         explained += known
         if known < missing:
-            holes.append(Hole(after=after, before=before, count=missing - known))
+            holes.append(
+                Hole(
+                    after=after if after >= first else None,
+                    before=before if before <= last else None,
+                    count=missing - known,
+                )
+            )
     return Audit(begin=begin, end=end, silent=silent, explained=explained, holes=tuple(holes))
 
 

@@ -140,8 +140,14 @@ class EventStream:
 
     @property
     def is_sound(self) -> bool:
-        """Nothing lost, damaged, unknown or otherwise in doubt."""
-        return not (self.lost or self.damage or self.unknown or self.problems)
+        """Nothing lost, damaged, unknown or otherwise in doubt, no counter unaccounted for.
+
+        With the clock at both ends of the window ``audit`` can tell more.
+        """
+        if self.lost or self.damage or self.unknown or self.problems:
+            return False
+        audit = self.audit()
+        return audit is None or audit.unexplained == 0
 
     def audit(self, begin: int | None = None, end: int | None = None) -> Audit | None:
         """Looks for counters that no event has; see ``analysis.trace.counter``.

@@ -208,7 +208,6 @@ EVENT = 4 + 40  # A header word and the record of page_alloc.
         (16 + EVENT, 0, 1, 16 + EVENT, "no multiple of 4"),
         (16 + EVENT, 29, 1, 16 + EVENT, "padding without a length"),
         (16 + EVENT, 29 | 32, 1, 16 + EVENT, "no multiple of 4"),
-        (16 + 2 * EVENT, 31, 2, 16 + 2 * EVENT, "lies before the event"),
     ],
 )
 def test_damage_ends_a_page_keeps_what_is_before_it_and_says_where(
@@ -238,6 +237,16 @@ def test_lengths_of_4_gib_are_not_followed() -> None:
         for head in (0, 29 | 64):
             ring = walk(_with(_with(written(100, 101), 16, head), 20, length))
             assert "beyond the committed data" in ring.damage[0].reason
+
+
+def test_an_absolute_stamp_that_goes_back() -> None:
+    events = [Written(counter=n, record=page_alloc(n), absolute=True) for n in (100, 101)]
+    second = 16 + 8 + EVENT
+    ring = walk(_with(written(*events), second, 31 | 99 << 5))
+    assert counters(ring) == [100, 99]
+    (damage,) = ring.damage
+    assert damage.offset == second
+    assert "lies before the event" in damage.reason
 
 
 def test_a_stamp_that_is_cut_off() -> None:
