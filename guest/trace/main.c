@@ -10,7 +10,8 @@
  * puts TEXT into the trace. So nothing has to be started in the guest while a window is open.
  *
  * Frames sent: HELLO (what is read), TRACE_PAGES (source: the CPU; payload: whole sub-buffers),
- * MARK (TEXT is in the trace), ERROR, END (what was sent in all).
+ * MARK (its text is in the trace; the first says that recording is on), ERROR, END (what was sent
+ * in all).
  *
  * What it does must hardly show in what it watches: all memory is there and locked before
  * recording begins, it wakes up once a period, and it writes to the port in pieces that the
@@ -176,8 +177,10 @@ static void put_mark(struct reader *self, const char *text)
 		fail(self, "trace_marker");
 }
 
+/* Puts it into the trace, and tells the host that it is there. */
 static void put_window_mark(struct reader *self, const char *which)
 {
+	struct frame frame = {.type = FRAME_MARK, .start_ns = monotonic_ns()};
 	char text[LINE_BYTES];
 
 	if (!format_text(text, sizeof(text), "mmscope %s %s", which, self->label)) {
@@ -185,6 +188,9 @@ static void put_window_mark(struct reader *self, const char *which)
 		fail(self, "--label");
 	}
 	put_mark(self, text);
+	frame.end_ns = monotonic_ns();
+	if (frame_send_text(self->port_fd, frame, "%s", text))
+		fail(self, "writing to the port");
 }
 
 static void prepare(struct reader *self)
@@ -385,9 +391,11 @@ int main(int argc, char **argv)
 	crc32_init();
 	parse(self, argc, argv);
 	prepare(self);
+	announce(self);
+	/* The first read of a ring makes the kernel take the page that it swaps with the ring's. */
+	drain_all(self);
 	set_recording(self, true);
 	put_window_mark(self, "begin");
-	announce(self);
 	while (!self->stop) {
 		drain_all(self);
 		wait_period(self);

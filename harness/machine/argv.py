@@ -160,7 +160,9 @@ def qemu_argv(spec: MachineSpec, endpoints: Endpoints) -> list[str]:
         "-mon",
         "chardev=qmp,mode=control",
         "-device",
-        "virtio-serial-pci",
+        # no ioeventfd: what the guest writes is taken at once by the thread that writes it, so
+        # that no buffers pile up in the guest, to be allocated and freed again
+        "virtio-serial-pci,ioeventfd=off",
         "-chardev",
         f"socket,id=control,fd={endpoints.control}",
         "-device",

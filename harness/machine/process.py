@@ -36,6 +36,11 @@ _QUIT_S = 5.0
 _TERM_S = 3.0
 _KILL_S = 10.0
 
+_TRACE_BUFFER_BYTES = 8 << 20
+"""What the trace port may be ahead of us, so that the guest need not wait while we are busy."""
+_SO_SNDBUFFORCE = 32
+"""asm-generic/socket.h; Python's socket module does not name it."""
+
 
 class MachineState(enum.Enum):
     NEW = "new"
@@ -177,6 +182,7 @@ class Machine:
             self.control, control_fd = channel()
             self.stream, stream_fd = channel()
             self.trace, trace_fd = channel()
+            _grow_buffer(inherited[-1], _TRACE_BUFFER_BYTES)
             self._stack.callback(self.control.close)
             self._stack.callback(self.stream.close)
             self._stack.callback(self.trace.close)
@@ -253,6 +259,14 @@ class Machine:
             if self.wait_exit(patience_s):
                 return
         raise LostMachineError(f"QEMU (pid {process.pid}) does not die", fix="look at its state")
+
+
+def _grow_buffer(sender: socket.socket, size_bytes: int) -> None:
+    """Lets so much wait in the socket; as much as the host allows where it does not allow that."""
+    try:
+        sender.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, size_bytes)
+    except OSError:
+        sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size_bytes)
 
 
 def describe_status(status: int) -> str:

@@ -161,11 +161,11 @@ class TraceSession:
             name=window, groups=wanted, received=received, reader=reader, before=before
         )
         try:
-            self._wait(lambda: received.hello is not None or reader.ended, "start")
+            self._wait(lambda: bool(received.marks) or reader.ended, "start")
         except MmscopeError as error:
             self._abandon(error.message)
             raise
-        if received.hello is None:
+        if not received.marks:
             why = reader.complaint() or "; ".join(received.problems) or "it said nothing"
             self._abandon("the reader did not start")
             raise SessionError(f"the trace reader did not start: {why}")
