@@ -66,6 +66,11 @@ class RingWriter:
     _missed: int | None = None
 
     @property
+    def last(self) -> int:
+        """Counter of the event written last; 0 before the first."""
+        return self._last
+
+    @property
     def capacity(self) -> int:
         return PAGE_BYTES - 8 - self.long_bytes
 
@@ -121,15 +126,11 @@ class RingWriter:
 
     def read_so_far(self) -> None:
         """A reader takes what is on the page; what comes then continues from its last stamp."""
-        last = self._last
         self.end_page()
-        self._stamp = last
+        self._stamp = self._last
 
     def write_on(self, event: Written) -> None:
-        """Like ``write``, on a page whose first part was read already (``read_so_far``)."""
-        if self._data:
-            self.write(event)
-            return
+        """Writes the first event behind what ``read_so_far`` took of the page."""
         body = _body(event.record, self.align)
         head = struct.unpack_from("<I", body)[0]
         delta = event.counter - self._last

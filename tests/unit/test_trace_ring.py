@@ -171,8 +171,8 @@ def test_a_page_read_in_two_parts_continues() -> None:
     for counter in (3, 4):
         writer.write(Written(counter=counter, record=page_alloc(1)))
     writer.read_so_far()
-    for counter in (7, 9):
-        writer.write_on(Written(counter=counter, record=page_alloc(1)))
+    writer.write_on(Written(counter=7, record=page_alloc(1)))
+    writer.write(Written(counter=9, record=page_alloc(1)))
     writer.end_page()
     writer.write(Written(counter=11, record=page_alloc(1)))
     ring = walk(writer.pages())
