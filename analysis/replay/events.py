@@ -6,17 +6,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.memory.geometry import Geometry
-from analysis.replay.operation import EVENTS, OPERATION, Op
+from analysis.replay.operation import Op
+from analysis.replay.parts import Part, WholePart, merge
 from analysis.replay.rules import Rules, has_pcp_list
 from analysis.trace import EventStream
 
 _NO_ROWS = [("counter", "<u8"), ("cpu", "<u2"), ("pid", "<i4")]
-_NO_PAGE = -1
+_NO_PAGE = np.uint64((1 << 64) - 1)
 """``pfn`` of an allocation that failed."""
 
 
@@ -30,85 +30,13 @@ class Operations:
     """Events that cannot be read as operations; with any, no verdict may hold."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Part:
-    """The operations that one event type gives."""
-
-    event: str
-    op: NDArray[np.uint8]
-    pfn: NDArray[np.int64]
-    order: NDArray[np.int8]
-    migratetype: NDArray[np.int8]
-    rows: NDArray[np.void]
-    """Where counter, cpu and pid stand."""
-    rank: NDArray[np.int64]
-
-
 def operations(
     stream: EventStream, rules: Rules, geometry: Geometry, *, begin: int, end: int
 ) -> Operations:
     """The operations of all events whose counter is above ``begin`` and at most ``end``."""
     reader = _Reader(stream, rules, geometry, begin, end)
-    parts = [part for part in reader.parts() if len(part.pfn)]
-    total = 1 + max((int(part.rank.max()) for part in parts), default=-1)
-    slots = np.zeros(total + 1, np.int64)
-    for part in parts:
-        slots[part.rank + 1] += 1
-    places = np.cumsum(slots)
-    records = np.zeros(sum(len(part.pfn) for part in parts), OPERATION)
-    for part in parts:
-        _fill(
-            records,
-            places,
-            part.rank,
-            np.ascontiguousarray(part.rows["counter"], np.int64),
-            np.ascontiguousarray(part.rows["pid"], np.int32),
-            np.ascontiguousarray(part.rows["cpu"], np.int16),
-            part.pfn,
-            part.op,
-            part.order,
-            part.migratetype,
-            EVENTS.index(part.event),
-        )
+    records = merge(list(reader.parts()))
     return Operations(records=records, problems=tuple(reader.problems))
-
-
-def compile_events() -> None:
-    """Compiles what ``operations`` runs, so that no measured time holds it."""
-    none = np.zeros(0, np.int64)
-    small, narrow, pids = np.zeros(0, np.int8), np.zeros(0, np.int16), np.zeros(0, np.int32)
-    op = np.zeros(0, np.uint8)
-    records = np.zeros(0, OPERATION)
-    _fill(records, none, none, none, pids, narrow, none, op, small, small, 0)
-
-
-@numba.njit(cache=True, nogil=True)
-def _fill(
-    records: Any,
-    places: Any,
-    rank: Any,
-    counter: Any,
-    pid: Any,
-    cpu: Any,
-    pfn: Any,
-    op: Any,
-    order: Any,
-    migratetype: Any,
-    event: int,
-) -> None:
-    for at in range(len(rank)):
-        # Several operations of one event follow each other.
-        place = places[rank[at]]
-        places[rank[at]] += 1
-        record = records[place]
-        record["counter"] = counter[at]
-        record["pid"] = pid[at]
-        record["cpu"] = cpu[at]
-        record["pfn"] = pfn[at]
-        record["op"] = op[at]
-        record["order"] = order[at]
-        record["migratetype"] = migratetype[at]
-        record["event"] = event
 
 
 class _Reader:
@@ -127,14 +55,14 @@ class _Reader:
         if self._vmemmap is None:
             self._vmemmap = self._vmemmap_from_pairs()
 
-    def parts(self) -> Iterator[_Part]:
+    def parts(self) -> Iterator[Part | WholePart]:
         """The parts of all event types that matter."""
-        yield from self._plain("mm_page_alloc_zone_locked", Op.TAKE, migratetype="migratetype")
-        yield from self._plain("mm_page_pcpu_drain", Op.GIVE, migratetype="migratetype")
-        yield from self._plain("mm_page_alloc", Op.ALLOCATE)
-        yield from self._frees()
+        yield from self._whole("mm_page_alloc_zone_locked", Op.TAKE, migratetype="migratetype")
+        yield from self._whole("mm_page_pcpu_drain", Op.GIVE, migratetype="migratetype")
+        yield from self._whole("mm_page_alloc", Op.ALLOCATE)
+        yield from self._whole("mm_page_free", Op.FREE)
         if self._rules.fallback_takes:
-            yield from self._plain("mm_page_alloc_extfrag", Op.FALLBACK, order="alloc_order")
+            yield from self._whole("mm_page_alloc_extfrag", Op.FALLBACK, order="alloc_order")
         yield from self._direct_frees()
         yield from self._pairs("isolate_free_page")
         yield from self._pairs("take_page_off_buddy")
@@ -144,6 +72,44 @@ class _Reader:
         yield from self._isolations()
         self._refuse("offline_isolated_pages", "memory was taken away (hot-remove)")
 
+    def _whole(
+        self, event: str, op: Op, *, order: str = "order", migratetype: str | None = None
+    ) -> Iterator[WholePart]:
+        """One operation an event of a tracepoint."""
+        rows, rank = self._rows(event)
+        if not len(rows):
+            return
+        if op is Op.ALLOCATE:
+            got = rows["pfn"] != _NO_PAGE
+            if not got.all():
+                rows, rank = rows[got], rank[got]
+        op_of_order = np.full(64, op, np.uint8)
+        if op is Op.FREE and self._rules.free_gives:
+            op_of_order[~self._has_pcp_list()] = Op.FREE_AND_GIVE
+        yield WholePart(
+            event=event,
+            op_of_order=op_of_order,
+            order=order,
+            migratetype=migratetype,
+            rows=rows,
+            rank=rank,
+        )
+
+    def _has_pcp_list(self) -> NDArray[np.bool_]:
+        """Whether blocks of each order are kept on per-cpu lists."""
+        geometry = self._geometry
+        return np.array(
+            [
+                has_pcp_list(
+                    order,
+                    pcp_types=geometry.pcp_types,
+                    pcp_lists=geometry.pcp_lists,
+                    pageblock_order=geometry.pageblock_order,
+                )
+                for order in range(64)
+            ]
+        )
+
     def _plain(
         self,
         event: str,
@@ -151,7 +117,7 @@ class _Reader:
         *,
         order: str | None = "order",
         migratetype: str | None = None,
-    ) -> Iterator[_Part]:
+    ) -> Iterator[Part]:
         """One operation an event, fields by name; ``order`` None: a single page."""
         rows, rank = self._rows(event)
         if len(rows):
@@ -168,11 +134,8 @@ class _Reader:
         rows: NDArray[np.void],
         rank: NDArray[np.int64],
         migratetype: NDArray[np.int8] | None = None,
-    ) -> Iterator[_Part]:
-        if event == "mm_page_alloc":
-            got = pfn != _NO_PAGE
-            pfn, order, rows, rank = pfn[got], order[got], rows[got], rank[got]
-        yield _Part(
+    ) -> Iterator[Part]:
+        yield Part(
             event=event,
             op=np.full(len(pfn), op, np.uint8) if isinstance(op, Op) else op,
             pfn=pfn,
@@ -182,27 +145,7 @@ class _Reader:
             rank=rank,
         )
 
-    def _frees(self) -> Iterator[_Part]:
-        rows, rank = self._rows("mm_page_free")
-        if not len(rows):
-            return
-        order = _order(rows["order"])
-        op = np.full(len(rows), Op.FREE, np.uint8)
-        if self._rules.free_gives:
-            geometry = self._geometry
-            for one in range(geometry.max_order + 1):
-                if not has_pcp_list(
-                    one,
-                    pcp_types=geometry.pcp_types,
-                    pcp_lists=geometry.pcp_lists,
-                    pageblock_order=geometry.pageblock_order,
-                ):
-                    op[order == one] = Op.FREE_AND_GIVE
-        yield from self._part(
-            "mm_page_free", op, self._pfn("mm_page_free", rows), order, rows, rank
-        )
-
-    def _direct_frees(self) -> Iterator[_Part]:
+    def _direct_frees(self) -> Iterator[Part]:
         """Frees past the per-cpu lists; under the zone's lock if the kernel shows them there."""
         if self._name("split_large_buddy") is not None:
             yield from self._plain("split_large_buddy", Op.GIVE_OR_SPLIT)
@@ -210,7 +153,7 @@ class _Reader:
             types = None if self._rules.retypes else "migratetype"
             yield from self._plain("free_one_page", Op.GIVE, migratetype=types)
 
-    def _pairs(self, event: str) -> Iterator[_Part]:
+    def _pairs(self, event: str) -> Iterator[Part]:
         """TAKE at the return of a function that says whether it took the pages.
 
         Both functions hold the zone's lock with interrupts off, or take it, and do not nest: on a
@@ -249,7 +192,7 @@ class _Reader:
         last = order[at + 1] - len(entry)
         return entry[order[at]], done[last], done_rank[last]
 
-    def _isolations(self) -> Iterator[_Part]:
+    def _isolations(self) -> Iterator[Part]:
         """Pageblocks that become isolated or cease to be, by block where the kernel shows it."""
         started = "start_isolate_page_range"
         if self._name("set_migratetype_isolate") is not None:
@@ -266,7 +209,7 @@ class _Reader:
             rows, rank = self._rows("undo_isolate_page_range")
             yield from self._ranges("undo_isolate_page_range", Op.UNISOLATE, rows, rows, rank)
 
-    def _blocks(self, event: str, op: Op) -> Iterator[_Part]:
+    def _blocks(self, event: str, op: Op) -> Iterator[Part]:
         rows, rank = self._rows(event)
         if len(rows):
             pfn = self._pfn(event, rows)
@@ -279,7 +222,7 @@ class _Reader:
         ranges: NDArray[np.void],
         rows: NDArray[np.void],
         rank: NDArray[np.int64],
-    ) -> Iterator[_Part]:
+    ) -> Iterator[Part]:
         """An operation for each pageblock of ``ranges``, at the time of ``rows``."""
         if not len(rows):
             return

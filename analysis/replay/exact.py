@@ -13,9 +13,10 @@ from analysis.memory.geometry import Geometry, Zone, geometry_of
 from analysis.memory.state import FreeState, free_state
 from analysis.replay.comparison import Comparison, compare
 from analysis.replay.engine import FREE, OUT, Arrays, apply
-from analysis.replay.events import compile_events, operations
+from analysis.replay.events import operations
 from analysis.replay.ledger import ENTRY, KINDS, LISTED, Entry, Ledger, ledger
 from analysis.replay.operation import OPERATION
+from analysis.replay.parts import compile_merge
 from analysis.replay.rules import Rules, rules_of
 from analysis.replay.window import Window
 from analysis.verdict import Verdict
@@ -164,7 +165,7 @@ def warm_up(arrays: Arrays) -> None:
     """Compiles what replay runs, so that no measured time holds it; changes nothing."""
     no_stops = np.zeros(0, np.int64)
     apply(arrays, np.zeros(1, OPERATION), 0, no_stops, np.zeros((0, *arrays.nr_free.shape), int))
-    compile_events()
+    compile_merge()
 
 
 def start(geometry: Geometry, state: FreeState, rules: Rules, *, cpus: int) -> Arrays:

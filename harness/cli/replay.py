@@ -16,7 +16,7 @@ from harness.cli.terminal import TerminalProgress, output_console
 if TYPE_CHECKING:
     from analysis.replay.outcome import RunOutcome, WindowOutcome
 
-_WIDTH = 132
+_WIDTH = 150
 """The table's width where no terminal sets one."""
 _COLOURS = {"holds": "green", "fails": "bold red", "unknown": "yellow"}
 
@@ -60,7 +60,7 @@ def _show(outcome: RunOutcome) -> None:
         title_justify="left",
         box=box.SIMPLE_HEAD,
     )
-    table.add_column("window")
+    table.add_column("window", no_wrap=True)
     for heading in (
         "events",
         "lost",
@@ -75,7 +75,7 @@ def _show(outcome: RunOutcome) -> None:
         "null\nmodel",
     ):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("verdict")
+    table.add_column("verdict", no_wrap=True)
     for one in outcome.windows:
         table.add_row(*_row(one))
     console.print(table)
