@@ -91,6 +91,9 @@ _Noreturn static void fail(const struct reader *self, const char *what)
 {
 	int error = errno;
 
+	/* Nobody reads the rings any more. */
+	if (self->tracing_on_fd != -1)
+		(void)!pwrite(self->tracing_on_fd, "0", 1, 0);
 	/* On the port too: the host waits there. */
 	if (self->port_fd != -1)
 		(void)frame_send_text(self->port_fd, (struct frame){.type = FRAME_ERROR}, "%s: %s",
@@ -193,14 +196,23 @@ static void put_window_mark(struct reader *self, const char *which)
 		fail(self, "writing to the port");
 }
 
+/*
+ * A real-time task wakes at once however many others run, and may go deeper into the memory
+ * reserves, so that the load cannot starve it of the driver's small buffers (mm/page_alloc.c,
+ * gfp_to_alloc_flags). It sleeps almost always. The OOM killer is to take what is watched.
+ */
+static void take_precedence(const struct reader *self)
+{
+	const struct sched_param priority = {.sched_priority = 1};
+
+	if (write_text("/proc/self/oom_score_adj", "-1000"))
+		fail(self, "/proc/self/oom_score_adj");
+	if (sched_setscheduler(0, SCHED_FIFO, &priority))
+		fail(self, "setting its priority");
+}
+
 static void prepare(struct reader *self)
 {
-	/*
-	 * A real-time task wakes at once however many others run, and may go deeper into the
-	 * memory reserves, so that the load cannot starve it of the driver's small buffers
-	 * (mm/page_alloc.c, gfp_to_alloc_flags). It sleeps almost always.
-	 */
-	const struct sched_param priority = {.sched_priority = 1};
 	struct sigaction terminate = {.sa_handler = on_terminate};
 	struct stat port;
 	sigset_t blocked;
@@ -211,20 +223,17 @@ static void prepare(struct reader *self)
 	sigprocmask(SIG_BLOCK, &blocked, NULL);
 	sigaction(SIGTERM, &terminate, NULL);
 	if (self->port_fd == -1) {
-		/* In a guest. The OOM killer is to take what is watched, not what watches. */
-		if (write_text("/proc/self/oom_score_adj", "-1000"))
-			fail(self, "/proc/self/oom_score_adj");
+		/* In a guest. */
 		self->port_fd = port_open("", TRACE_PORT, PORT_WAIT_MS);
 		if (self->port_fd == -1)
 			fail(self, "port " TRACE_PORT);
+		take_precedence(self);
 	}
 	self->port_is_device = fstat(self->port_fd, &port) == 0 && S_ISCHR(port.st_mode);
 	if (rings_open(&self->rings, self->instance))
 		fail(self, self->rings.failed);
 	self->marker_fd = open_control(self, "trace_marker", O_WRONLY);
 	self->tracing_on_fd = open_control(self, "tracing_on", O_WRONLY);
-	if (sched_setscheduler(0, SCHED_FIFO, &priority) && errno != EPERM)
-		fail(self, "setting its priority");
 	memset(self->batch, 0, sizeof(self->batch));
 	if (mlockall(MCL_CURRENT | MCL_FUTURE) && errno != EPERM && errno != ENOMEM)
 		fail(self, "locking its memory");
@@ -388,6 +397,7 @@ int main(int argc, char **argv)
 
 	self->period_ms = PERIOD_DEFAULT_MS;
 	self->port_fd = -1;
+	self->tracing_on_fd = -1;
 	crc32_init();
 	parse(self, argc, argv);
 	prepare(self);
