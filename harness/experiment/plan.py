@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -33,6 +33,8 @@ class MachinePlan(_Part):
     append: list[str] = []
     swap: Size = "0"
     """Size of a swap disk in host memory; phases with ``swap`` use it."""
+    dma_disk: bool = False
+    """A disk whose rings are DMA memory, for loads that rebind it."""
 
 
 class SamplingPlan(_Part):
@@ -66,6 +68,8 @@ class PhasePlan(_Part):
     stall_s: float = Field(default=300.0, gt=0)
     """Longest time in which the workload neither prints nor sets a mark."""
     ceiling_s: float = Field(default=600.0, gt=0)
+    arch: list[Literal["x86_64", "arm64"]] = ["x86_64", "arm64"]
+    """Elsewhere the phase is left out."""
     before: list[str] = []
     """Shell lines that run in the guest before the load, and before its window."""
     repeat: int = Field(default=1, ge=1, le=1000)
@@ -158,11 +162,13 @@ class Plan(_Part):
         sizes = [parse_size_bytes(size) for size in self.machine.nodes]
         return spread_cpus(sizes, self.machine.cpus)
 
-    def steps(self) -> Iterator[Step]:
-        """The phases with ``each_node`` and ``again`` spelled out."""
+    def steps(self, arch: str | None = None) -> Iterator[Step]:
+        """The phases with ``each_node`` and ``again`` spelled out; those for ``arch``, or all."""
         with_memory = [node for node, part in enumerate(self.nodes()) if part.size_bytes]
         uma = len(self.machine.nodes) == 1
         for phase in self.phases:
+            if arch is not None and arch not in phase.arch:
+                continue
             nodes = with_memory if phase.each_node and not uma else [phase.node]
             for node in nodes:
                 name = phase.name if node == phase.node else f"{phase.name}-node{node}"
@@ -205,18 +211,8 @@ def load_plan(name_or_path: str) -> Plan:
     Raises:
         UsageError: no such plan, not TOML, or a value out of place (names file and field).
     """
-    path = Path(name_or_path)
-    if path.suffix != ".toml":
-        path = DEFINITIONS / f"{name_or_path}.toml"
-        if not path.is_file():
-            raise UsageError(
-                f"no experiment is called {name_or_path!r}",
-                fix=f"use one of {', '.join(known_plans())}, or the path of a .toml file",
-            )
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path}: {error}") from None
+    path = _path_of(name_or_path)
+    content = _read(path)
     try:
         return Plan.model_validate(content)
     except ValidationError as error:
@@ -229,3 +225,39 @@ def load_plan(name_or_path: str) -> Plan:
         ) from None
     except UsageError as error:
         raise UsageError(f"{path}: {error.message}", fix=error.fix) from None
+
+
+def _path_of(name_or_path: str) -> Path:
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        path = DEFINITIONS / f"{name_or_path}.toml"
+        if not path.is_file():
+            raise UsageError(
+                f"no experiment is called {name_or_path!r}",
+                fix=f"use one of {', '.join(known_plans())}, or the path of a .toml file",
+            )
+    return path
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The file's content over that of its ``base``, if it names one: what it says itself wins,
+    key by key within ``machine``, ``sampling`` and ``trace``."""
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path}: {error}") from None
+    if "base" not in content:
+        return content
+    base = content.pop("base")
+    base_path = DEFINITIONS / f"{base}.toml"
+    if not base_path.is_file() or base_path.resolve() == path.resolve():
+        raise UsageError(
+            f"{path}: base: no other experiment is called {base!r}",
+            fix=f"use one of {', '.join(known_plans())}",
+        )
+    below = _read(base_path)
+    for key in ("machine", "sampling", "trace"):
+        own = content.get(key, {})
+        if isinstance(own, dict) and (own or key in below):
+            content[key] = {**below.get(key, {}), **own}
+    return {**below, **content}

@@ -82,6 +82,7 @@ def machine_spec(request: RunRequest) -> MachineSpec:
         root=request.image.root,
         append=tuple(plan.machine.append),
         swap_bytes=plan.swap_bytes,
+        dma_disk=plan.machine.dma_disk,
     )
 
 
@@ -138,7 +139,7 @@ class Run:
 
     def _in_guest(self) -> None:
         plan = self._request.plan
-        steps = list(enumerate(plan.steps(), start=1))
+        steps = list(enumerate(plan.steps(self._spec.arch), start=1))
         windows = [pair for pair in steps if pair[1].phase.traced]
         on_clones = windows if plan.trace.snapshot else []
         with contextlib.ExitStack() as saved:

@@ -32,6 +32,7 @@ PROGRAMS = (
     "loopback",
     "pagecache",
     "pktring",
+    "rebind",
     "slabchurn",
     "thp",
     "thrash",

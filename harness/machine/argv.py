@@ -16,6 +16,10 @@ TRACE_PORT = "org.mmscope.trace"
 ROOT_SERIAL = "mmscope-root"
 SCRATCH_SERIAL = "mmscope-scratch"
 SWAP_SERIAL = "mmscope-swap"
+DMA_SERIAL = "mmscope-dma"
+
+
+_DMA_DISK_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +201,18 @@ def qemu_argv(spec: MachineSpec, endpoints: Endpoints) -> list[str]:
             ),
             "-device",
             f"virtio-blk-pci,drive=swap,serial={SWAP_SERIAL}",
+        ]
+    if spec.dma_disk:
+        argv += [
+            "-blockdev",
+            f"driver=null-co,node-name=dma,size={_DMA_DISK_BYTES},read-zeroes=on",
+            # iommu_platform: the driver must use the DMA interface even where no IOMMU is; the
+            # longest queue has the largest ring.
+            "-device",
+            (
+                f"virtio-blk-pci,drive=dma,serial={DMA_SERIAL},disable-legacy=on,"
+                "iommu_platform=on,queue-size=1024"
+            ),
         ]
     if spec.network:
         argv += [

@@ -63,6 +63,9 @@ class MachineSpec:
     """Size of the null block device that page-cache loads read and write."""
     swap_bytes: int = 0
     """Size of an empty disk in host memory for the guest to swap to; 0: there is none."""
+    dma_disk: bool = False
+    """A second null disk whose rings the driver takes from DMA memory, which is contiguous memory
+    (CMA) on kernels that have it: taken each time the driver is bound to the disk."""
     network: bool = False
     """User-mode network, loopback only, no way out, one forwarded port for ssh."""
 

@@ -6,14 +6,11 @@ __rmqueue_steal() (from 6.15).
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from harness.workload.mechanism import Count, Mechanism, Placement, Size, own_program
-
-Part = Annotated[str, Field(pattern=r"^([1-9]\d?|100)%$")]
-"""A percentage of the memory that is free, as ``85%``."""
+from harness.workload.mechanism import Count, Mechanism, Part, Placement, Size, own_program
 
 
 class Fallback(Mechanism):

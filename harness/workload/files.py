@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from harness.workload.mechanism import Count, Mechanism, Placement, Size, own_program
+from harness.workload.mechanism import Count, Mechanism, Part, Placement, Size, own_program
 
 
 class Files(Mechanism):
     workload: Literal["files"] = "files"
     files: Count
-    bytes: Size
+    bytes: Size | Part
     """Of all files together, about."""
     rounds: Count = 1
 

@@ -6,12 +6,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from harness.workload.mechanism import Count, Mechanism, Placement, Size, own_program
+from harness.workload.mechanism import Count, Mechanism, Part, Placement, Size, own_program
 
 
 class Fragment(Mechanism):
     workload: Literal["fragment"] = "fragment"
-    bytes: Size
+    bytes: Size | Part
     pattern: str = Field(pattern=r"^(stride|random|runs):\d+$")
     rounds: Count = 1
     huge: bool = False

@@ -17,6 +17,7 @@ from harness.workload.loopback import Loopback
 from harness.workload.mechanism import BUSYBOX, Mechanism, Placement
 from harness.workload.pagecache import Pagecache
 from harness.workload.pktring import Pktring
+from harness.workload.rebind import Rebind
 from harness.workload.slabchurn import Slabchurn
 from harness.workload.stress_ng import StressNg
 from harness.workload.thp import Thp
@@ -32,6 +33,7 @@ SingleLoad = Annotated[
     | Loopback
     | Pagecache
     | Pktring
+    | Rebind
     | Slabchurn
     | StressNg
     | Thp
@@ -71,6 +73,7 @@ Load = Annotated[
     | Loopback
     | Pagecache
     | Pktring
+    | Rebind
     | Slabchurn
     | StressNg
     | Thp

@@ -27,6 +27,9 @@ def _check_size(text: str) -> str:
 Size = Annotated[str, AfterValidator(_check_size)]
 """A number of bytes written as 64M."""
 
+Part = Annotated[str, Field(pattern=r"^([1-9]\d?|100)%$")]
+"""A percentage of the memory that is free in the guest, written as 85%."""
+
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
 
 

@@ -6,12 +6,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from harness.workload.mechanism import Count, Mechanism, Placement, Size, own_program
+from harness.workload.mechanism import Count, Mechanism, Part, Placement, Size, own_program
 
 
 class Thp(Mechanism):
     workload: Literal["thp"] = "thp"
-    bytes: Size
+    bytes: Size | Part
     rounds: Count = 1
     holes: int = Field(default=4, ge=0, le=65_536)
     """Single pages given back of each huge page."""

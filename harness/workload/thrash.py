@@ -6,12 +6,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from harness.workload.mechanism import Mechanism, Placement, Size, own_program
+from harness.workload.mechanism import Mechanism, Part, Placement, Size, own_program
 
 
 class Thrash(Mechanism):
     workload: Literal["thrash"] = "thrash"
-    bytes: Size
+    bytes: Size | Part
     touches: int = Field(default=0, ge=0, le=100_000_000)
     write: int = Field(default=50, ge=0, le=100)
     """Percentage of the touches that write."""
