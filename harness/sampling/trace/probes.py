@@ -262,6 +262,18 @@ PREDICT = (
         returns=True,
     ),
     Probe(
+        name="free_prepared_range",
+        group="predict",
+        why="pages announced one by one are freed as the largest aligned blocks of their range",
+        places=(
+            Place(
+                function="free_prepared_contig_range",
+                arguments="page=$arg1:x64 nr_pages=$arg2:u64",
+                since=(7, 0),
+            ),
+        ),
+    ),
+    Probe(
         name="drain_zone_pages",
         group="predict",
         why="vmstat's worker empties the per-cpu list of a remote zone",
