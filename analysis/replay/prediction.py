@@ -7,8 +7,9 @@ kind and the model is set right, so that one cause is one miss and not thousands
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
@@ -90,6 +91,8 @@ class Prediction:
 
 
 _LISTED = 200
+_SEARCH = 512
+"""How many allocations ahead an interrupted one is looked for."""
 
 
 class Predictor:
@@ -113,7 +116,8 @@ class Predictor:
         self._allocations: dict[int, list[Step]] = {}
         """Steps by the page they got, for ``_under_way`` alone."""
         self._early: set[int] = set()
-        self._put_aside: set[int] = set()
+        self._settled: set[int] = set()
+        self._by_cpu: dict[int, list[Step]] = {}
         self._freed_at: dict[int, int] = {}
         """Counter at which a page came to a per-cpu list."""
         self._boosts: dict[int, list[tuple[Zone, int]]] = {}
@@ -122,6 +126,7 @@ class Predictor:
             Kind.CAPTURED: self._captured,
             Kind.BULK: self._bulk,
             Kind.FREE: self._free,
+            Kind.FREE_RANGE: self._free_range,
             Kind.FREE_DIRECT: self._free_direct,
             Kind.ISOLATE: self._isolate,
             Kind.PUT_BACK: self._put_back,
@@ -144,9 +149,13 @@ class Predictor:
     def run(self, steps: Sequence[Step]) -> Prediction:
         """All steps; may be called again with later ones."""
         self._allocations.clear()
+        self._by_cpu.clear()
         for step in steps:
             if step.kind is Kind.ALLOCATE:
                 self._allocations.setdefault(step.pfn, []).append(step)
+                self._by_cpu.setdefault(step.cpu, []).append(step)
+        for by_cpu in self._by_cpu.values():
+            by_cpu.sort(key=lambda step: step.event)
         for step in steps:
             self._act[step.kind](step)
         return self.result
@@ -191,11 +200,13 @@ class Predictor:
             and self._reorder(step, choice)
         ):
             reordered = True
-            if choice.pfn in self._put_aside:
-                choice = self.allocator.allocate(self._request(step))
-                locked, _ = self._moves()
-            else:
+            if id(step) in self._settled:
                 choice = replace(choice, pfn=step.pfn)
+                break
+            choice = self.allocator.allocate(self._request(step))
+            locked, _ = self._moves()
+            if choice is None:
+                break
         if step.locked:
             result.refills += 1
             result.refills_exact += locked == step.locked
@@ -222,7 +233,6 @@ class Predictor:
         other = self._under_way(step, choice.pfn)
         if other is not None:
             self._early.add(id(other))
-            self._put_aside.add(choice.pfn)
             return True
         if step.pfn in pages and self._freed_at.get(choice.pfn, -1) > step.after:
             above: list[int] = []
@@ -234,6 +244,7 @@ class Predictor:
                 del pages[step.pfn]
                 pages[choice.pfn] = pcp.zone.free.pageblock_migratetype(choice.pfn)
                 pages.move_to_end(choice.pfn, last=False)
+                self._settled.add(id(step))
                 return True
         return False
 
@@ -414,29 +425,82 @@ class Predictor:
             self.result.unexplained["bulk of another size"] += 1
 
     def _free(self, step: Step) -> None:
-        self._freeing(step, direct=False)
+        self.result.frees += 1
+        self._announce_captures(step)
+        self._free_piece(step, step.pfn, step.order)
+        self._check_drained(step)
+
+    def _free_range(self, step: Step) -> None:
+        self.result.frees += 1
+        self._announce_captures(step)
+        for pfn, order in step.pieces:
+            self._free_piece(step, pfn, order)
+        self._check_drained(step)
+
+    def _free_piece(self, step: Step, pfn: int, order: int) -> None:
+        self._orders.pop(pfn, None)
+        try:
+            zone = self.allocator.zone_of(pfn)
+            if self._on_a_list(pfn):
+                self.result.unexplained["freed page is on a per-cpu list"] += 1
+                return
+            if not step.drained:
+                pcp = self.allocator.pcps[zone.number, step.cpu]
+                while pcp.overfills(order) and self._let_finish(step):
+                    pass
+            self._freed_at[pfn] = step.effect
+            self.allocator.free(step.cpu, pfn, order)
+        except ValueError:
+            self.result.unexplained["freed page is free"] += 1
+
+    def _let_finish(self, step: Step) -> bool:
+        """Lets an allocation that this step interrupted take its page, if it may have before.
+
+        Its event comes later, but whether it had its page already the trace does not say. It is
+        tried where the per-cpu list would overflow otherwise, and the kernel's did not.
+        """
+        for other in self._interrupted(step):
+            pages = self._moves
+            choice = self.allocator.allocate(self._request(other))
+            locked, _ = pages()
+            if choice is not None and choice.pfn == other.pfn and not locked:
+                self._early.add(id(other))
+                return True
+            if choice is not None and not locked:
+                pcp = self._pcp_of(other, self.allocator.zones[choice.zone])
+                self._push(pcp, self._pindex(pcp, other), choice.pfn, other.order)
+        return False
+
+    def _interrupted(self, step: Step) -> Iterator[Step]:
+        """Allocations on the step's CPU whose contexts ran before it and tell of them later."""
+        by_cpu = self._by_cpu.get(step.cpu, [])
+        at = bisect_right(by_cpu, step.event, key=lambda other: other.event)
+        for other in by_cpu[at : at + _SEARCH]:
+            if (
+                other.after < step.effect
+                and not other.locked
+                and id(other) not in self._early
+                and (other.pid, other.level) != (step.pid, step.level)
+            ):
+                yield other
+
+    def _push(self, pcp: PerCpuPages, pindex: int, pfn: int, order: int) -> None:
+        pages = pcp.lists[pindex]
+        pages[pfn] = pcp.zone.free.pageblock_migratetype(pfn)
+        pages.move_to_end(pfn, last=False)
+        pcp.count += 1 << order
 
     def _free_direct(self, step: Step) -> None:
-        self._freeing(step, direct=True)
-
-    def _freeing(self, step: Step, *, direct: bool) -> None:
         self.result.frees += 1
         self._orders.pop(step.pfn, None)
         try:
-            self._announce_captures(step)
-            if direct:
-                captured = step.captured.get(step.pfn)
-                self.allocator.free_direct(step.cpu, step.pfn, step.order, captured_order=captured)
-            elif self._on_a_list(step.pfn, step.order):
-                self.result.unexplained["freed page is on a per-cpu list"] += 1
-            else:
-                self._freed_at[step.pfn] = step.effect
-                self.allocator.free(step.cpu, step.pfn, step.order)
+            captured = step.captured.get(step.pfn)
+            self.allocator.free_direct(step.cpu, step.pfn, step.order, captured_order=captured)
         except ValueError:
             self.result.unexplained["freed page is free"] += 1
         self._check_drained(step)
 
-    def _on_a_list(self, pfn: int, order: int) -> bool:
+    def _on_a_list(self, pfn: int) -> bool:
         zone = self.allocator.zone_of(pfn)
         return any(
             pfn in pages

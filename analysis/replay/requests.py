@@ -52,6 +52,10 @@ class Kind(IntEnum):
     """An allocation served by compaction from a block freed under its eyes."""
     ISOLATE_PAGEBLOCK = 19
     UNISOLATE_PAGEBLOCK = 20
+    FREE_RANGE = 21
+    """Single pages that are freed as the blocks of ``pieces``."""
+    MERGED = 22
+    """A free that became part of another step."""
 
 
 @dataclass(slots=True)
@@ -85,6 +89,8 @@ class Step:
     """Blocks that left the zone's lists for it: pfn, order."""
     drained: list[tuple[int, int]] = field(default_factory=list)
     """Blocks that came back from per-cpu lists because of it."""
+    pieces: list[tuple[int, int]] = field(default_factory=list)
+    """Blocks of a FREE_RANGE: pfn, order."""
     captured: dict[int, int] = field(default_factory=dict)
     """A block that came back → the order at which compaction took what it grew to."""
     after: int = -1
@@ -120,6 +126,7 @@ _TRACEPOINTS = {
     "putback_isolated_page": ("page", "order", "migratetype", ""),
     "alloc_pages_bulk": ("gfp", "nid", "nr_pages", ""),
     "alloc_pages_bulk_return": ("populated", "", "", ""),
+    "free_prepared_range": ("page", "nr_pages", "", ""),
     "drain_zone_pages": ("zone", "", "", ""),
     "drain_pages_zone": ("zone", "cpu", "", ""),
     "decay_pcp_high": ("zone", "", "", ""),
@@ -240,6 +247,7 @@ class RequestReader:
             if taker is not None:
                 taker(counter, cpu, level, pid, a, b, c, d)
         self._bound(rows)
+        self.steps = [step for step in self.steps if step.kind is not Kind.MERGED]
         self.steps.sort(key=lambda step: step.effect)
         return self.steps
 
@@ -399,6 +407,26 @@ class RequestReader:
 
     _take_split_large_buddy = _take_free_one_page
 
+    def _take_free_prepared_range(
+        self, counter: int, cpu: int, level: int, pid: int, a: int, b: int, _c: int, _d: int
+    ) -> None:
+        """Kernel: mm/page_alloc.c, ``free_prepared_contig_range``; 7.2 and 7.3."""
+        pfn = first = self._addresses.pfn(a)
+        step = self._step(Kind.FREE_RANGE, counter, cpu, level, pid)
+        step.pfn = pfn
+        while pfn < first + b:
+            order = min(
+                (pfn & -pfn).bit_length() - 1 if pfn else 10, (first + b - pfn).bit_length() - 1, 10
+            )
+            if order <= 3 or order == self._huge_order:
+                step.pieces.append((pfn, order))
+            pfn += 1 << order
+        for page in range(first, first + b):
+            announced = self._announced.pop(page, None)
+            if announced is not None:
+                announced.kind = Kind.MERGED
+        self._context(cpu, level, pid).open = step
+
     def _take_isolate_free_page(
         self, counter: int, cpu: int, level: int, pid: int, a: int, b: int, _c: int, _d: int
     ) -> None:
@@ -540,5 +568,13 @@ class RequestReader:
 
 
 _DRAINERS = frozenset(
-    {Kind.FREE, Kind.FREE_DIRECT, Kind.DRAIN_ALL, Kind.DRAIN_BATCH, Kind.DECAY, Kind.UNKNOWN_DRAIN}
+    {
+        Kind.FREE,
+        Kind.FREE_RANGE,
+        Kind.FREE_DIRECT,
+        Kind.DRAIN_ALL,
+        Kind.DRAIN_BATCH,
+        Kind.DECAY,
+        Kind.UNKNOWN_DRAIN,
+    }
 )

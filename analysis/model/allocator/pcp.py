@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from copy import copy
 from dataclasses import dataclass
 
 from analysis.model.allocator.fallback import Memory, rmqueue
@@ -175,6 +176,16 @@ class PerCpuPages:
         if self.count >= high:
             self.drain(self._excess_by_factor(high, free_high), pindex)
 
+    def overfills(self, order: int) -> bool:
+        """Whether ``put`` of this block would give pages back to the zone; changes nothing."""
+        trial = copy(self)
+        trial.count += 1 << order
+        if not self.zone.era.pcp_tunes_itself:
+            free_high = bool(self.free_factor and 0 < order <= COSTLY_ORDER)
+            return trial.count >= trial._high_by_factor(free_high)
+        free_high = trial._count_tuned_free(order)
+        return trial.count >= trial._tuned_high(free_high)
+
     def _high_by_factor(self, free_high: bool) -> int:
         """Kernel: ``nr_pcp_high``; 6.1."""
         if not self.high or free_high:
@@ -193,7 +204,8 @@ class PerCpuPages:
             self.free_factor += 1
         return clamp(pages, self.batch, most)
 
-    def _put_tuned(self, pindex: int, order: int) -> None:
+    def _count_tuned_free(self, order: int) -> bool:
+        """Notes a free; whether it is one of many high-order ones that should not stay."""
         zone = self.zone
         self.alloc_factor >>= 1
         free_high = False
@@ -211,6 +223,11 @@ class PerCpuPages:
             self.flags &= ~PREV_FREE_HIGH_ORDER
         if self.free_count < self.batch << self.batch_scale:
             self.free_count += 1 << order
+        return free_high
+
+    def _put_tuned(self, pindex: int, order: int) -> None:
+        zone = self.zone
+        free_high = self._count_tuned_free(order)
         high = self._tuned_high(free_high)
         if self.count < high:
             return
