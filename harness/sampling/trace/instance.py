@@ -33,6 +33,11 @@ OPTIONS = ("irq-info", "norecord-cmd", "norecord-tgid", "overwrite", "nopause-on
 """irq-info: whether an event came from an interrupt. overwrite: when a ring is full its oldest
 events go, and the ring says in which place; keeping the oldest would lose silently."""
 
+_REMOVE_PROBES = (
+    f"for probe in {TRACEFS}/events/{GROUP}/*/; do"
+    f" probe=${{probe%/}}; [ ! -d $probe ] ||"
+    f" echo -:{GROUP}/${{probe##*/}} >> {TRACEFS}/kprobe_events; done"
+)
 _SHELL = ("busybox", "sh", "-c")
 _STALL_S = 120.0
 _CEILING_S = 600.0
@@ -112,6 +117,7 @@ def setup_script(events: Sequence[str], probes: Iterable[PlannedProbe], buffer_k
         f"cd {TRACEFS} && mkdir -p instances/{GROUP} && cd instances/{GROUP} || exit 1",
         "echo 0 > tracing_on || exit 1",
         "echo 0 > events/enable",
+        _REMOVE_PROBES,  # of a session that could not end in order
         f"echo {CLOCK} > trace_clock || exit 1",
         f"echo {buffer_kb} > buffer_size_kb || exit 1",
         *(f"echo {name} > trace_options || echo option {name}" for name in OPTIONS),
@@ -203,22 +209,21 @@ def enable(agent: GuestFiles, *, on: Iterable[str], off: Iterable[str]) -> None:
         raise _failed("switching probes", answer)
 
 
-def take_down(agent: GuestFiles, probes: Iterable[PlannedProbe]) -> None:
+def take_down(agent: GuestFiles) -> None:
     """Removes the instance and our probes.
 
     Raises:
         SessionError: something of it is still there.
     """
-    names = [probe.name for probe in probes if probe.symbol is not None]
     lines = [
-        f"cd {TRACEFS} || exit 1",
-        f"if [ -d instances/{GROUP} ]; then",
-        f"echo 0 > instances/{GROUP}/tracing_on; echo 0 > instances/{GROUP}/events/enable",
-        f"rmdir instances/{GROUP} || exit 1; fi",
-        *(f"[ ! -d events/{GROUP}/{n} ] || echo -:{GROUP}/{n} >> kprobe_events" for n in names),
-        f"[ ! -d events/{GROUP} ]",
+        "exec 2>&1",
+        f"if [ -d {INSTANCE} ]; then cd {INSTANCE} || exit 1",
+        "echo 0 > tracing_on; echo 0 > events/enable",
+        f"cd /; rmdir {INSTANCE} || exit 1; fi",
+        _REMOVE_PROBES,
+        f"[ ! -d {TRACEFS}/events/{GROUP} ]",
     ]
-    answer = agent.run([*_SHELL, "exec 2>&1\n" + "\n".join(lines)], clock=_clock())
+    answer = agent.run([*_SHELL, "\n".join(lines)], clock=_clock())
     if answer.status != 0:
         raise _failed("taking down tracefs", answer)
 

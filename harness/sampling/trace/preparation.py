@@ -70,7 +70,7 @@ def prepare_trace(
         formats = instance.read_formats(agent, setup, names)
     except BaseException:
         with contextlib.suppress(MmscopeError):
-            instance.take_down(agent, planned)
+            instance.take_down(agent)
         raise
     return Preparation(
         groups=tuple(groups),

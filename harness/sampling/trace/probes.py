@@ -84,7 +84,7 @@ EXACT = (
         name="isolate_free_page_return",
         group="exact",
         why="whether it got it: 1 << order pages, or 0 when a watermark forbade it",
-        places=(Place(function="__isolate_free_page", arguments="taken=$retval:u64"),),
+        places=(Place(function="__isolate_free_page", arguments="taken=$retval:u32"),),
         returns=True,
     ),
     Probe(
@@ -114,16 +114,6 @@ EXACT = (
                 function="split_large_buddy",
                 arguments=f"{_ZONE_PAGE_PFN_ORDER} fpi_flags=$arg5:s32",
                 since=(6, 10),
-            ),
-        ),
-    ),
-    Probe(
-        name="free_prepared_contig_range",
-        group="exact",
-        why="single pages in a row, announced by mm_page_free, are freed in larger blocks (7.x)",
-        places=(
-            Place(
-                function="free_prepared_contig_range", arguments="page=$arg1:x64 nr_pages=$arg2:u64"
             ),
         ),
     ),

@@ -241,7 +241,7 @@ class TraceSession:
                 if kind is not None:
                     stack.enter_context(contextlib.suppress(MmscopeError))
                 if self._given is None:
-                    instance.take_down(self._agent, self._there.planned)
+                    instance.take_down(self._agent)
         finally:
             self._receiver.close()
 
