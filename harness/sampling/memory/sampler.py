@@ -62,21 +62,28 @@ class Brake(Protocol):
 
 
 class QmpBrake:
-    """QMP stop and cont; the time is QEMU's own, from its STOP and RESUME events."""
+    """QMP stop and cont; the time is QEMU's own, from its STOP and RESUME events.
+
+    A guest that stands still already is left so.
+    """
 
     def __init__(self, qmp: Qmp) -> None:
         self._qmp = qmp
+        self._running = False
         self._start_s = 0.0
         self._seen = 0
 
     def stop(self) -> None:
+        self._running = bool(self._qmp.execute("query-status")["running"])
         self._seen = len(self._qmp.events)
-        self._qmp.execute("stop")
+        if self._running:
+            self._qmp.execute("stop")
         self._start_s = time.monotonic()
 
     def go(self) -> float:
         host_ms = (time.monotonic() - self._start_s) * 1e3
-        self._qmp.execute("cont")
+        if self._running:
+            self._qmp.execute("cont")
         stamps: dict[str, float] = {}
         for event in self._qmp.events[self._seen :]:
             stamp = event.get("timestamp", {})
