@@ -20,6 +20,10 @@ MMSCOPE_FAKE_QEMU:
     corrupt-stream  flips a byte in the sample stream
     cut-stream      ends the sample stream inside a frame
     garbage-agent   the agent's port carries noise
+    refuse-shell    shell lines of the experiment's set-up fail
+    no-migration    the machine can be neither saved nor restored
+
+A machine restored from a saved state (-incoming) prints nothing and its agent says no hello.
 """
 
 from __future__ import annotations
@@ -56,6 +60,7 @@ def frame(kind: int, payload: bytes, *, source: int = 0, seq: int = 0) -> bytes:
 class Fake:
     def __init__(self, argv: list[str]) -> None:
         fds = dict(re.findall(r"socket,id=(\w+),fd=(\d+)", " ".join(argv)))
+        self.restored = "-incoming" in argv
         self.sockets = {name: socket.socket(fileno=int(fd)) for name, fd in fds.items()}
         self.round = 0
         self.execs = 0
@@ -76,6 +81,9 @@ class Fake:
             command = message.get("execute")
             if command == "human-monitor-command":
                 answer["return"] = "no forwarding here"
+            if command == "query-migrate":
+                failed = {"status": "failed", "error-desc": "no room on the ark"}
+                answer["return"] = failed if MODE == "no-migration" else {"status": "completed"}
             self.say(answer)
             if command == "quit" and MODE != "stubborn":
                 os._exit(0)
@@ -101,7 +109,7 @@ class Fake:
         self.sockets["console"].sendall(text.replace("\n", "\r\n").encode())
 
     def boot(self) -> None:
-        if MODE == "silent":
+        if MODE == "silent" or self.restored:
             return
         self.print_console("[    0.000000] Linux version 0.0.0-fake\n")
         if MODE == "panic":
@@ -163,6 +171,9 @@ class Fake:
         reply = self.sockets["control"].sendall
         if "busybox" not in argv[0]:
             self.execs += 1
+        if MODE == "refuse-shell" and argv[-1] == "echo setup":
+            reply(frame(EXIT, b"7", seq=seq))
+            return True
         if self.execs == 1:
             if MODE == "die-in-run":
                 os.kill(os.getpid(), signal.SIGKILL)

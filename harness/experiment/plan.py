@@ -241,23 +241,27 @@ def _path_of(name_or_path: str) -> Path:
 
 def _read(path: Path) -> dict[str, Any]:
     """The file's content over that of its ``base``, if it names one: what it says itself wins,
-    key by key within ``machine``, ``sampling`` and ``trace``."""
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path}: {error}") from None
+    key by key within ``machine``, ``sampling`` and ``trace``. A base has no base itself."""
+    content = _parse(path)
     if "base" not in content:
         return content
     base = content.pop("base")
-    base_path = DEFINITIONS / f"{base}.toml"
-    if not base_path.is_file() or base_path.resolve() == path.resolve():
+    bases = [name for name in known_plans() if "base" not in _parse(_path_of(name))]
+    if base not in bases:
         raise UsageError(
-            f"{path}: base: no other experiment is called {base!r}",
-            fix=f"use one of {', '.join(known_plans())}",
+            f"{path}: base: {base!r} is no experiment to build on",
+            fix=f"use one of {', '.join(bases)}",
         )
-    below = _read(base_path)
+    below = _parse(_path_of(base))
     for key in ("machine", "sampling", "trace"):
         own = content.get(key, {})
         if isinstance(own, dict) and (own or key in below):
             content[key] = {**below.get(key, {}), **own}
     return {**below, **content}
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path}: {error}") from None

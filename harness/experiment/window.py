@@ -16,7 +16,6 @@ from harness.experiment.quiet import wait_quiet
 from harness.record.manifest import WindowRecord
 from harness.record.memory import MemorySample, save_memory_sample
 from harness.record.rundir import RunDirectory
-from harness.session.vitals import MachineVitals
 
 _JOIN_S = 60.0
 
@@ -36,6 +35,13 @@ class Tracer(Protocol):
 
     def end(self) -> object:
         """Ends tracing and writes what is left; the directory is complete then."""
+
+
+class Watched(Protocol):
+    """Whoever waits for the load asks these checks."""
+
+    def add_check(self, check: Callable[[], None]) -> None:
+        """See ``MachineVitals``."""
 
 
 class SampleShelf:
@@ -84,7 +90,7 @@ class Window:
         self._note = note
         self._every_ms = every_ms
 
-    def run(self, load: Callable[[], None], vitals: MachineVitals) -> None:
+    def run(self, load: Callable[[], None], vitals: Watched) -> None:
         """Trace on, sample, load, sample, trace off; ``load`` returns when all of it has ended.
 
         Raises:
@@ -120,7 +126,7 @@ class Window:
         self._save()
 
     @contextlib.contextmanager
-    def _between(self, vitals: MachineVitals) -> Iterator[None]:
+    def _between(self, vitals: Watched) -> Iterator[None]:
         """Takes light samples by time meanwhile. The load is watched through the vitals, which
         also tell when sampling has failed."""
         if not self._every_ms:

@@ -155,3 +155,10 @@ def test_what_is_no_size(text: str) -> None:
 def test_format_size_keeps_every_byte(size: int) -> None:
     assert parse_size_bytes(format_size(size)) == size
     assert NodeSpec(size_bytes=size).cpus == ()
+
+
+def test_a_swap_disk_is_whole_megabytes() -> None:
+    limits = KernelLimits(max_nodes=1)
+    check_spec(dataclasses.replace(machine(512), swap_bytes=64 * MIB), limits)
+    with pytest.raises(UsageError, match="swap disk of 5K"):
+        check_spec(dataclasses.replace(machine(512), swap_bytes=5 << 10), limits)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from harness.errors import UsageError
-from harness.experiment.plan import known_plans, load_plan
+from harness.experiment.plan import Plan, known_plans, load_plan
+from harness.workload.command import Command
+from harness.workload.forks import Forks
+from harness.workload.load import SingleLoad, Together
+from harness.workload.mechanism import Placement
 
 GOOD = """
 name = "mine"
@@ -86,3 +91,137 @@ def test_a_phase_is_bound_to_a_node_with_memory(node: str, complaint: str, tmp_p
     with pytest.raises(UsageError) as caught:
         load_plan(str(path))
     assert complaint in caught.value.render()
+
+
+TRACED = """
+name = "mine"
+[machine]
+nodes = ["512M", "256M"]
+swap = "64M"
+[[phases]]
+name = "first"
+load = { workload = "slabchurn", objects = 10 }
+[[phases]]
+name = "anon"
+traced = true
+again = true
+limit = true
+load = { workload = "thrash", bytes = "50%" }
+[[phases]]
+name = "forks"
+traced = true
+groups = ["numa"]
+each_node = true
+load = { workload = "forks", processes = 2, bytes = "4M" }
+"""
+
+
+def plan_of(text: str, directory: Path) -> Plan:
+    path = directory / "mine.toml"
+    path.write_text(text)
+    return load_plan(str(path))
+
+
+def test_again_follows_the_window_that_it_repeats(tmp_path: Path) -> None:
+    steps = list(plan_of(TRACED, tmp_path).steps())
+    assert [(step.name, step.again_of) for step in steps] == [
+        ("first", None),
+        ("anon", None),
+        ("anon-again", "anon"),
+        ("forks-node0", None),
+        ("forks-node1", None),
+    ]
+    assert steps[1].argv(3, None, marks=False) == steps[2].argv(3, None, marks=False)
+
+
+def test_groups_of_probes_add_up(tmp_path: Path) -> None:
+    plan = plan_of(TRACED, tmp_path)
+    groups = {step.name: plan.groups_of(step) for step in plan.steps()}
+    assert groups["anon"] == ("exact", "predict", "limit")
+    assert groups["forks-node1"] == ("exact", "predict", "numa")
+    assert plan.groups == ("exact", "predict", "limit", "numa")
+
+
+def test_a_load_without_a_sampler_sets_no_marks(tmp_path: Path) -> None:
+    step = next(plan_of(TRACED, tmp_path).steps())
+    assert "--label" in step.argv(1, None)
+    assert "--label" not in step.argv(1, None, marks=False)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("traced = true\nagain = true\n", "again = true\n", "limit says how a phase is traced"),
+        ("traced = true\ngroups", "groups", "groups says how a phase is traced"),
+        ('["numa"]', '["all"]', "phases.2.groups.0"),
+        ('swap = "64M"', 'swap = "64Q"', "machine.swap"),
+        ("[[phases]]", "[trace]\nbuffer_kb = 1\n[[phases]]", "trace.buffer_kb"),
+        ("[[phases]]", "[trace]\nsnapshot = false\n[[phases]]", "again needs trace.snapshot"),
+        ("[[phases]]", "[trace]\nproc_sampler = true\n[[phases]]", "trace.snapshot = false"),
+        ('"50%"', '"150%"', "thrash.bytes"),
+        ('name = "first"', 'name = "anon-again"', "two phases are called 'anon-again'"),
+        ("each_node = true", "repeat = 0", "repeat"),
+        ("each_node = true", 'arch = ["riscv64"]', "phases.2.arch"),
+    ],
+)
+def test_a_fault_of_tracing_is_named(old: str, new: str, complaint: str, tmp_path: Path) -> None:
+    assert old in TRACED
+    with pytest.raises(UsageError) as caught:
+        plan_of(TRACED.replace(old, new, 1), tmp_path)
+    assert complaint in caught.value.render()
+
+
+def test_swap_needs_a_disk(tmp_path: Path) -> None:
+    text = TRACED.replace('swap = "64M"\n', "").replace("again = true", "swap = true")
+    with pytest.raises(UsageError) as caught:
+        plan_of(text, tmp_path)
+    assert "'anon': the machine has no swap disk" in caught.value.render()
+
+
+def test_windows_come_after_what_is_sampled(tmp_path: Path) -> None:
+    first = TRACED[TRACED.index("[[phases]]") : TRACED.index('[[phases]]\nname = "anon"')]
+    text = TRACED.replace(first, "") + first
+    with pytest.raises(UsageError) as caught:
+        plan_of(text, tmp_path)
+    assert "'first': the /proc sampler ends where the windows begin" in caught.value.render()
+    sampled = text.replace("again = true\n", "").replace(
+        "[[phases]]", "[trace]\nsnapshot = false\nproc_sampler = true\n[[phases]]", 1
+    )
+    assert [step.name for step in plan_of(sampled, tmp_path).steps()][-1] == "first"
+
+
+def test_a_phase_can_be_for_one_architecture() -> None:
+    plan = load_plan("replay-uma1")
+    only_arm64 = {s.name for s in plan.steps("arm64")} - {s.name for s in plan.steps("x86_64")}
+    assert only_arm64 == {"contig"}
+
+
+def test_a_base_gives_what_is_not_said(tmp_path: Path) -> None:
+    plan = load_plan("replay-numa2")
+    base = load_plan("replay-uma1")
+    assert plan.phases == base.phases
+    assert (len(plan.machine.nodes), plan.machine.cpus) == (2, 2)
+    assert plan.machine.swap == base.machine.swap
+    for wrong in ("nothing", "replay-numa2"):
+        with pytest.raises(UsageError, match=f"{wrong}' is no experiment to build on"):
+            plan_of(f'base = "{wrong}"\n', tmp_path)
+
+
+def test_jobs_at_once_have_seeds_of_their_own() -> None:
+    loads: list[SingleLoad] = [
+        Forks(processes=1, bytes="1M"),
+        Command(command=["sh", "-c", "it's"]),
+        Forks(processes=1, bytes="1M"),
+    ]
+    shell = Together(loads=loads).argv(Placement(label=None, seed=5))
+    assert shell[:2] == ["/run/mmscope/bin/busybox", "sh"]
+    assert "--seed 5 " in shell[3]
+    assert "--seed 7 " in shell[3]
+    assert shell[3].count(" & jobs=") == 3
+
+
+@pytest.mark.parametrize(("statuses", "worst"), [((0, 0), 0), ((0, 3), 3), ((137, 1), 137)])
+def test_jobs_at_once_end_with_the_worst_status(statuses: tuple[int, int], worst: int) -> None:
+    loads: list[SingleLoad] = [Command(command=["sh", "-c", f"exit {s}"]) for s in statuses]
+    argv = Together(loads=loads).argv(Placement(label=None, seed=1))
+    assert subprocess.run(argv[1:], check=False, timeout=20).returncode == worst
