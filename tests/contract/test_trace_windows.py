@@ -368,6 +368,7 @@ def test_a_reader_that_does_not_start(guest: HostGuest, run: RunDirectory) -> No
 
 PAGES = frame(FrameType.TRACE_PAGES, bytes(2 * PAGE), source=1)
 END = frame(FrameType.END, b"cpu0=0\ncpu1=2\n", seq=1)
+CUT = f"trace port: damaged at byte {len(OPENING)}: ends inside a frame"
 NO_END = "reader: it did not say that it read the rings to their end"
 
 
@@ -376,8 +377,8 @@ NO_END = "reader: it did not say that it read the rings to their end"
     [
         ((PAGES, END), []),
         ((PAGES,), [NO_END]),
-        ((PAGES[:-1],), [NO_END]),
-        ((PAGES[:20],), [NO_END]),
+        ((PAGES[:-1],), [f"{CUT} ({len(PAGES) - 1} bytes left over)", NO_END]),
+        ((PAGES[:20],), [f"{CUT} (20 bytes left over)", NO_END]),
         ((END,), ["trace port: 0 of 1 frames came", "trace port: 0 of 2 sub-buffers of cpu1 came"]),
         (
             (PAGES, PAGES, END),

@@ -88,6 +88,11 @@ class TraceReceiver:
             assert window is not None
             self._window = None
             try:
+                if not window.damaged:
+                    self._decoder.finish()
+            except MmscopeError as error:
+                window.problems.append(error.message)
+            try:
                 for name in window.end or {}:
                     if name.startswith("cpu"):
                         self._file(window, int(name.removeprefix("cpu")))

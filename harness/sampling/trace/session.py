@@ -222,6 +222,9 @@ class TraceSession:
             raise
         if early:
             received.problems.append("reader: it ended before the window did")
+        elif not reader.ended:
+            received.problems.append("trace port: it was closed while the reader was at work")
+            reader.give_up()
         return self._finish(window, after)
 
     def __exit__(

@@ -52,8 +52,8 @@ def summarise(
     if complaint:
         problems.append(f"reader: {complaint}")
     problems += _end_problems(received)
+    complete = not problems and after is not None
     problems += [f"option {name} could not be set" for name in setup.options_missing]
-    whole = not problems and after is not None
     for cpu in cpus:
         lost = cpu.overrun + cpu.commit_overrun + cpu.dropped_events
         if lost:
@@ -67,7 +67,7 @@ def summarise(
         events_missing=list(setup.events_missing),
         probes=list(probes),
         cpus=cpus,
-        complete=whole,
+        complete=complete,
         problems=problems,
     )
 
