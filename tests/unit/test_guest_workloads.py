@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.image.programs import PROGRAMS
 from tests.guest_programs import LIMIT_S, Doorbell, host_programs
 
 
@@ -96,6 +97,24 @@ def packet_socket_errno() -> int:
         ("slabchurn", ["--objects", "0"], "--objects 0"),
         ("pagecache", ["--ops", "1"], "--bytes"),
         ("pagecache", ["--bytes", "1M", "--ops", "1", "--drop", "101"], "--drop 101"),
+        ("forks", ["--processes", "1"], "--bytes"),
+        ("forks", ["--bytes", "1M"], "--processes"),
+        ("forks", ["--processes", "1", "--bytes", "1"], "less than a page"),
+        ("forks", ["--processes", "1", "--bytes", "1M", "--parallel", "0"], "--parallel 0"),
+        ("files", ["--files", "5"], "--bytes"),
+        ("files", ["--files", "5", "--bytes", "4"], "less than a byte a file"),
+        ("hugetlb", [], "--pages"),
+        ("hugetlb", ["--pages", "1", "--size-kb", "3"], "power of two"),
+        ("thp", [], "--bytes"),
+        ("thp", ["--bytes", "1M", "--holes", "x"], "--holes x"),
+        ("thrash", ["--touches", "3"], "--bytes"),
+        ("thrash", ["--bytes", "1"], "less than a page"),
+        ("fallback", ["--bytes", "1M"], "--rings"),
+        ("fallback", ["--bytes", "1M", "--rings", "1"], "less than a page"),
+        ("fallback", ["--bytes", "1M", "--rings", "1M", "--order-max", "11"], "--order-max 11"),
+        ("loopback", ["--connections", "1"], "--bytes"),
+        ("loopback", ["--connections", "1", "--bytes", "1M", "--piece", "1M"], "--piece 1M"),
+        ("rebind", [], "--times"),
     ],
 )
 def test_bad_arguments_are_named(run: Run, name: str, arguments: list[str], complaint: str) -> None:
@@ -106,7 +125,7 @@ def test_bad_arguments_are_named(run: Run, name: str, arguments: list[str], comp
     assert done.stdout == ""
 
 
-@pytest.mark.parametrize("name", ["pktring", "fragment", "slabchurn", "pagecache"])
+@pytest.mark.parametrize("name", [name for name in PROGRAMS if "-" not in name])
 def test_help_goes_to_standard_output(run: Run, name: str) -> None:
     done = run(name, "--help")
     assert (done.returncode, done.stderr) == (0, "")
@@ -323,3 +342,125 @@ def test_pagecache_wants_a_file_where_there_is_no_scratch_disk(run: Run) -> None
     done = run("pagecache", "--bytes", "1M", "--ops", "1")
     assert done.returncode == 1
     assert "mmscope-scratch: give --file" in done.stderr
+
+
+def test_forks_end_all_their_processes(programs: Path) -> None:
+    labels, status = run_marked(
+        programs,
+        "forks",
+        *("--label", "f", "--processes", "12", "--bytes", "1M", "--parallel", "5"),
+    )
+    assert (labels, status) == (["f/0/before", "f/1/forks/12"], 0)
+
+
+def test_files_are_written_cut_and_gone(programs: Path, tmp_path: Path) -> None:
+    sizes: dict[str, list[int]] = {}
+
+    def look(label: str) -> None:
+        (own,) = tmp_path.iterdir()
+        sizes[label] = [path.stat().st_size for path in own.iterdir()]
+
+    labels, status = run_marked(
+        programs,
+        "files",
+        *("--label", "f", "--files", "40", "--bytes", "1M", "--rounds", "2"),
+        *("--dir", str(tmp_path)),
+        hook=look,
+    )
+    assert status == 0
+    assert labels == [
+        "f/0/before",
+        *("f/1/write/40", "f/2/cut", "f/3/unlink/40"),
+        *("f/4/write/40", "f/5/cut", "f/6/unlink/40"),
+    ]
+    assert len(sizes["f/1/write/40"]) == 40
+    assert sum(sizes["f/1/write/40"]) == pytest.approx(1 << 20, rel=0.4)
+    assert sorted(sizes["f/2/cut"]) != sorted(sizes["f/1/write/40"])
+    assert sizes["f/3/unlink/40"] == sizes["f/6/unlink/40"] == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_leave_nothing_behind_when_writing_fails(programs: Path, tmp_path: Path) -> None:
+    """A limit on the size of files stands for a full disk."""
+    done = subprocess.run(
+        [
+            *("sh", "-c", 'trap "" XFSZ; ulimit -f 8; exec "$@"', "sh", str(programs / "files")),
+            *("--files", "3", "--bytes", "3M", "--dir", str(tmp_path)),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LIMIT_S,
+    )
+    assert done.returncode == 1
+    assert "writing byte" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("forks", ["--processes", "6", "--bytes", "1M"]),
+        ("files", ["--files", "50", "--bytes", "1M"]),
+        ("thrash", ["--bytes", "4M", "--touches", "5000"]),
+        ("loopback", ["--connections", "3", "--bytes", "300K"]),
+    ],
+)
+def test_the_same_seed_makes_the_same_report(run: Run, name: str, arguments: list[str]) -> None:
+    one = run(name, "--seed", "5", *arguments)
+    assert (one.returncode, one.stderr) == (0, "")
+    assert run(name, "--seed", "5", *arguments).stdout == one.stdout
+    report = json.loads(one.stdout)
+    assert (report["workload"], report["seed"]) == (name, 5)
+
+
+def test_thrash_finds_its_memory_unchanged(run: Run) -> None:
+    report = json.loads(run("thrash", "--bytes", "8M", "--touches", "3000").stdout)
+    assert report["wrong"] == 0
+    assert report["pages"] == (8 << 20) // os.sysconf("SC_PAGESIZE")
+
+
+def test_thp_gives_back_its_holes(run: Run) -> None:
+    done = run("thp", "--bytes", "8M", "--rounds", "2", "--holes", "3")
+    if not Path("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size").exists():
+        assert "hpage_pmd_size" in done.stderr
+        return
+    report = json.loads(done.stdout)
+    assert report["given_back"] == 2 * 3 * report["huge_pages"]
+    assert report["huge_pages"] == (8 << 20) // report["huge_bytes"]
+
+
+def test_loopback_needs_both_ends(programs: Path) -> None:
+    labels, status = run_marked(
+        programs, "loopback", *("--label", "t", "--connections", "4", "--bytes", "200K")
+    )
+    assert (labels, status) == (["t/0/before", "t/1/sent/4"], 0)
+
+
+def test_fallback_takes_rings_of_every_order(programs: Path) -> None:
+    arguments = ["--bytes", "4M", "--rings", "1M", "--files", "7", "--fill", "1M"]
+    if packet_socket_errno():
+        done = subprocess.run(
+            [str(programs / "fallback"), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=LIMIT_S,
+        )
+        assert "packet socket: Operation not permitted" in done.stderr
+        return
+    labels, status = run_marked(programs, "fallback", "--label", "s", *arguments)
+    pages = 256 * 4096 // os.sysconf("SC_PAGESIZE")
+    blocks = sum(pages // 5 >> order for order in range(5))
+    assert status == 0
+    assert [label.split("/")[2] for label in labels] == [
+        *("before", "touch", "runs", "rings", "files", "fill", "drop", "release")
+    ]
+    assert f"s/3/rings/{blocks}" in labels
+    assert list(Path("/tmp").glob("fallback.*")) == []
+
+
+def test_rebind_wants_its_disk(run: Run) -> None:
+    done = run("rebind", "--times", "1")
+    assert done.returncode == 1
+    assert "mmscope-dma" in done.stderr
