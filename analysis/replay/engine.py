@@ -238,7 +238,7 @@ def _give_large(a: Any, page: int, order: int, migratetype: int) -> None:
 
 @_compiled
 def _captured(a: Any, ops: Any, at: int, page: int, order: int) -> bool:
-    """Whether the task that now gets these free pages freed the last of them itself."""
+    """Whether the task that now gets these free pages freed the last of them, compacting."""
     first = page + a.first_pfn
     end = first + (1 << order)
     for back in range(at - 1, max(0, at - CAPTURE_SEARCH) - 1, -1):
@@ -246,7 +246,7 @@ def _captured(a: Any, ops: Any, at: int, page: int, order: int) -> bool:
         if op in (_GIVE, _FREE_AND_GIVE, _GIVE_OR_SPLIT):
             pfn = ops[back]["pfn"]
             if pfn < end and pfn + (1 << ops[back]["order"]) > first:
-                return bool(ops[back]["pid"] == ops[at]["pid"])
+                return bool(ops[back]["compacting"] and ops[back]["pid"] == ops[at]["pid"])
     return False
 
 

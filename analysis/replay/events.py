@@ -16,6 +16,7 @@ from analysis.replay.rules import Rules, has_pcp_list
 from analysis.trace import EventStream
 
 _NO_ROWS = [("counter", "<u8"), ("cpu", "<u2"), ("pid", "<i4")]
+_COMPACTION = ("mm_compaction_begin", "mm_compaction_end")
 _NO_PAGE = np.uint64((1 << 64) - 1)
 """``pfn`` of an allocation that failed."""
 
@@ -36,6 +37,9 @@ def operations(
     """The operations of all events whose counter is above ``begin`` and at most ``end``."""
     reader = _Reader(stream, rules, geometry, begin, end)
     records = merge(list(reader.parts()))
+    for pid, first, last in reader.compactions():
+        low, high = np.searchsorted(records["counter"], [first, last])
+        records["compacting"][low:high] |= records["pid"][low:high] == pid
     return Operations(records=records, problems=tuple(reader.problems))
 
 
@@ -71,6 +75,22 @@ class _Reader:
         yield from self._plain("split_free_page", Op.SPLIT)
         yield from self._isolations()
         self._refuse("offline_isolated_pages", "memory was taken away (hot-remove)")
+
+    def compactions(self) -> Iterator[tuple[int, int, int]]:
+        """pid, first and last counter of every time that a task compacted a zone."""
+        begun: dict[int, int] = {}
+        moments = [
+            (int(row["counter"]), int(row["pid"]), event == _COMPACTION[0])
+            for event in _COMPACTION
+            for row in self._all_rows(event)
+        ]
+        for counter, pid, begins in sorted(moments):
+            if begins:
+                begun[pid] = counter
+            elif pid in begun:
+                yield pid, begun.pop(pid), counter
+        for pid, counter in begun.items():
+            yield pid, counter, self._end
 
     def _whole(
         self, event: str, op: Op, *, order: str = "order", migratetype: str | None = None
@@ -269,14 +289,20 @@ class _Reader:
 
     def _rows(self, event: str) -> tuple[NDArray[np.void], NDArray[np.int64]]:
         """The events of a type within the window, and their ranks; empty where it has none."""
+        array = self._all_rows(event)
+        if not len(array):
+            return array, np.zeros(0, np.int64)
         name = self._name(event)
-        array = None if name is None else self._stream.arrays.get(name)
-        if array is None:
-            return np.zeros(0, _NO_ROWS), np.zeros(0, np.int64)
         assert name is not None
         low = int(np.searchsorted(array["counter"], np.uint64(self._begin), "right"))
         high = int(np.searchsorted(array["counter"], np.uint64(self._end), "right"))
         return array[low:high], self._stream.ranks[name][low:high]
+
+    def _all_rows(self, event: str) -> NDArray[np.void]:
+        """The events of a type in the whole trace; empty where it has none."""
+        name = self._name(event)
+        array = None if name is None else self._stream.arrays.get(name)
+        return np.zeros(0, _NO_ROWS) if array is None else array
 
     def _name(self, event: str) -> str | None:
         """Full name of an event that was traced; None where it was not."""

@@ -16,6 +16,7 @@ OPERATION = np.dtype(
         ("order", "i1"),
         ("migratetype", "i1"),  # of the pageblock as the kernel passed it, -1: not told
         ("event", "u1"),  # index in EVENTS: where the record comes from
+        ("compacting", "u1"),  # 1: its task was compacting a zone at that moment
     ],
     align=True,
 )

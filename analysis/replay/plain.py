@@ -36,6 +36,7 @@ class PlainOperation:
     migratetype: int = -1
     cpu: int = 0
     pid: int = 0
+    compacting: bool = False
 
     @property
     def pfns(self) -> range:
@@ -201,7 +202,7 @@ class PlainReplay:
         return True
 
     def _captured(self, operation: PlainOperation) -> bool:
-        """Whether the task that now gets these free pages freed the last of them itself.
+        """Whether the task that now gets these free pages freed the last of them, compacting.
 
         Kernel: mm/page_alloc.c, ``compaction_capture``: while a task compacts for itself, the
             first block of the wanted order that it (or an interrupt on top of it) completes by a
@@ -210,7 +211,7 @@ class PlainReplay:
         wanted = set(operation.pfns)
         for before in reversed(self.past):
             if before.op in _GIVES and wanted & set(before.pfns):
-                return before.pid == operation.pid
+                return before.compacting and before.pid == operation.pid
         return False
 
     def _carve(self, pfns: range) -> None:

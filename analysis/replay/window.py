@@ -28,6 +28,8 @@ REQUIRED_EVENTS = (
     "kmem/mm_page_alloc_extfrag",
 )
 """Tracepoints without which there is no replay."""
+COMPACTION_EVENTS = ("compaction/mm_compaction_begin", "compaction/mm_compaction_end")
+"""Tracepoints that show when a task may capture what it frees, where the kernel compacts."""
 _NAMED = 3
 """So many of a kind of trouble are named, the others counted."""
 
@@ -161,6 +163,8 @@ def _trace_doubts(window: Window) -> Iterator[str]:
     # Hits that probes missed are judged below: only some probes matter here.
     yield from (problem for problem in stream.problems if not problem.startswith("probe "))
     absent = [name for name in REQUIRED_EVENTS if name not in trace.events]
+    known = {*trace.events, *trace.events_missing}
+    absent += [name for name in COMPACTION_EVENTS if name not in known]
     if absent:
         yield f"not traced: {', '.join(absent)}"
     if release is None:

@@ -28,15 +28,17 @@ operations = st.builds(
     migratetype=st.integers(-1, PCP_TYPES + 1),
     cpu=st.integers(0, CPUS - 1),
     pid=st.integers(1, 2),
+    compacting=st.booleans(),
 )
 aligned = st.builds(
-    lambda op, order, slot, migratetype, cpu, pid: PlainOperation(
+    lambda op, order, slot, migratetype, cpu, pid, compacting: PlainOperation(
         op=op,
         pfn=FIRST_PFN + (slot >> order << order),
         order=order,
         migratetype=migratetype,
         cpu=cpu,
         pid=pid,
+        compacting=compacting,
     ),
     st.sampled_from(list(Op)),
     st.integers(0, MAX_ORDER),
@@ -44,6 +46,7 @@ aligned = st.builds(
     st.integers(-1, PCP_TYPES + 1),
     st.integers(0, CPUS - 1),
     st.integers(1, 2),
+    st.booleans(),
 )
 zones = st.sampled_from([[0] * PAGES, [0] * 24 + [1] * 40, [-1] * 8 + [0] * 24 + [1] * 32])
 types = st.lists(
@@ -97,7 +100,10 @@ def records(operations: list[PlainOperation]) -> np.ndarray:
     """Operations as the compiled replay takes them."""
     ops = np.zeros(len(operations), OPERATION)
     for at, one in enumerate(operations):
-        ops[at] = (at, one.pfn, one.pid, one.cpu, one.op, one.order, one.migratetype, 0)
+        ops[at] = (
+            *(at, one.pfn, one.pid, one.cpu, one.op, one.order, one.migratetype, 0),
+            one.compacting,
+        )
     return ops
 
 
