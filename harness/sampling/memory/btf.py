@@ -120,7 +120,7 @@ class Btf:
         bit_offset = 0
         found: Member | None = None
         for part in path.split("."):
-            found = self._direct(self.strip(type_id), part, 0)
+            found = self._direct(self.strip(type_id), part, ())
             if found is None:
                 return None
             bit_offset += found.bit_offset
@@ -185,8 +185,8 @@ class Btf:
         """Kind number of the format, and the type's name (empty where it has none)."""
         return self._kind(type_id), self._name(int(self._word(type_id, 0)))
 
-    def _direct(self, type_id: int, name: str, depth: int) -> Member | None:
-        if self._kind(type_id) not in (_STRUCT, _UNION) or depth > _MAX_DEPTH:
+    def _direct(self, type_id: int, name: str, within: tuple[int, ...]) -> Member | None:
+        if self._kind(type_id) not in (_STRUCT, _UNION) or type_id in within:
             return None
         with_bits = bool(self._word(type_id, 1) >> 31)
         for number in range(self._count(type_id)):
@@ -200,7 +200,7 @@ class Btf:
             if own == name:
                 return Member(bit_offset=bit_offset, bits=bits, type_id=member_type)
             if not own:
-                inner = self._direct(self.strip(member_type), name, depth + 1)
+                inner = self._direct(self.strip(member_type), name, (*within, type_id))
                 if inner is not None:
                     return Member(
                         bit_offset=bit_offset + inner.bit_offset,

@@ -59,7 +59,7 @@ def find_kernel(ram: Ram, package: Kernel | None) -> GuestKernel:
     arch = space.scheme.arch
     image = package.boot_image.read_bytes() if package is not None else b""
     if package is not None:
-        _check_package(package, image, info, arch)
+        check_package(package, image, info, arch)
     kallsyms = read_kallsyms(space, info)
     symbols = _wanted_symbols(space, info, kallsyms)
     return GuestKernel(
@@ -131,7 +131,7 @@ def image_btf(image: bytes, source: str) -> Btf:
     return Btf(found, source)
 
 
-def _check_package(package: Kernel, image: bytes, info: VmcoreInfo, arch: str) -> None:
+def check_package(package: Kernel, image: bytes, info: VmcoreInfo, arch: str) -> None:
     """Kernel: the build ID is in the image's notes, and in vmcoreinfo since 5.14."""
     right = package.release == info.release and package.arch == arch
     if right and info.build_id:

@@ -110,8 +110,8 @@ def find_vmcoreinfo(used: Iterable[tuple[int, bytes]]) -> Iterator[VmcoreInfo]:
         searched_bytes += len(chunk)
         at = joined.find(_MARK)
         while at >= 0:
-            text = joined[at : at + _MAX_BYTES].split(b"\0", 1)[0]
-            info = parse_vmcoreinfo(text)
+            text, end, _ = joined[at : at + _MAX_BYTES].partition(b"\0")
+            info = parse_vmcoreinfo(text) if end else None
             if info is not None and info not in seen:
                 seen.append(info)
                 yield info
