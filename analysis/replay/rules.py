@@ -9,6 +9,8 @@ from analysis.model.release import Release
 
 COSTLY_ORDER = 3
 """PAGE_ALLOC_COSTLY_ORDER: the largest order that always has per-cpu lists."""
+OLDEST = Release(6, 1)
+"""Nothing is said of older kernels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

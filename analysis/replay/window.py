@@ -17,7 +17,7 @@ from analysis.bundle import (
 )
 from analysis.errors import AnalysisError
 from analysis.model.release import Release, parse_release
-from analysis.replay.rules import missing_probes, rules_of
+from analysis.replay.rules import OLDEST, missing_probes, rules_of
 from analysis.trace import EventStream, open_window
 
 REQUIRED_EVENTS = (
@@ -167,7 +167,7 @@ def _trace_doubts(window: Window) -> Iterator[str]:
     absent += [name for name in COMPACTION_EVENTS if name not in known]
     if absent:
         yield f"not traced: {', '.join(absent)}"
-    if release is None:
+    if release is None or release < OLDEST:
         yield f"the rules of kernel {window.kernel!r} are not known"
         return
     rules = rules_of(release)
