@@ -280,7 +280,8 @@ def test_a_clone_is_read_as_its_template_was(arch: str, tmp_path: Path) -> None:
                 later = sampler.sample("clone/later")
                 assert later.sound, later.meta["problems"]
                 free = [int(taken.zones["nr_free_pages"].sum()) for taken in (sample, later)]
-                assert free[0] - free[1] > 60 * MIB // sample.meta["page_size_bytes"]
+                # the rest of it came from per-cpu lists
+                assert free[0] - free[1] > 48 * MIB // sample.meta["page_size_bytes"]
 
 
 def test_another_kernels_types_are_refused(tmp_path: Path) -> None:
