@@ -124,6 +124,13 @@ class ZoneFreeLists:
         del self._blocks[block.pfn]
         self.free_pages -= 1 << block.order
 
+    def rotate(self, order: int, migratetype: Migratetype, pfn: int) -> None:
+        """Makes a block the head of its list; those in front of it go to the tail, in order."""
+        pfns = self._lists[order][migratetype]
+        assert pfn in pfns, f"page {pfn:#x} is not on the list"
+        while (first := next(iter(pfns))) != pfn:
+            pfns.move_to_end(first)
+
     def pageblock_migratetype(self, pfn: int) -> Migratetype:
         """Type of the pageblock that holds the page."""
         return Migratetype(self._pageblocks[self._pageblock(pfn)])

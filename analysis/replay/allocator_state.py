@@ -137,6 +137,7 @@ def _zones(
                     thresholds,
                 ),
                 boost_factor=tunables.boost_factor,
+                drift_marked=int(row["percpu_drift_mark"]) > 0,
                 isolated_pageblocks=max(int(row["nr_isolate_pageblock"]), 0),
                 reclaim_active=flag("ZONE_RECLAIM_ACTIVE"),
                 below_high=flag("ZONE_BELOW_HIGH"),

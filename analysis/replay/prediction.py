@@ -18,6 +18,7 @@ from analysis.model.allocator.gfp import Gfp
 from analysis.model.allocator.pcp import PerCpuPages
 from analysis.model.allocator.zone import ListMove, Zone
 from analysis.model.freelist import FreeBlock, Migratetype
+from analysis.model.stat_threshold import normal_threshold, pressure_threshold
 from analysis.replay.requests import Kind, Step
 
 
@@ -70,6 +71,11 @@ class Prediction:
     in one order, they are counted here and nowhere else."""
     given: int = 0
     """Allocations that compaction served by capture: not chosen, taken as they are."""
+    rotations: int = 0
+    """Lists that compaction had turned, unseen, and that were turned as the kernel's next choice
+    told."""
+    late_frees: int = 0
+    """Frees whose page came to its list only after an interrupt, which the trace leaves open."""
     bulk_pages: int = 0
     frees: int = 0
     refills: int = 0
@@ -105,18 +111,22 @@ class Predictor:
         *,
         zone_pointers: Mapping[int, int] | None = None,
         node_pointers: Mapping[int, int] | None = None,
+        page_shift: int = 12,
     ) -> None:
         self.allocator = allocator
         self.result = Prediction()
         self._types = tuple(migratetypes)
         self._zone_pointers = zone_pointers or {}
         self._node_pointers = node_pointers or {}
+        self._page_shift = page_shift
         self._orders: dict[int, int] = {}
         """Order of blocks handed out in the window, by first page."""
         self._allocations: dict[int, list[Step]] = {}
         """Steps by the page they got, for ``_under_way`` alone."""
         self._early: set[int] = set()
         self._settled: set[int] = set()
+        self._late: list[Step] = []
+        self._last_free: dict[int, Step] = {}
         self._by_cpu: dict[int, list[Step]] = {}
         self._freed_at: dict[int, int] = {}
         """Counter at which a page came to a per-cpu list."""
@@ -136,6 +146,7 @@ class Predictor:
             Kind.UNKNOWN_DRAIN: self._drain_unknown,
             Kind.FOLD: lambda step: self.allocator.fold(step.cpu),
             Kind.ON_LRU: self._on_lru,
+            Kind.COMPACTION: self._compaction,
             Kind.BALANCE_BEGIN: self._balance_begin,
             Kind.BALANCE_END: self._balance_end,
             Kind.KSWAPD_WAKE: lambda step: self.allocator.awake_kswapds.add(step.node),
@@ -157,8 +168,26 @@ class Predictor:
         for by_cpu in self._by_cpu.values():
             by_cpu.sort(key=lambda step: step.event)
         for step in steps:
+            if self._late:
+                self._finish_late(step)
             self._act[step.kind](step)
+        self.result.rotations = sum(zone.rotations for zone in self.allocator.zones)
         return self.result
+
+    def _show_heads(self, step: Step) -> None:
+        """Lets zones whose lists compaction may have turned see which heads the kernel found."""
+        for zone in self.allocator.zones:
+            if zone.rotated:
+                zone.heads_taken = tuple(pfn for pfn, _ in step.locked)
+                zone.heads_borrowed = tuple(step.borrowed)
+                zone.borrowed = 0
+
+    def _compaction(self, step: Step) -> None:
+        """From now on the order of movable lists is open, until each was used once."""
+        zone = self.allocator.zone_of(step.pfn)
+        zone.rotated.update(
+            (order, Migratetype.MOVABLE) for order in range(zone.free.max_order + 1)
+        )
 
     def _moves(self) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
         """What the model just did under zone locks: blocks taken, blocks that came back."""
@@ -189,6 +218,7 @@ class Predictor:
         if id(step) in self._early:  # it was another's turn before, in the order that fits
             result.ambiguous += 1
             return
+        self._show_heads(step)
         choice = self.allocator.allocate(self._request(step))
         locked, _ = self._moves()
         reordered = False
@@ -413,6 +443,7 @@ class Predictor:
             gfp=step.gfp,
             migratetype=_gfp_type(step.gfp),
         )
+        self._show_heads(step)
         pages = self.allocator.allocate_bulk(request, step.count)
         locked, _ = self._moves()
         self.result.bulk_pages += len(pages)
@@ -449,6 +480,7 @@ class Predictor:
                 while pcp.overfills(order) and self._let_finish(step):
                     pass
             self._freed_at[pfn] = step.effect
+            self._last_free[pfn] = step
             self.allocator.free(step.cpu, pfn, order)
         except ValueError:
             self.result.unexplained["freed page is free"] += 1
@@ -520,6 +552,10 @@ class Predictor:
             self.result.drains_exact += drained == step.drained
         if drained == step.drained:
             return
+        drained = self._without_late(step, drained)
+        if drained == step.drained:
+            self.result.drains_exact += bool(step.drained)
+            return
         if self.result.first_divergence is None:
             self.result.first_divergence = step.effect
         kernel = set(step.drained)
@@ -540,6 +576,42 @@ class Predictor:
                 zone.cpu = step.cpu
                 self._return_quietly(zone, pfn, order)
         self._moves()
+
+    def _without_late(self, step: Step, drained: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """The drained blocks but for those whose free this step may have interrupted.
+
+        Such a page was announced as freed and not on its list yet. It is put there when the
+        interrupted context goes on.
+        """
+        kernel = set(step.drained)
+        kept: list[tuple[int, int]] = []
+        for pfn, order in drained:
+            free = self._last_free.get(pfn)
+            if (
+                (pfn, order) not in kernel
+                and free is not None
+                and free.event < step.effect < free.before
+                and (free.pid, free.level) != (step.pid, step.level)
+                and self._carve(pfn, order, step.cpu)
+            ):
+                self._late.append(free)
+                self.result.late_frees += 1
+            else:
+                kept.append((pfn, order))
+        return kept
+
+    def _finish_late(self, step: Step) -> None:
+        """Puts pages on their lists whose free had been interrupted, once that may be over.
+
+        An interrupt is over with the CPU's first event that is not its own; a task that was
+        preempted goes on some time before its next event.
+        """
+        for free in list(self._late):
+            interrupting = step.pid == free.pid and step.level > free.level
+            if free.before <= step.effect or (step.cpu == free.cpu and not interrupting):
+                self._late.remove(free)
+                self._free_piece(free, free.pfn, free.order)
+                self._moves()
 
     def _drain_known(self, step: Step) -> None:
         zone = self._zone_of_step(step)
@@ -612,7 +684,18 @@ class Predictor:
                 return
 
     def _threshold(self, step: Step) -> None:
-        self.result.unexplained["threshold change not followed"] += 1
+        """Kernel: mm/vmstat.c, ``set_pgdat_percpu_threshold``; 6.1 to 7.3."""
+        for zone in self._node_zones(step):
+            if not zone.drift_marked:
+                continue
+            cpus = list(zone.nr_free.thresholds)
+            if step.count:
+                low, least = zone.watermarks[1], zone.watermarks[0]
+                threshold = pressure_threshold(low, least, len(cpus))
+            else:
+                threshold = normal_threshold(zone.managed_pages, len(cpus), self._page_shift)
+            for counter in (zone.nr_free, zone.nr_free_cma):
+                counter.thresholds.update(dict.fromkeys(cpus, threshold))
 
     def _isolate_pageblock(self, step: Step) -> None:
         zone = self.allocator.zone_of(step.pfn)

@@ -54,6 +54,8 @@ class Kind(IntEnum):
     UNISOLATE_PAGEBLOCK = 20
     FREE_RANGE = 21
     """Single pages that are freed as the blocks of ``pieces``."""
+    COMPACTION = 23
+    """Compaction began or ended in a zone: ``pfn`` is the zone's first page."""
     MERGED = 22
     """A free that became part of another step."""
 
@@ -80,7 +82,8 @@ class Step:
     node: int = -1
     """Asked for; -1 where nobody knows."""
     count: int = 0
-    """Pages that a BULK got."""
+    """Pages that a BULK got; CPU of the lists of a DRAIN; 1 for the THRESHOLD of an awake kswapd,
+    0 of one that goes to sleep."""
     pointer: int = 0
     """Zone or node structure that a probe names."""
     alloc_flags: int = -1
@@ -89,6 +92,8 @@ class Step:
     """Blocks that left the zone's lists for it: pfn, order."""
     drained: list[tuple[int, int]] = field(default_factory=list)
     """Blocks that came back from per-cpu lists because of it."""
+    borrowed: list[int] = field(default_factory=list)
+    """Blocks that fallbacks chose for it, by pfn."""
     pieces: list[tuple[int, int]] = field(default_factory=list)
     """Blocks of a FREE_RANGE: pfn, order."""
     captured: dict[int, int] = field(default_factory=dict)
@@ -118,6 +123,8 @@ _TRACEPOINTS = {
     "mm_page_alloc_zone_locked": ("pfn", "order", "migratetype", ""),
     "mm_page_pcpu_drain": ("pfn", "order", "migratetype", ""),
     "mm_page_alloc_extfrag": ("pfn", "alloc_order", "fallback_order", ""),
+    "mm_compaction_begin": ("zone_start", "", "", ""),
+    "mm_compaction_end": ("zone_start", "", "", ""),
     "mm_lru_insertion": ("pfn", "", "", ""),
     "isolate_free_page": ("page", "order", "", ""),
     "isolate_free_page_return": ("taken", "", "", ""),
@@ -201,10 +208,21 @@ def _levels(flags: NDArray[Any]) -> NDArray[np.uint8]:
 class _Context:
     """What one level of one CPU has under way."""
 
-    __slots__ = ("bulk", "flags", "isolating", "locked", "locked_at", "node", "open", "unreserving")
+    __slots__ = (
+        "borrowed",
+        "bulk",
+        "flags",
+        "isolating",
+        "locked",
+        "locked_at",
+        "node",
+        "open",
+        "unreserving",
+    )
 
     def __init__(self) -> None:
         self.locked: list[tuple[int, int]] = []
+        self.borrowed: list[int] = []
         self.locked_at = -1
         self.open: Step | None = None
         """The free or drain that further drained blocks belong to."""
@@ -231,6 +249,8 @@ class RequestReader:
         """Block that came back last, by pfn: who brought it, and the counter."""
         self._left: dict[int, int] = {}
         """Counter at which a block last left the zone's lists, by pfn."""
+        self._asleep: set[int] = set()
+        """Daemons that said they would sleep and have not changed their zones' thresholds yet."""
         self._nodes: dict[tuple[int, int], int] = {}
         self._flags: dict[tuple[int, int], int] = {}
         self.steps: list[Step] = []
@@ -304,9 +324,10 @@ class RequestReader:
     def _take_mm_page_alloc_extfrag(
         self, counter: int, cpu: int, level: int, pid: int, a: int, b: int, c: int, d: int
     ) -> None:
+        context = self._context(cpu, level, pid)
+        (context.borrowed if context.bulk is None else context.bulk.borrowed).append(a)
         if not self._claims:
             return
-        context = self._context(cpu, level, pid)
         taken = context.locked if context.bulk is None else context.bulk.locked
         if taken and taken[-1] == (a, b):
             return
@@ -314,6 +335,7 @@ class RequestReader:
             # Compaction captured a block of another type: it is on no list.
             returned = self._returned.get(a)
             if returned is not None and returned[0] is context.open:
+                context.borrowed.pop()
                 return
         self._take_mm_page_alloc_zone_locked(counter, cpu, level, pid, a, b, c, d)
 
@@ -337,9 +359,9 @@ class RequestReader:
         step.pfn, step.order, step.gfp, step.migratetype = a, b, c & 0xFFFFFFFF, d
         step.node, step.alloc_flags = node, flags
         if locked:
-            step.locked = locked
+            step.locked, step.borrowed = locked, context.borrowed
             step.effect = locked_at
-            context.locked = []
+            context.locked, context.borrowed = [], []
         if context.bulk is not None:
             context.bulk.attempts += 1
         context.open = None
@@ -499,6 +521,13 @@ class RequestReader:
     ) -> None:
         self._step(Kind.FOLD, counter, cpu, level, pid)
 
+    def _take_mm_compaction_begin(
+        self, counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
+    ) -> None:
+        self._step(Kind.COMPACTION, counter, cpu, level, pid).pfn = a
+
+    _take_mm_compaction_end = _take_mm_compaction_begin
+
     def _take_mm_lru_insertion(
         self, counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
     ) -> None:
@@ -523,12 +552,14 @@ class RequestReader:
         self, counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
     ) -> None:
         self._step(Kind.KSWAPD_SLEEP, counter, cpu, level, pid).node = a
+        self._asleep.add(pid)
 
     def _take_set_pgdat_percpu_threshold(
         self, counter: int, cpu: int, level: int, pid: int, a: int, b: int, _c: int, _d: int
     ) -> None:
         step = self._step(Kind.THRESHOLD, counter, cpu, level, pid)
-        step.pointer, step.count = a, b
+        step.pointer, step.count = a, int(pid not in self._asleep)
+        self._asleep.discard(pid)
 
     def _take_unreserve_highatomic(
         self, counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int

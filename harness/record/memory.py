@@ -48,6 +48,7 @@ ZONE = np.dtype(
         ("nr_reserved_highatomic", "<i8"),
         ("nr_free_highatomic", "<i8"),
         ("nr_isolate_pageblock", "<i8"),
+        ("percpu_drift_mark", "<i8"),  # 0: its counters' thresholds do not change with kswapd
         ("flags", "<u8"),  # zone->flags, see meta["zone_flag_bits"]
         ("lowmem_reserve", "<i8", (LOWMEM_RESERVES,)),
     ]
@@ -226,9 +227,23 @@ def load_memory_sample(path: Path) -> MemorySample:
     if meta["schema"] != SCHEMA:
         raise _damaged(path, f"schema {meta['schema']}, this mmscope reads {SCHEMA}")
     for name, dtype in _ARRAYS.items():
+        arrays[name] = _widened(arrays[name], dtype)
         if arrays[name].dtype != dtype:
             raise _damaged(path, f"array {name} has type {arrays[name].dtype}, expected {dtype}")
     return MemorySample(meta=meta, **arrays)
+
+
+def _widened(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """An array of an older mmscope with the columns that came since, all -1 there."""
+    names, wanted = array.dtype.names or (), dtype.names or ()
+    if array.dtype == dtype or not names or not set(names) <= set(wanted):
+        return array
+    wide = np.zeros(len(array), dtype)
+    for name in wanted:
+        if name in names and array.dtype[name] != dtype[name]:
+            return array
+        wide[name] = array[name] if name in names else -1
+    return wide
 
 
 def _damaged(path: Path, reason: str) -> RecordError:

@@ -90,6 +90,13 @@ def lendable(zone: Zone, order: int, migratetype: Migratetype) -> FreeBlock | No
     return None
 
 
+def _turned(zone: Zone, block: FreeBlock) -> FreeBlock:
+    """The block to borrow, after turning its list where compaction may have."""
+    if not zone.rotated:
+        return block
+    return zone.turn(block, zone.heads_borrowed[zone.borrowed : zone.borrowed + 1])
+
+
 def takes_whole_pageblock(zone: Zone, order: int, migratetype: Migratetype) -> bool:
     """Whether a fallback to a block of this order may take more of its pageblock.
 
@@ -166,6 +173,8 @@ def _fall_back(zone: Zone, order: int, migratetype: Migratetype, alloc_flags: in
         break
     if block is None:
         return False
+    block = _turned(zone, block)
+    zone.borrowed += 1
     zone.extfrags += 1
     lender = lists.pageblock_migratetype(block.pfn)
     if lender is Migratetype.HIGHATOMIC:
@@ -207,8 +216,10 @@ def _claim(zone: Zone, order: int, migratetype: Migratetype, alloc_flags: int) -
             continue
         if not takes_whole_pageblock(zone, larger, migratetype):
             break
+        block = _turned(zone, block)
         pfn = _claim_block(zone, block, order, migratetype, alloc_flags)
         if pfn is not None:
+            zone.borrowed += 1
             zone.extfrags += 1
             return pfn
     return None
@@ -253,6 +264,8 @@ def _steal(zone: Zone, order: int, migratetype: Migratetype) -> tuple[int, Migra
         block = lendable(zone, larger, migratetype)
         if block is None:
             continue
+        block = _turned(zone, block)
+        zone.borrowed += 1
         zone.free.remove(block)
         expand(zone.free, block, order)
         zone.account(-(1 << order), block.migratetype)

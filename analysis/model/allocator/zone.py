@@ -43,6 +43,8 @@ class Zone:
     """vm.watermark_boost_factor."""
     movable: set[int] = field(default_factory=set)
     """Allocated pages that compaction could move: on an LRU list, or a driver's movable page."""
+    drift_marked: bool = True
+    """Its counters' thresholds change with kswapd (percpu_drift_mark is set)."""
     isolated_pageblocks: int = 0
     """nr_isolate_pageblock."""
     reclaim_active: bool = False
@@ -55,6 +57,16 @@ class Zone:
     """The processor that acts now; its counter differences change."""
     moves: list[tuple[ListMove, int, int]] = field(default_factory=list)
     """What happened under the lock, in order: kind, pfn, order. The caller empties it."""
+    rotated: set[tuple[int, Migratetype]] = field(default_factory=set)
+    """Lists (order, type) that compaction may have turned since their heads were last seen."""
+    heads_taken: tuple[int, ...] = ()
+    """While ``rotated`` lists are used: the blocks that the kernel took, in order."""
+    heads_borrowed: tuple[int, ...] = ()
+    """The same of the blocks that fallbacks chose."""
+    borrowed: int = 0
+    """How many of them were used up."""
+    rotations: int = 0
+    """Lists turned as the kernel's choices told."""
     captures: dict[int, int] = field(default_factory=dict)
     """Block that is about to come back → the order at which compaction takes it: given."""
     extfrags: int = 0
@@ -88,6 +100,9 @@ class Zone:
         for larger in range(order, lists.max_order + 1):
             block = lists.head(larger, migratetype)
             if block is not None:
+                if self.rotated:
+                    taken = sum(move[0] is ListMove.LOCKED for move in self.moves)
+                    block = self.turn(block, self.heads_taken[taken : taken + 1])
                 lists.remove(block)
                 expand(lists, block, order)
                 if self.era.accounts_each_block:
@@ -95,6 +110,26 @@ class Zone:
                 self.moves.append((ListMove.LOCKED, block.pfn, order))
                 return block.pfn
         return None
+
+    def turn(self, head: FreeBlock, chosen: tuple[int, ...]) -> FreeBlock:
+        """The head of a list, after turning the list where compaction may have done so.
+
+        Compaction's quick search for pages moves the part of a list that it has looked at to the
+        other end. No event tells where it cut; the next block that the kernel took from the list
+        does, and that is all that is taken from the answer.
+
+        Kernel: mm/compaction.c, ``move_freelist_head`` and ``move_freelist_tail``; 6.1 to 7.3.
+        """
+        key = head.order, head.migratetype
+        if key not in self.rotated or not chosen:
+            return head
+        self.rotated.discard(key)
+        block = self.free.block_at(chosen[0])
+        if block is None or block == head or (block.order, block.migratetype) != key:
+            return head
+        self.free.rotate(block.order, block.migratetype, block.pfn)
+        self.rotations += 1
+        return block
 
     def move_block(self, block: FreeBlock, migratetype: Migratetype) -> None:
         """Moves a free block to the tail of another type's list.

@@ -267,6 +267,7 @@ def _zone_fields(btf: Btf) -> Mapping[str, Field]:
                 "nr_reserved_highatomic",
                 "nr_free_highatomic",
                 "nr_isolate_pageblock",
+                "percpu_drift_mark",
                 "flags",
             )
         },
