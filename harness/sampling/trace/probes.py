@@ -20,7 +20,8 @@ Groups:
     Allocation flags of each attempt: every allocation hits it, at least once.
 
 Kprobes lose hits where one is hit inside another (in an interrupt): never replace a tracepoint
-by one. How many were lost is in the trace record.
+by one. How many were lost is in the trace record. Stock kernels take none in functions that
+ftrace cannot trace (__alloc_pages_slowpath on x86_64, though it is there).
 
 *Kernel:* mm/page_alloc.c, mm/page_isolation.c, mm/vmstat.c, mm/vmscan.c, mm/memory_hotplug.c of
 6.1, 6.12, 7.2 and 7.3-rc7; which functions exist uninlined was read from each stock kernel's
@@ -443,18 +444,6 @@ LIMIT = (
             Place(
                 function="get_page_from_freelist",
                 arguments="gfp=$arg1:x32 order=$arg2:u32 alloc_flags=$arg3:x32 ac=$arg4:x64",
-            ),
-        ),
-    ),
-    Probe(
-        name="alloc_pages_slowpath",
-        group="limit",
-        why="a request that the first attempt did not serve",
-        places=(
-            Place(
-                function="__alloc_pages_slowpath",
-                arguments="gfp=$arg1:x32 order=$arg2:u32 ac=$arg3:x64",
-                clones=("constprop",),
             ),
         ),
     ),
