@@ -11,15 +11,15 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
 from harness.deadline import Deadline
-from harness.errors import QmpError
+from harness.errors import LaunchError, QmpError
 from harness.machine.memfile import copy_memory_file
-from harness.machine.process import Machine
+from harness.machine.process import Machine, describe_status
 from harness.machine.qmp import Qmp
 from harness.machine.spec import MachineSpec
 from harness.record.rundir import RunDirectory
@@ -27,6 +27,7 @@ from harness.record.rundir import RunDirectory
 _STATE = "mmscope-state"
 _MOVE_S = 60.0
 _POLL_S = 0.005
+_LAST_WORDS_S = 1.0
 _ENDED = ("completed", "failed", "cancelled")
 
 
@@ -116,13 +117,22 @@ class Clone(Machine):
     """A machine that goes on where the template stood; otherwise like any other.
 
     ``private`` maps the template's RAM copy-on-write, which costs nothing; without, the clone
-    has copies of the RAM files, shared with QEMU as those of a machine that was booted.
+    has copies of the RAM files, shared with QEMU as those of a machine that was booted. A
+    ``paused`` one stands still at the very moment of the template, until QMP's ``cont``.
     """
 
     restored = True
 
-    def __init__(self, template: Template, run: RunDirectory, *, private: bool = True) -> None:
+    def __init__(
+        self,
+        template: Template,
+        run: RunDirectory,
+        *,
+        private: bool = True,
+        paused: bool = False,
+    ) -> None:
         super().__init__(template.spec, run)
+        self._paused = paused
         self.private_memory = private
         self._template = template
 
@@ -140,13 +150,26 @@ class Clone(Machine):
 
     def _launch(self) -> None:
         super()._launch()
+        try:
+            self._restore()
+        except QmpError as error:
+            # QEMU ends when it cannot read the state.
+            self.wait_exit(_LAST_WORDS_S)
+            status = self.poll()
+            how = describe_status(status) if status is not None else error.message
+            raise LaunchError(
+                f"QEMU did not restore the machine ({how})", details=self.evidence()
+            ) from None
+
+    def _restore(self) -> None:
         _ignore_shared(self.qmp)
         # A description of its own, since another clone may be reading the state too.
         with open(f"/proc/self/fd/{self._template.state_fd}", "rb") as state:  # noqa: PTH123
             self.qmp.pass_file(_STATE, state.fileno())
         self.qmp.execute("migrate-incoming", {"uri": f"fd:{_STATE}"})
-        _wait_moved(self.qmp, "restoring the machine", self.check_alive)
-        self.qmp.execute("cont")
+        _wait_moved(self.qmp, "restoring the machine")
+        if not self._paused:
+            self.qmp.execute("cont")
 
 
 def _ignore_shared(qmp: Qmp) -> None:
@@ -154,7 +177,7 @@ def _ignore_shared(qmp: Qmp) -> None:
     qmp.execute("migrate-set-capabilities", {"capabilities": [capability]})
 
 
-def _wait_moved(qmp: Qmp, doing: str, check_alive: Callable[[str], None] = lambda _: None) -> None:
+def _wait_moved(qmp: Qmp, doing: str) -> None:
     deadline = Deadline(_MOVE_S)
     while True:
         answer: dict[str, Any] = qmp.execute("query-migrate")
@@ -163,6 +186,5 @@ def _wait_moved(qmp: Qmp, doing: str, check_alive: Callable[[str], None] = lambd
             return
         if status in _ENDED:
             raise QmpError(f"{doing}: {status}: {answer.get('error-desc', 'QEMU says not why')}")
-        check_alive(doing)
         deadline.check(doing)
         time.sleep(_POLL_S)
