@@ -56,8 +56,12 @@ LOAD = (
     "for i in 1 2 3 4 5; do ls -lR /etc; done; echo marked > {instance}/trace_marker;"
     " ls -lR /etc; echo 1 > /proc/sys/vm/compact_memory; ls /"
 )
-ABSOLUTE = "hist:keys=next_pid:ts0=common_timestamp:clock=counter"
-"""A trigger that wants time stamps makes all events of the instance carry absolute ones."""
+FILTERED = ("free",)
+TRIGGER = "hist:keys=next_pid:ts0=common_timestamp:clock=counter"
+FILTER = "order > 0"
+"""Together these make the kernel write freed single pages and take them back at once. The event
+after each carries an absolute time stamp (kernel/trace/ring_buffer.c, rb_try_to_discard); the
+trigger alone would do nothing, and the filter alone would work on a buffer of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +122,8 @@ def _setup(alloc: str, buffer_kb: int, absolute: bool) -> str:
     probes = [probe.format(alloc=alloc) for probe in PROBES]
     lines += [f"echo '{probe}' >> {TRACEFS}/kprobe_events" for probe in probes]
     if absolute:
-        lines.append(f"echo '{ABSOLUTE}' > events/sched/sched_switch/trigger")
+        lines.append(f"echo '{TRIGGER}' > events/sched/sched_switch/trigger")
+        lines += [f"echo '{FILTER}' > events/kmem/mm_page_{name}/filter" for name in FILTERED]
     lines += [f"echo 1 > events/{event}/enable" for event in EVENTS]
     return " && ".join(lines)
 
@@ -126,7 +131,7 @@ def _setup(alloc: str, buffer_kb: int, absolute: bool) -> str:
 def _take_down() -> str:
     return (
         f"cd {TRACEFS}; echo 0 > {INSTANCE}/events/enable;"
-        f" echo '!{ABSOLUTE}' > {INSTANCE}/events/sched/sched_switch/trigger 2>/dev/null;"
+        f" echo '!{TRIGGER}' > {INSTANCE}/events/sched/sched_switch/trigger 2>/dev/null;"
         f" rmdir {INSTANCE} && echo > kprobe_events"
     )
 

@@ -74,9 +74,16 @@ def parse_trace(text: str) -> Iterator[Printed]:
 
 
 def context(flags: int, preempt_count: int) -> str:
-    """What the kernel prints of the common fields (kernel/trace/trace_output.c, 6.1)."""
+    """What the kernel prints of the common fields (trace_print_lat_fmt of trace_output.c).
+
+    The lazy kind of rescheduling (bit 1) came with 6.13; on older kernels of these architectures
+    the bit is never set.
+    """
     irqs = {0x01: "d", 0x81: "D", 0x80: "b"}.get(flags & 0x81, ".")
-    resched = {0x24: "N", 0x04: "n", 0x20: "p"}.get(flags & 0x24, ".")
+    resched = {
+        **{0x24: "N", 0x04: "n", 0x20: "p"},
+        **{0x26: "B", 0x22: "L", 0x06: "b", 0x02: "l"},
+    }.get(flags & 0x26, ".")
     kind = {0x08: "h", 0x10: "s", 0x18: "H"}.get(flags & 0x18, ".")
     depth, migrate = preempt_count & 15, preempt_count >> 4
     return (

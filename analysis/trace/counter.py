@@ -6,9 +6,11 @@ kernel, the reader in the guest, the wire, or this decoder. Some holes have a kn
 
 - the first try at an event that no longer fits in a sub-buffer reads the clock, and so does the
   try in the next one: one hole between the last event of a page and the first of the next;
+- if an interrupt came between those two, its event begins the new page, and may have found the
+  old one full as well: two holes where a page begins with an event of an interrupt;
 - an event that is interrupted in its reservation by another reads the clock again afterwards:
-  one hole before the event that interrupted (it carries an absolute stamp), or two when the
-  kernel can no longer tell the distance and gives both the same stamp.
+  one hole before the event that interrupted (it carries an absolute stamp), or two, before or
+  after it, when the kernel can no longer tell the distance and gives both the same stamp.
 
 Each cause explains so many holes *between two events of its CPU*, and no others. Holes are dealt
 out to causes earliest end first, which explains as many as can be. What is left over is a sign
@@ -36,6 +38,11 @@ from analysis.trace.ring import ABSOLUTE, SHARED, RingEvents
 Counters: TypeAlias = npt.NDArray[np.uint64]
 
 _NEVER = 1 << 64
+
+_FLAGS_SHIFT = 16
+"""common_flags is the third byte of every record."""
+_INTERRUPT = 0x08 | 0x10 | 0x40
+"""TRACE_FLAG_HARDIRQ, _SOFTIRQ and _NMI."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +100,7 @@ def collect(ring: RingEvents, order: npt.NDArray[np.int64]) -> Readings:
     counter = ring.counter[order]
     after, before = counter[:-1], counter[1:]
     hole = np.flatnonzero(before - after > 1)
-    causes = [_pages(ring), *_nested(ring)]
+    causes = [*_pages(ring), *_nested(ring)]
     cause_after = np.concatenate([after for after, _ in causes])
     cause_before = np.concatenate([before for _, before in causes])
     by_begin = np.argsort(cause_after, kind="stable")
@@ -159,7 +166,7 @@ def audit(readings: Readings, begin: int | None = None, end: int | None = None) 
     return Audit(begin=begin, end=end, silent=silent, explained=explained, holes=tuple(holes))
 
 
-def _pages(ring: RingEvents) -> tuple[Counters, Counters]:
+def _pages(ring: RingEvents) -> list[tuple[Counters, Counters]]:
     """From the last event of each page to the first of the next, where a new page was begun.
 
     In front of a CPU's first event a page may have ended as well, before recording was watched.
@@ -167,32 +174,36 @@ def _pages(ring: RingEvents) -> tuple[Counters, Counters]:
     first = ring.pages.first
     filled = np.flatnonzero(np.diff(first))
     cpu = ring.pages.cpu[filled]
-    begin = first[filled]
     new_cpu = np.ones(len(filled), np.bool_)
     new_cpu[1:] = cpu[1:] != cpu[:-1]
     new_page = new_cpu | ~ring.pages.resumed[filled]
-    at = begin[new_page]
+    at = first[filled][new_page]
     after = np.where(new_cpu[new_page], np.uint64(0), ring.counter[at - 1])
-    return after.astype(np.uint64), ring.counter[at]
+    before = ring.counter[at]
+    flags = ring.words[ring.start[at]] >> np.uint32(_FLAGS_SHIFT)
+    interrupt = (flags & np.uint32(_INTERRUPT)) != 0
+    return [(after, before), (after[interrupt], before[interrupt])]
 
 
 def _nested(ring: RingEvents) -> list[tuple[Counters, Counters]]:
     """Around events that interrupted another event's reservation, or were interrupted.
 
-    The interrupted event's first reading lies before all that interrupted it. If it has a stamp
-    of its own, the first of those is the one with the absolute stamp. If it shares one, they are
-    not marked, and all that is sure is that they are not older than its page, or the one before.
+    An interrupted event that has a stamp of its own read the clock once before all that
+    interrupted it, the first of which has an absolute stamp. One that shares a stamp read it
+    twice: the second time behind it, the first time there as well or before all that interrupted
+    it, of which is sure only that they are no older than its page or the one before.
     """
     absolute = np.flatnonzero(ring.flags & ABSOLUTE)
     shared = np.flatnonzero(ring.flags & SHARED)
     page_begin = ring.pages.first[np.maximum(ring.page[shared] - 1, 0)]
-    # It reads the clock once more after them; if that is still the last reading when the next
-    # event comes, that one is absolute and explains it.
-    again = shared[_next_on_cpu(ring, shared) & ~np.isin(shared + 1, absolute)]
+    following = _after(ring, shared)
+    # The event behind has an absolute stamp, which accounts for the second reading, unless it is
+    # the first of its page.
+    plain = ~np.isin(shared + 1, absolute)
     return [
         (_before(ring, absolute, absolute - 1), ring.counter[absolute]),
-        (_before(ring, shared, page_begin - 1), ring.counter[shared]),
-        (ring.counter[again], ring.counter[again + 1]),
+        (_before(ring, shared, page_begin - 1), following),
+        (ring.counter[shared[plain]], following[plain]),
     ]
 
 
@@ -206,11 +217,12 @@ def _before(
     return np.where(same, ring.counter[earlier], np.uint64(0))
 
 
-def _next_on_cpu(ring: RingEvents, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+def _after(ring: RingEvents, rows: npt.NDArray[np.int64]) -> Counters:
+    """Counters of the next events of the same CPU; the largest number where there is none."""
     following = np.minimum(rows + 1, len(ring.page) - 1)
     there: npt.NDArray[np.bool_] = _cpu(ring, following) == _cpu(ring, rows)
     there[following == rows] = False
-    return there
+    return np.where(there, ring.counter[following], ~np.uint64(0))
 
 
 def _cpu(ring: RingEvents, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 
+from analysis.trace.ring import ABSOLUTE, walk_rings
 from tests.trace_capture import read_fixture
-from tests.trace_oracle import assert_agrees
+from tests.trace_oracle import assert_agrees, formats_of
 
-# Overwritten rings of three releases and both architectures; absolute time stamps in the last.
-KERNELS = ("6.1-x86_64-trace", "6.1-arm64-trace", "6.12-x86_64-trace", "7.3-x86_64-trace-absolute")
+# Overwritten rings of three releases and both architectures.
+KERNELS = (
+    "6.1-x86_64-trace",
+    "6.1-arm64-trace",
+    "6.12-x86_64-trace",
+    "7.3-arm64-trace",
+    "7.3-x86_64-trace-absolute",
+)
 _OVERRUN = re.compile(r"overrun: (\d+)")
 
 
@@ -34,3 +42,9 @@ def test_every_field_is_as_the_kernel_prints_it(name: str) -> None:
         assert gap.count in (overruns[gap.cpu], None)
         assert gap.before is None
         assert gap.after is not None
+
+
+def test_absolute_time_stamps_are_among_them() -> None:
+    capture = read_fixture("7.3-x86_64-trace-absolute")
+    ring = walk_rings(capture.rings, formats_of(capture).page)
+    assert np.count_nonzero(ring.flags & ABSOLUTE) > 10
