@@ -8,11 +8,16 @@ RUNS ?= runs
 VENV := .venv
 BIN := $(VENV)/bin
 MMSCOPE := $(BIN)/mmscope
-RUN = $(MMSCOPE) run --arch $(ARCH) --runs $(RUNS) $(if $(KERNEL),--kernel $(KERNEL))
+WHERE = --runs $(RUNS) $(if $(KERNEL),--kernel $(KERNEL))
+RUN = $(MMSCOPE) run --arch $(ARCH) $(WHERE)
+
+REPLAYS ?= replay-uma1 replay-uma2 replay-numa1 replay-numa2
+# Both, unless the caller named one.
+REPLAY_ARCHES = $(if $(filter file,$(origin ARCH)),x86_64 arm64,$(ARCH))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup boot-uma boot-numa boot-numa4 shell doctor test test-fast lint format bench lock clean
+.PHONY: help setup boot-uma boot-numa boot-numa4 shell replay doctor test test-fast lint format bench lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +43,13 @@ boot-numa4: setup ## The same on four unequal nodes, one without memory
 
 shell: setup ## A root shell in a two-node guest
 	$(MMSCOPE) boot --arch $(ARCH) --node 512M --node 512M --shell
+
+replay: setup ## Trace every kind of allocation, replay it to the page; ARCH=… for one architecture
+	@status=0; \
+	for arch in $(REPLAY_ARCHES); do for experiment in $(REPLAYS); do \
+		run=$$($(MMSCOPE) run $$experiment --arch $$arch $(WHERE) --no-check) && \
+			$(MMSCOPE) replay $$run || status=$$?; \
+	done; done; exit $$status
 
 doctor: setup ## Say what is installed, whether KVM works, what is cached
 	$(MMSCOPE) doctor

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
 from harness.cli.options import Accel, Arch, Json, KernelName, Runs
-from harness.cli.prepare import DEFAULT_RUNS, bare_spec, checked_spec, prepare
+from harness.cli.prepare import DEFAULT_RUNS, checked_spec, prepare
 from harness.cli.terminal import TerminalProgress
 from harness.cli.verdict import analyse_and_show
 from harness.errors import WorkloadFailedError
 from harness.experiment.plan import load_plan
-from harness.experiment.runner import Run, RunRequest
+from harness.experiment.runner import Run, RunRequest, machine_spec
 from harness.machine.argv import platform_of
-from harness.machine.spec import parse_distances
 from harness.record.rundir import RunDirectory
 
 
@@ -44,20 +44,15 @@ def run(
     try:
         progress.stage("kernel and guest image")
         prepared = prepare(arch, kernel, progress.note)
-        spec = bare_spec(
-            prepared,
-            plan.nodes(),
-            distances=parse_distances(plan.machine.distances, len(plan.machine.nodes)),
-            append=tuple(plan.machine.append),
-        )
-        spec = checked_spec(spec, prepared.kernel, accel, progress.note)
         request = RunRequest(
             plan=plan,
             kernel=prepared.kernel,
             image=prepared.image,
-            accel=spec.accel,
+            accel="tcg",
             runs_root=runs,
         )
+        spec = checked_spec(machine_spec(request), prepared.kernel, accel, progress.note)
+        request = replace(request, accel=spec.accel)
         directory: RunDirectory = Run(request, progress).execute()
         if not check:
             progress.close()
