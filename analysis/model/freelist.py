@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -124,12 +124,17 @@ class ZoneFreeLists:
         del self._blocks[block.pfn]
         self.free_pages -= 1 << block.order
 
-    def rotate(self, order: int, migratetype: Migratetype, pfn: int) -> None:
-        """Makes a block the head of its list; those in front of it go to the tail, in order."""
+    def rotate(
+        self, order: int, migratetype: Migratetype, pfn: int, among: Collection[int]
+    ) -> None:
+        """Turns a list so that a block comes first of those in ``among``; others keep place."""
         pfns = self._lists[order][migratetype]
-        assert pfn in pfns, f"page {pfn:#x} is not on the list"
-        while (first := next(iter(pfns))) != pfn:
-            pfns.move_to_end(first)
+        turning = [other for other in pfns if other in among]
+        at = turning.index(pfn)
+        turned = iter(turning[at:] + turning[:at])
+        order_now = [next(turned) if other in among else other for other in pfns]
+        for other in order_now:
+            pfns.move_to_end(other)
 
     def pageblock_migratetype(self, pfn: int) -> Migratetype:
         """Type of the pageblock that holds the page."""

@@ -184,10 +184,7 @@ class Predictor:
 
     def _compaction(self, step: Step) -> None:
         """From now on the order of movable lists is open, until each was used once."""
-        zone = self.allocator.zone_of(step.pfn)
-        zone.rotated.update(
-            (order, Migratetype.MOVABLE) for order in range(zone.free.max_order + 1)
-        )
+        self.allocator.zone_of(step.pfn).may_be_turned()
 
     def _moves(self) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
         """What the model just did under zone locks: blocks taken, blocks that came back."""

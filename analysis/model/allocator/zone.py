@@ -57,8 +57,9 @@ class Zone:
     """The processor that acts now; its counter differences change."""
     moves: list[tuple[ListMove, int, int]] = field(default_factory=list)
     """What happened under the lock, in order: kind, pfn, order. The caller empties it."""
-    rotated: set[tuple[int, Migratetype]] = field(default_factory=set)
-    """Lists (order, type) that compaction may have turned since their heads were last seen."""
+    rotated: dict[tuple[int, Migratetype], frozenset[int]] = field(default_factory=dict)
+    """Lists (order, type) that compaction may have turned, with the blocks on them then, until
+    the head is seen that the kernel found."""
     heads_taken: tuple[int, ...] = ()
     """While ``rotated`` lists are used: the blocks that the kernel took, in order."""
     heads_borrowed: tuple[int, ...] = ()
@@ -121,15 +122,24 @@ class Zone:
         Kernel: mm/compaction.c, ``move_freelist_head`` and ``move_freelist_tail``; 6.1 to 7.3.
         """
         key = head.order, head.migratetype
-        if key not in self.rotated or not chosen:
+        there = self.rotated.get(key)
+        if there is None or not chosen or head.pfn not in there:
             return head
-        self.rotated.discard(key)
         block = self.free.block_at(chosen[0])
-        if block is None or block == head or (block.order, block.migratetype) != key:
+        if block is None or (block.order, block.migratetype) != key or block.pfn not in there:
             return head
-        self.free.rotate(block.order, block.migratetype, block.pfn)
-        self.rotations += 1
+        del self.rotated[key]
+        if block != head:
+            self.free.rotate(block.order, block.migratetype, block.pfn, there)
+            self.rotations += 1
         return block
+
+    def may_be_turned(self) -> None:
+        """Compaction looks at the zone's movable lists: their order is open from now on."""
+        for order in range(self.free.max_order + 1):
+            pfns = self.free.pfns(order, Migratetype.MOVABLE)
+            if len(pfns) > 1:
+                self.rotated[order, Migratetype.MOVABLE] = frozenset(pfns)
 
     def move_block(self, block: FreeBlock, migratetype: Migratetype) -> None:
         """Moves a free block to the tail of another type's list.
