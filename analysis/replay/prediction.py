@@ -7,19 +7,21 @@ kind and the model is set right, so that one cause is one miss and not thousands
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
+import numpy as np
+from numpy.typing import NDArray
+
 from analysis.model.allocator.allocator import Allocator, Choice, Request
 from analysis.model.allocator.gfp import Gfp
-from analysis.model.allocator.pcp import PerCpuPages
-from analysis.model.allocator.zone import ListMove, Zone
-from analysis.model.freelist import FreeBlock, Migratetype
-from analysis.model.stat_threshold import normal_threshold, pressure_threshold
+from analysis.model.allocator.pcp import pcp_allowed
+from analysis.model.freelist import Migratetype
+from analysis.replay.model_state import Block, ModelState, PlainState
 from analysis.replay.requests import Kind, Step
+from analysis.replay.steps import DictNotes, ListSteps, PageNotes, Steps
 
 
 class Miss(Enum):
@@ -106,32 +108,27 @@ class Predictor:
 
     def __init__(
         self,
-        allocator: Allocator,
+        model: Allocator | ModelState,
         migratetypes: Sequence[Migratetype],
         *,
         zone_pointers: Mapping[int, int] | None = None,
         node_pointers: Mapping[int, int] | None = None,
         page_shift: int = 12,
+        notes: PageNotes | None = None,
     ) -> None:
-        self.allocator = allocator
+        self.state: ModelState = PlainState(model) if isinstance(model, Allocator) else model
         self.result = Prediction()
         self._types = tuple(migratetypes)
         self._zone_pointers = zone_pointers or {}
         self._node_pointers = node_pointers or {}
         self._page_shift = page_shift
-        self._orders: dict[int, int] = {}
-        """Order of blocks handed out in the window, by first page."""
-        self._allocations: dict[int, list[Step]] = {}
-        """Steps by the page they got, for ``_under_way`` alone."""
-        self._early: set[int] = set()
-        self._settled: set[int] = set()
+        self._notes: PageNotes = notes or DictNotes()
+        self._steps: Steps = ListSteps(())
+        self._early: NDArray[np.bool_] = np.zeros(0, np.bool_)
+        """By number of step: its turn was before, in the order that fits."""
         self._late: list[Step] = []
-        self._last_free: dict[int, Step] = {}
-        self._by_cpu: dict[int, list[Step]] = {}
-        self._freed_at: dict[int, int] = {}
-        """Counter at which a page came to a per-cpu list."""
-        self._boosts: dict[int, list[tuple[Zone, int]]] = {}
-        self._act = {
+        self._boosts: dict[int, list[tuple[int, int]]] = {}
+        self._act: Mapping[Kind, Callable[[Step], object]] = {
             Kind.ALLOCATE: self._allocate,
             Kind.CAPTURED: self._captured,
             Kind.BULK: self._bulk,
@@ -144,61 +141,39 @@ class Predictor:
             Kind.DRAIN_BATCH: self._drain_known,
             Kind.DECAY: self._drain_known,
             Kind.UNKNOWN_DRAIN: self._drain_unknown,
-            Kind.FOLD: lambda step: self.allocator.fold(step.cpu),
+            Kind.FOLD: lambda step: self.state.fold(step.cpu),
             Kind.ON_LRU: self._on_lru,
-            Kind.COMPACTION: self._compaction,
+            Kind.COMPACTION: lambda step: self.state.may_be_turned(step.pfn),
             Kind.BALANCE_BEGIN: self._balance_begin,
             Kind.BALANCE_END: self._balance_end,
-            Kind.KSWAPD_WAKE: lambda step: self.allocator.awake_kswapds.add(step.node),
-            Kind.KSWAPD_SLEEP: lambda step: self.allocator.awake_kswapds.discard(step.node),
-            Kind.UNRESERVE: self._unreserve,
+            Kind.KSWAPD_WAKE: lambda step: self.state.set_kswapd(step.node, awake=True),
+            Kind.KSWAPD_SLEEP: lambda step: self.state.set_kswapd(step.node, awake=False),
+            Kind.UNRESERVE: lambda step: self.state.unreserve_highatomic(force=bool(step.count)),
             Kind.THRESHOLD: self._threshold,
-            Kind.ISOLATE_PAGEBLOCK: self._isolate_pageblock,
-            Kind.UNISOLATE_PAGEBLOCK: self._unisolate_pageblock,
+            Kind.ISOLATE_PAGEBLOCK: lambda step: self.state.count_isolated(step.pfn, 1),
+            Kind.UNISOLATE_PAGEBLOCK: lambda step: self.state.count_isolated(step.pfn, -1),
         }
 
     def run(self, steps: Sequence[Step]) -> Prediction:
         """All steps; may be called again with later ones."""
-        self._allocations.clear()
-        self._by_cpu.clear()
+        self._begin(ListSteps(steps))
         for step in steps:
-            if step.kind is Kind.ALLOCATE:
-                self._allocations.setdefault(step.pfn, []).append(step)
-                self._by_cpu.setdefault(step.cpu, []).append(step)
-        for by_cpu in self._by_cpu.values():
-            by_cpu.sort(key=lambda step: step.event)
-        for step in steps:
-            if self._late:
-                self._finish_late(step)
-            self._act[step.kind](step)
-        self.result.rotations = sum(zone.rotations for zone in self.allocator.zones)
+            self._take(step)
+        self.result.rotations = self.state.rotations
         return self.result
 
-    def _show_heads(self, step: Step) -> None:
-        """Lets zones whose lists compaction may have turned see which heads the kernel found."""
-        for zone in self.allocator.zones:
-            if zone.rotated:
-                zone.heads_taken = tuple(pfn for pfn, _ in step.locked)
-                zone.heads_borrowed = tuple(step.borrowed)
-                zone.borrowed = 0
+    def _begin(self, steps: Steps) -> None:
+        self._steps = steps
+        self._early = np.zeros(len(steps), np.bool_)
+        self._notes.forget_frees()
 
-    def _compaction(self, step: Step) -> None:
-        """From now on the order of movable lists is open, until each was used once."""
-        self.allocator.zone_of(step.pfn).may_be_turned()
-
-    def _moves(self) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-        """What the model just did under zone locks: blocks taken, blocks that came back."""
-        locked: list[tuple[int, int]] = []
-        drained: list[tuple[int, int]] = []
-        for zone in self.allocator.zones:
-            if zone.moves:
-                for move, pfn, order in zone.moves:
-                    (locked if move is ListMove.LOCKED else drained).append((pfn, order))
-                zone.moves.clear()
-        return locked, drained
+    def _take(self, step: Step) -> None:
+        if self._late:
+            self._finish_late(step)
+        self._act[step.kind](step)
 
     def _request(self, step: Step) -> Request:
-        node = step.node if step.node >= 0 else self.allocator.cpu_nodes[step.cpu]
+        node = step.node if step.node >= 0 else self.state.cpu_nodes[step.cpu]
         return Request(
             cpu=step.cpu,
             node=node,
@@ -209,31 +184,32 @@ class Predictor:
         )
 
     def _allocate(self, step: Step) -> None:
-        result = self.result
-        result.requests += 1
-        self._orders[step.pfn] = step.order
-        if id(step) in self._early:  # it was another's turn before, in the order that fits
-            result.ambiguous += 1
+        self.result.requests += 1
+        self._notes.hand_out(step.pfn, step.order)
+        if self._early[step.number]:
+            self.result.ambiguous += 1
             return
-        self._show_heads(step)
-        choice = self.allocator.allocate(self._request(step))
-        locked, _ = self._moves()
+        self.state.show_heads(step.locked, step.borrowed)
+        self._judge_choice(step, self.state.allocate(self._request(step)))
+
+    def _judge_choice(self, step: Step, choice: Choice | None) -> None:
+        """Holds the page that the model just chose against the kernel's."""
+        result, state = self.result, self.state
+        locked, _ = state.moves()
         reordered = False
         while (
             choice is not None
             and choice.pfn != step.pfn
             and not locked
             and not step.locked
-            and self._reorder(step, choice)
+            and (other := self._reorder(step, choice)) is not None
         ):
             reordered = True
-            if id(step) in self._settled:
+            if other is step:
                 choice = replace(choice, pfn=step.pfn)
                 break
-            choice = self.allocator.allocate(self._request(step))
-            locked, _ = self._moves()
-            if choice is None:
-                break
+            choice = state.allocate(self._request(step))
+            locked, _ = state.moves()
         if step.locked:
             result.refills += 1
             result.refills_exact += locked == step.locked
@@ -246,38 +222,37 @@ class Predictor:
                 return
         self._missed(step, None if choice is None else choice.pfn, locked)
 
-    def _reorder(self, step: Step, choice: Choice) -> bool:
-        """Whether another order of contexts, which the trace allows, makes the choice right.
+    def _reorder(self, step: Step, choice: Choice) -> Step | None:
+        """Whose page the choice is in another order of contexts, which the trace allows.
 
         Three cases, each with the model set right for it. The page chosen was taken before by a
         context that was interrupted before it could tell; it is that context's. The pages above
         the kernel's were freed by contexts that interrupted this one after it had taken its page.
         Or the page chosen is one that an interrupted context had announced as freed, but not put
-        on the list yet.
+        on the list yet. In the last two the page of the step itself is taken here.
         """
-        pcp = self._pcp_of(step, self.allocator.zones[choice.zone])
-        pages = pcp.lists[self._pindex(pcp, step)]
+        state = self.state
         other = self._under_way(step, choice.pfn)
         if other is not None:
-            self._early.add(id(other))
-            return True
-        if step.pfn in pages and self._freed_at.get(choice.pfn, -1) > step.after:
-            above: list[int] = []
-            for pfn in pages:
-                if pfn == step.pfn:
-                    break
-                above.append(pfn)
-            if all(self._freed_at.get(pfn, -1) > step.after for pfn in above):
-                del pages[step.pfn]
-                pages[choice.pfn] = pcp.zone.free.pageblock_migratetype(choice.pfn)
-                pages.move_to_end(choice.pfn, last=False)
-                self._settled.add(id(step))
-                return True
-        return False
+            self._early[other.number] = True
+            return other
+        place = choice.zone, step.cpu, self._pindex(step)
+        if state.listed(*place, step.pfn) and self._freed_after(step, choice.pfn):
+            above = state.above(*place, step.pfn)
+            if all(self._freed_after(step, pfn) for pfn in above):
+                state.forget(step.pfn)
+                self._push(*place, choice.pfn)
+                return step
+        return None
+
+    def _freed_after(self, step: Step, pfn: int) -> bool:
+        """The page came to a per-cpu list after the step's context was seen last."""
+        number = self._notes.last_free(pfn)
+        return number >= 0 and self._steps[number].effect > step.after
 
     def _under_way(self, step: Step, pfn: int) -> Step | None:
         """The later allocation of a page whose context ran before this step and not since."""
-        for other in self._allocations.get(pfn, ()):
+        for other in self._steps.allocations_of(pfn):
             if other.event > step.event:
                 fits = (
                     other.cpu == step.cpu
@@ -288,7 +263,7 @@ class Predictor:
                 return other if fits else None
         return None
 
-    def _missed(self, step: Step, chosen: int | None, locked: list[tuple[int, int]]) -> None:
+    def _missed(self, step: Step, chosen: int | None, locked: list[Block]) -> None:
         """Names the miss and sets the model right."""
         result = self.result
         if locked != step.locked and result.first_divergence is None:
@@ -313,172 +288,139 @@ class Predictor:
                 )
         self._set_right(step, chosen, locked)
 
-    def _classify(self, step: Step, chosen: int | None, locked: list[tuple[int, int]]) -> Miss:
+    def _classify(self, step: Step, chosen: int | None, locked: list[Block]) -> Miss:
+        state = self.state
         if chosen is None:
             return Miss.NONE
-        mine = self.allocator.zone_of(chosen)
-        theirs = self.allocator.zone_of(step.pfn)
-        if mine is not theirs:
+        zone = state.zone_of(step.pfn)
+        if state.zone_of(chosen) != zone:
             return Miss.WRONG_ZONE
-        pcp = self._pcp_of(step, theirs)
         if step.locked and not locked:
             return Miss.BYPASSED if len(step.locked) == 1 else Miss.REFILL
         if step.locked:
             return Miss.REFILL
         if locked:
             return Miss.NOT_REFILLED
-        pages = pcp.lists[self._pindex(pcp, step)]
-        if step.pfn in pages:
-            first = next(iter(pages))
-            return Miss.UNSEEN if first == step.pfn else Miss.WRONG_LIST_ORDER
+        place = zone, step.cpu, self._pindex(step)
+        if state.listed(*place, step.pfn):
+            return Miss.WRONG_LIST_ORDER if state.above(*place, step.pfn) else Miss.UNSEEN
         return Miss.NOT_FREE
 
-    def _pcp_of(self, step: Step, zone: Zone) -> PerCpuPages:
-        return self.allocator.pcps[zone.number, step.cpu]
-
-    def _pindex(self, pcp: PerCpuPages, step: Step) -> int:
+    def _pindex(self, step: Step) -> int:
         kind = self._types[step.migratetype]
-        listed = kind if kind < 3 else Migratetype.MOVABLE
-        order = step.order if step.order <= 3 or step.order == pcp.huge_order else 0
-        return pcp.pindex(listed, order)
+        order = step.order if self._on_pcp(step.order) else 0
+        return self.state.pindex(kind if kind.mergeable else Migratetype.MOVABLE, order)
 
-    def _set_right(self, step: Step, chosen: int | None, locked: list[tuple[int, int]]) -> None:
+    def _on_pcp(self, order: int) -> bool:
+        return pcp_allowed(order, self.state.huge_order)
+
+    def _set_right(self, step: Step, chosen: int | None, locked: list[Block]) -> None:
         """The kernel's blocks and page instead of the model's.
 
         Blocks that the model fetched and the kernel did not go back to the zone's lists; those
         that the kernel fetched are cut out of them; a refilled list then holds what the kernel's
         holds. A page chosen wrongly goes back to the head of the list it came from.
         """
-        allocator = self.allocator
+        state = self.state
         kernel = set(step.locked)
         extra = [block for block in locked if block not in kernel]
         mine = set(locked)
         for pfn, order in extra:
-            self._forget(pfn, step.cpu)
-            zone = allocator.zone_of(pfn)
-            zone.cpu = step.cpu
-            self._return_quietly(zone, pfn, order)
+            state.forget(pfn)
+            self._return_quietly(step.cpu, pfn, order)
         for pfn, order in step.locked:
             if (pfn, order) not in mine:
                 self._carve(pfn, order, step.cpu)
-        zone = allocator.zone_of(step.pfn)
-        on_pcp = step.order <= 3 or step.order == allocator.huge_order
+        on_pcp = self._on_pcp(step.order)
+        zone = state.zone_of(step.pfn)
         if on_pcp and len(step.locked) > 1:
-            pcp = self._pcp_of(step, zone)
-            pages = pcp.lists[self._pindex(pcp, step)]
-            for pfn, order in step.locked:
-                if pfn in pages:
-                    del pages[pfn]
-                    pcp.count -= 1 << order
-            for pfn, order in step.locked:
+            kind, pindex = self._types[step.migratetype], self._pindex(step)
+            listed = [pfn for pfn, order in step.locked if self._fits(step, zone, pfn, order)]
+            for pfn in listed:
+                state.forget(pfn)
+            for pfn in listed:
                 if pfn != step.pfn:
-                    pages[pfn] = self._types[step.migratetype]
-                    pcp.count += 1 << order
-        if chosen is not None and chosen != step.pfn and (chosen, step.order) not in extra:
-            home = allocator.zone_of(chosen)
-            if on_pcp and (chosen, step.order) not in kernel:
-                pcp = self._pcp_of(step, home)
-                pages = pcp.lists[self._pindex(pcp, step)]
-                pages[chosen] = home.free.pageblock_migratetype(chosen)
-                pages.move_to_end(chosen, last=False)
-                pcp.count += 1 << step.order
+                    state.push(zone, step.cpu, pindex, pfn, kind, to_tail=True)
+        wrong = chosen is not None and chosen != step.pfn and (chosen, step.order) not in extra
+        if chosen is not None and wrong and on_pcp and (chosen, step.order) not in kernel:
+            self._push(state.zone_of(chosen), step.cpu, self._pindex(step), chosen)
         if (step.pfn, step.order) not in kernel:
-            if not self._forget(step.pfn, step.cpu) and chosen != step.pfn:
+            if not state.forget(step.pfn) and chosen != step.pfn:
                 self._carve(step.pfn, step.order, step.cpu)
         elif len(step.locked) == 1:
-            self._forget(step.pfn, step.cpu)
-        self._moves()
+            state.forget(step.pfn)
+        state.moves()
 
-    def _return_quietly(self, zone: Zone, pfn: int, order: int) -> None:
+    def _fits(self, step: Step, zone: int, pfn: int, order: int) -> bool:
+        """Whether a block may be on the list that the step took its page from."""
+        return order == step.order and self.state.zone_of(pfn) == zone
+
+    def _return_quietly(self, cpu: int, pfn: int, order: int) -> None:
         try:
-            zone.give_back(pfn, order)
+            self.state.give_back(cpu, pfn, order)
         except ValueError:
             self.result.unexplained["fetched page is free"] += 1
 
-    def _forget(self, pfn: int, cpu: int) -> bool:
-        """Takes a block off whatever per-cpu list holds it; whether one did."""
-        try:
-            zone = self.allocator.zone_of(pfn)
-        except ValueError:
-            return False
-        ordered = [cpu, *(other for other in self.allocator.cpu_nodes if other != cpu)]
-        for owner in ordered:
-            pcp = self.allocator.pcps[zone.number, owner]
-            for pindex, pages in enumerate(pcp.lists):
-                if pfn in pages:
-                    del pages[pfn]
-                    pcp.count -= 1 << pcp.order(pindex)
-                    return True
-        return False
-
     def _carve(self, pfn: int, order: int, cpu: int) -> bool:
         """Cuts a block out of the zone's lists; whether it was free there."""
-        zone = self.allocator.zone_of(pfn)
-        zone.cpu = cpu
-        for larger in range(order, zone.free.max_order + 1):
-            start = pfn & ~((1 << larger) - 1)
-            block = zone.free.block_at(start)
-            if block is not None and block.order == larger:
-                zone.free.remove(block)
-                zone.account(-(1 << order), block.migratetype)
-                _expand_around(zone, block, pfn, order)
-                return True
+        if self.state.carve(cpu, pfn, order):
+            return True
         self.result.unexplained["page taken is not free"] += 1
         return False
 
     def _captured(self, step: Step) -> None:
         self.result.given += 1
-        self._orders[step.pfn] = step.order
+        self._notes.hand_out(step.pfn, step.order)
 
     def _bulk(self, step: Step) -> None:
         if step.count <= 0:
             return
         request = Request(
             cpu=step.cpu,
-            node=step.node if step.node >= 0 else self.allocator.cpu_nodes[step.cpu],
+            node=step.node if step.node >= 0 else self.state.cpu_nodes[step.cpu],
             order=0,
             gfp=step.gfp,
             migratetype=_gfp_type(step.gfp),
         )
-        self._show_heads(step)
-        pages = self.allocator.allocate_bulk(request, step.count)
-        locked, _ = self._moves()
-        self.result.bulk_pages += len(pages)
+        self.state.show_heads(step.locked, step.borrowed)
+        pages = self.state.allocate_bulk(request, step.count)
+        locked, _ = self.state.moves()
+        self.result.bulk_pages += pages
         if step.locked:
             self.result.refills += 1
             self.result.refills_exact += locked == step.locked
         if locked != step.locked and self.result.first_divergence is None:
             self.result.first_divergence = step.effect
-        if len(pages) != step.count:
+        if pages != step.count:
             self.result.unexplained["bulk of another size"] += 1
 
     def _free(self, step: Step) -> None:
         self.result.frees += 1
         self._announce_captures(step)
-        self._free_piece(step, step.pfn, step.order)
-        self._check_drained(step)
+        self._finish_free(step, [(step.pfn, step.order)])
 
     def _free_range(self, step: Step) -> None:
         self.result.frees += 1
         self._announce_captures(step)
-        for pfn, order in step.pieces:
+        self._finish_free(step, step.pieces)
+
+    def _finish_free(self, step: Step, pieces: Sequence[Block]) -> None:
+        for pfn, order in pieces:
             self._free_piece(step, pfn, order)
         self._check_drained(step)
 
     def _free_piece(self, step: Step, pfn: int, order: int) -> None:
-        self._orders.pop(pfn, None)
+        self._notes.take_back(pfn)
         try:
-            zone = self.allocator.zone_of(pfn)
-            if self._on_a_list(pfn):
+            zone = self.state.zone_of(pfn)
+            if self.state.on_pcp(pfn):
                 self.result.unexplained["freed page is on a per-cpu list"] += 1
                 return
             if not step.drained:
-                pcp = self.allocator.pcps[zone.number, step.cpu]
-                while pcp.overfills(order) and self._let_finish(step):
+                while self.state.overfills(zone, step.cpu, order) and self._let_finish(step):
                     pass
-            self._freed_at[pfn] = step.effect
-            self._last_free[pfn] = step
-            self.allocator.free(step.cpu, pfn, order)
+            self._notes.note_free(pfn, step.number)
+            self.state.free(step.cpu, pfn, order)
         except ValueError:
             self.result.unexplained["freed page is free"] += 1
 
@@ -488,62 +430,52 @@ class Predictor:
         Its event comes later, but whether it had its page already the trace does not say. It is
         tried where the per-cpu list would overflow otherwise, and the kernel's did not.
         """
+        state = self.state
         for other in self._interrupted(step):
-            pages = self._moves
-            choice = self.allocator.allocate(self._request(other))
-            locked, _ = pages()
+            state.show_heads(other.locked, other.borrowed)
+            choice = state.allocate(self._request(other))
+            locked, _ = state.moves()
             if choice is not None and choice.pfn == other.pfn and not locked:
-                self._early.add(id(other))
+                self._early[other.number] = True
                 return True
             if choice is not None and not locked:
-                pcp = self._pcp_of(other, self.allocator.zones[choice.zone])
-                self._push(pcp, self._pindex(pcp, other), choice.pfn, other.order)
+                self._push(choice.zone, other.cpu, self._pindex(other), choice.pfn)
         return False
 
     def _interrupted(self, step: Step) -> Iterator[Step]:
         """Allocations on the step's CPU whose contexts ran before it and tell of them later."""
-        by_cpu = self._by_cpu.get(step.cpu, [])
-        at = bisect_right(by_cpu, step.event, key=lambda other: other.event)
-        for other in by_cpu[at : at + _SEARCH]:
+        for other in self._steps.allocations_after(step.cpu, step.event, _SEARCH):
             if (
                 other.after < step.effect
                 and not other.locked
-                and id(other) not in self._early
+                and not self._early[other.number]
                 and (other.pid, other.level) != (step.pid, step.level)
             ):
                 yield other
 
-    def _push(self, pcp: PerCpuPages, pindex: int, pfn: int, order: int) -> None:
-        pages = pcp.lists[pindex]
-        pages[pfn] = pcp.zone.free.pageblock_migratetype(pfn)
-        pages.move_to_end(pfn, last=False)
-        pcp.count += 1 << order
+    def _push(self, zone: int, cpu: int, pindex: int, pfn: int) -> None:
+        """Puts a page at the head of a per-cpu list."""
+        kind = self.state.pageblock_migratetype(pfn)
+        self.state.push(zone, cpu, pindex, pfn, kind, to_tail=False)
 
     def _free_direct(self, step: Step) -> None:
         self.result.frees += 1
-        self._orders.pop(step.pfn, None)
+        self._notes.take_back(step.pfn)
         try:
             captured = step.captured.get(step.pfn)
-            self.allocator.free_direct(step.cpu, step.pfn, step.order, captured_order=captured)
+            self.state.free_direct(step.cpu, step.pfn, step.order, captured)
         except ValueError:
             self.result.unexplained["freed page is free"] += 1
         self._check_drained(step)
 
-    def _on_a_list(self, pfn: int) -> bool:
-        zone = self.allocator.zone_of(pfn)
-        return any(
-            pfn in pages
-            for cpu in self.allocator.cpu_nodes
-            for pages in self.allocator.pcps[zone.number, cpu].lists
-        )
-
     def _announce_captures(self, step: Step) -> None:
         for pfn, order in step.captured.items():
-            self.allocator.zone_of(pfn).captures[pfn] = order
+            self.state.capture(pfn, order)
 
     def _check_drained(self, step: Step) -> None:
         """Holds the blocks that came back against the kernel's, and sets the model right."""
-        _, drained = self._moves()
+        state = self.state
+        _, drained = state.moves()
         if step.drained:
             self.result.drains += 1
             self.result.drains_exact += drained == step.drained
@@ -559,31 +491,27 @@ class Predictor:
         mine = set(drained)
         for pfn, order in drained:
             if (pfn, order) not in kernel and self._carve(pfn, order, step.cpu):
-                zone = self.allocator.zone_of(pfn)
-                pcp = self.allocator.pcps[zone.number, step.cpu]
-                kind = zone.free.pageblock_migratetype(pfn)
-                pages = pcp.lists[pcp.pindex(kind if kind < 3 else Migratetype.MOVABLE, order)]
-                pages[pfn] = kind
-                pcp.count += 1 << order
+                kind = state.pageblock_migratetype(pfn)
+                pindex = state.pindex(kind if kind.mergeable else Migratetype.MOVABLE, order)
+                state.push(state.zone_of(pfn), step.cpu, pindex, pfn, kind, to_tail=True)
         for pfn, order in step.drained:
             if (pfn, order) not in mine:
-                if not self._forget(pfn, step.cpu):
+                if not state.forget(pfn):
                     self.result.unexplained["drained page was on no list"] += 1
-                zone = self.allocator.zone_of(pfn)
-                zone.cpu = step.cpu
-                self._return_quietly(zone, pfn, order)
-        self._moves()
+                self._return_quietly(step.cpu, pfn, order)
+        state.moves()
 
-    def _without_late(self, step: Step, drained: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    def _without_late(self, step: Step, drained: list[Block]) -> list[Block]:
         """The drained blocks but for those whose free this step may have interrupted.
 
         Such a page was announced as freed and not on its list yet. It is put there when the
         interrupted context goes on.
         """
         kernel = set(step.drained)
-        kept: list[tuple[int, int]] = []
+        kept: list[Block] = []
         for pfn, order in drained:
-            free = self._last_free.get(pfn)
+            number = self._notes.last_free(pfn)
+            free = self._steps[number] if number >= 0 else None
             if (
                 (pfn, order) not in kernel
                 and free is not None
@@ -608,110 +536,63 @@ class Predictor:
             if free.before <= step.effect or (step.cpu == free.cpu and not interrupting):
                 self._late.remove(free)
                 self._free_piece(free, free.pfn, free.order)
-                self._moves()
+                self.state.moves()
 
     def _drain_known(self, step: Step) -> None:
         zone = self._zone_of_step(step)
-        if zone is None:
-            self._check_drained(step)
-            return
-        self._announce_captures(step)
-        zone.cpu = step.cpu
-        pcp = self.allocator.pcps[zone.number, step.count]
-        if step.kind is Kind.DRAIN_ALL:
-            pcp.drain_all()
-        elif step.kind is Kind.DRAIN_BATCH:
-            pcp.drain_batch()
-        else:
-            pcp.decay()
+        if zone is not None:
+            self._announce_captures(step)
+            drain = {
+                Kind.DRAIN_ALL: self.state.drain_all,
+                Kind.DRAIN_BATCH: self.state.drain_batch,
+                Kind.DECAY: self.state.decay,
+            }[step.kind]
+            try:
+                drain(step.cpu, zone, step.count)
+            except ValueError:
+                self.result.unexplained["drained page is free"] += 1
         self._check_drained(step)
 
-    def _zone_of_step(self, step: Step) -> Zone | None:
+    def _zone_of_step(self, step: Step) -> int | None:
         number = self._zone_pointers.get(step.pointer)
-        if number is not None:
-            return self.allocator.zones[number]
-        if step.drained:
-            return self.allocator.zone_of(step.drained[0][0])
-        return None
+        if number is None and step.drained:
+            return self.state.zone_of(step.drained[0][0])
+        return number
 
     def _drain_unknown(self, step: Step) -> None:
         self.result.unexplained["drain without a cause"] += 1
         self._check_drained(step)
 
     def _isolate(self, step: Step) -> None:
-        if not self.allocator.isolate_free(step.cpu, step.pfn, step.order):
+        if not self.state.isolate_free(step.cpu, step.pfn, step.order):
             self.result.unexplained["isolated block is not free as such"] += 1
             self._carve(step.pfn, step.order, step.cpu)
 
     def _put_back(self, step: Step) -> None:
         try:
-            self.allocator.put_back(step.cpu, step.pfn, step.order, self._types[step.migratetype])
+            self.state.put_back(step.cpu, step.pfn, step.order, self._types[step.migratetype])
         except ValueError:
             self.result.unexplained["block put back is free"] += 1
 
     def _on_lru(self, step: Step) -> None:
-        order = self._orders.get(step.pfn, 0)
-        zone = self.allocator.zone_of(step.pfn)
-        if order == 0:
-            zone.movable.add(step.pfn)
-        else:
-            zone.movable.update(range(step.pfn, step.pfn + (1 << order)))
+        self.state.mark_movable(step.pfn, self._notes.order(step.pfn))
 
-    def _node_zones(self, step: Step) -> list[Zone]:
+    def _node_zones(self, step: Step) -> list[int]:
         node = self._node_pointers.get(step.pointer)
-        zones = self.allocator.zones
-        return [zone for zone in zones if node is None or zone.node == node]
+        nodes = self.state.zone_nodes
+        return [zone for zone, its in enumerate(nodes) if node is None or its == node]
 
     def _balance_begin(self, step: Step) -> None:
         zones = self._node_zones(step)
-        self._boosts[step.pid] = [(zone, zone.watermark_boost) for zone in zones]
-        for zone in zones:
-            zone.reclaim_active = True
+        self._boosts[step.pid] = [(zone, self.state.begin_balance(zone)) for zone in zones]
 
     def _balance_end(self, step: Step) -> None:
         for zone, boost in self._boosts.pop(step.pid, []):
-            zone.watermark_boost -= min(zone.watermark_boost, boost)
-            zone.reclaim_active = False
-
-    def _unreserve(self, step: Step) -> None:
-        for zone in self.allocator.zones:
-            if zone.nr_reserved_highatomic and self.allocator.unreserve_highatomic(
-                zone, Migratetype.MOVABLE, force=bool(step.count)
-            ):
-                return
+            self.state.end_balance(zone, boost)
 
     def _threshold(self, step: Step) -> None:
-        """Kernel: mm/vmstat.c, ``set_pgdat_percpu_threshold``; 6.1 to 7.3."""
         for zone in self._node_zones(step):
-            if not zone.drift_marked:
-                continue
-            cpus = list(zone.nr_free.thresholds)
-            if step.count:
-                low, least = zone.watermarks[1], zone.watermarks[0]
-                threshold = pressure_threshold(low, least, len(cpus))
-            else:
-                threshold = normal_threshold(zone.managed_pages, len(cpus), self._page_shift)
-            for counter in (zone.nr_free, zone.nr_free_cma):
-                counter.thresholds.update(dict.fromkeys(cpus, threshold))
-
-    def _isolate_pageblock(self, step: Step) -> None:
-        zone = self.allocator.zone_of(step.pfn)
-        zone.isolated_pageblocks += 1
-
-    def _unisolate_pageblock(self, step: Step) -> None:
-        zone = self.allocator.zone_of(step.pfn)
-        zone.isolated_pageblocks -= 1
-
-
-def _expand_around(zone: Zone, block: FreeBlock, pfn: int, order: int) -> None:
-    """Gives back all of a block but the ``2**order`` pages from ``pfn`` on."""
-    while block.order > order:
-        half = block.order - 1
-        low = FreeBlock(pfn=block.pfn, order=half, migratetype=block.migratetype)
-        high = FreeBlock(pfn=block.pfn + (1 << half), order=half, migratetype=block.migratetype)
-        keep, spare = (low, high) if pfn < high.pfn else (high, low)
-        zone.free.add(spare, to_tail=False)
-        block = keep
+            self.state.set_threshold(zone, self._page_shift, under_pressure=bool(step.count))
 
 
 def _gfp_type(gfp: int) -> Migratetype:

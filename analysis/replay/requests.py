@@ -102,6 +102,8 @@ class Step:
     """Counter of the same context's event before this one: the effect is later than that."""
     before: int = 1 << 62
     """Counter of the same context's next event: the effect is earlier than that."""
+    number: int = -1
+    """Its place among the steps of the window."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

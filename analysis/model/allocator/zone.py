@@ -9,6 +9,7 @@ from analysis.model.allocator.counter import ZoneCounter
 from analysis.model.buddy import expand, free_one
 from analysis.model.eras import Era
 from analysis.model.freelist import FreeBlock, Migratetype, ZoneFreeLists
+from analysis.model.stat_threshold import normal_threshold, pressure_threshold
 
 
 class ListMove(IntEnum):
@@ -140,6 +141,21 @@ class Zone:
             pfns = self.free.pfns(order, Migratetype.MOVABLE)
             if len(pfns) > 1:
                 self.rotated[order, Migratetype.MOVABLE] = frozenset(pfns)
+
+    def set_threshold(self, page_shift: int, *, under_pressure: bool) -> None:
+        """Kswapd wakes or goes to sleep: how far the counters may lag behind changes.
+
+        Kernel: mm/vmstat.c, ``set_pgdat_percpu_threshold``; 6.1 to 7.3.
+        """
+        if not self.drift_marked:
+            return
+        cpus = list(self.nr_free.thresholds)
+        if under_pressure:
+            threshold = pressure_threshold(self.watermarks[1], self.watermarks[0], len(cpus))
+        else:
+            threshold = normal_threshold(self.managed_pages, len(cpus), page_shift)
+        for counter in (self.nr_free, self.nr_free_cma):
+            counter.thresholds.update(dict.fromkeys(cpus, threshold))
 
     def move_block(self, block: FreeBlock, migratetype: Migratetype) -> None:
         """Moves a free block to the tail of another type's list.

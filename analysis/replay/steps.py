@@ -1,0 +1,100 @@
+"""The steps of a window as prediction looks them up, and what it notes of pages meanwhile.
+
+Two forms each: of ``Step`` objects, and (``analysis.replay.step_arrays``) of arrays, for the
+compiled loop.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Protocol
+
+from analysis.replay.requests import Kind, Step
+
+
+class Steps(Protocol):
+    """All steps of a window, by number."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, number: int) -> Step: ...
+
+    def allocations_of(self, pfn: int) -> Sequence[Step]:
+        """Those that got a page, by effect."""
+
+    def allocations_after(self, cpu: int, event: int, most: int) -> Sequence[Step]:
+        """The next on a processor whose own event comes after one."""
+
+
+class ListSteps:
+    """``Steps`` of a list, by effect."""
+
+    def __init__(self, steps: Sequence[Step]) -> None:
+        self._steps = steps
+        self._by_pfn: dict[int, list[Step]] = {}
+        self._by_cpu: dict[int, list[Step]] = {}
+        for number, step in enumerate(steps):
+            step.number = number
+            if step.kind is Kind.ALLOCATE:
+                self._by_pfn.setdefault(step.pfn, []).append(step)
+                self._by_cpu.setdefault(step.cpu, []).append(step)
+        for by_cpu in self._by_cpu.values():
+            by_cpu.sort(key=lambda step: step.event)
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def __getitem__(self, number: int) -> Step:
+        return self._steps[number]
+
+    def allocations_of(self, pfn: int) -> Sequence[Step]:
+        return self._by_pfn.get(pfn, ())
+
+    def allocations_after(self, cpu: int, event: int, most: int) -> Sequence[Step]:
+        by_cpu = self._by_cpu.get(cpu, [])
+        first = bisect_right(by_cpu, event, key=lambda other: other.event)
+        return by_cpu[first : first + most]
+
+
+class PageNotes(Protocol):
+    """What is known of blocks by their first page."""
+
+    def hand_out(self, pfn: int, order: int) -> None: ...
+    def take_back(self, pfn: int) -> None: ...
+    def order(self, pfn: int) -> int:
+        """Of a block handed out; 0 where none was."""
+
+    def note_free(self, pfn: int, step: int) -> None:
+        """A block came to a per-cpu list."""
+
+    def last_free(self, pfn: int) -> int:
+        """Number of the step that brought it there last, or -1."""
+
+    def forget_frees(self) -> None:
+        """Steps are numbered anew."""
+
+
+class DictNotes:
+    """``PageNotes`` of any pages."""
+
+    def __init__(self) -> None:
+        self._orders: dict[int, int] = {}
+        self._frees: dict[int, int] = {}
+
+    def hand_out(self, pfn: int, order: int) -> None:
+        self._orders[pfn] = order
+
+    def take_back(self, pfn: int) -> None:
+        self._orders.pop(pfn, None)
+
+    def order(self, pfn: int) -> int:
+        return self._orders.get(pfn, 0)
+
+    def note_free(self, pfn: int, step: int) -> None:
+        self._frees[pfn] = step
+
+    def last_free(self, pfn: int) -> int:
+        return self._frees.get(pfn, -1)
+
+    def forget_frees(self) -> None:
+        self._frees.clear()
