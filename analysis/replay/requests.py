@@ -137,7 +137,7 @@ _TRACEPOINTS = {
     "alloc_pages_bulk_return": ("populated", "", "", ""),
     "free_prepared_range": ("page", "nr_pages", "", ""),
     "drain_zone_pages": ("zone", "", "", ""),
-    "drain_pages_zone": ("zone", "cpu", "", ""),
+    "drain_pages_zone": ("zone", "event_cpu", "", ""),
     "decay_pcp_high": ("zone", "", "", ""),
     "refresh_cpu_vm_stats": ("", "", "", ""),
     "balance_pgdat": ("pgdat", "", "", ""),
