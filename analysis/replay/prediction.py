@@ -72,7 +72,10 @@ class Prediction:
     or another task came between a page's leaving its list and the event that tells of it. Right
     in one order, they are counted here and nowhere else."""
     given: int = 0
-    """Allocations that compaction served by capture: not chosen, taken as they are."""
+    """Allocations where compaction's work was taken from the trace: served by capture (these are
+    not among the requests), or chosen from a list that had to be turned first."""
+    turned: int = 0
+    """Those of the requests for which a list was turned; not judged."""
     rotations: int = 0
     """Lists that compaction had turned, unseen, and that were turned as the kernel's next choice
     told."""
@@ -93,8 +96,8 @@ class Prediction:
 
     @property
     def match_pct(self) -> float:
-        """Share of allocations with the very page, in percent; ambiguous ones are left out."""
-        judged = self.requests - self.ambiguous
+        """Share of allocations with the very page, in percent, of those that can be judged."""
+        judged = self.requests - self.ambiguous - self.turned
         return 100.0 * self.exact / judged if judged else 100.0
 
 
@@ -190,10 +193,17 @@ class Predictor:
             self.result.ambiguous += 1
             return
         self.state.show_heads(step.locked, step.borrowed)
-        self._judge_choice(step, self.state.allocate(self._request(step)))
+        rotations = self.state.rotations if step.locked else 0
+        choice = self.state.allocate(self._request(step))
+        self._judge_choice(
+            step, choice, turned=bool(step.locked) and self.state.rotations > rotations
+        )
 
-    def _judge_choice(self, step: Step, choice: Choice | None) -> None:
-        """Holds the page that the model just chose against the kernel's."""
+    def _judge_choice(self, step: Step, choice: Choice | None, *, turned: bool) -> None:
+        """Holds the page that the model just chose against the kernel's.
+
+        ``turned``: the kernel's answer told where a list began (``Zone.turn``).
+        """
         result, state = self.result, self.state
         locked, _ = state.moves()
         reordered = False
@@ -214,7 +224,10 @@ class Predictor:
             result.refills += 1
             result.refills_exact += locked == step.locked
         if choice is not None and choice.pfn == step.pfn:
-            if reordered:
+            if turned:
+                result.turned += 1
+                result.given += 1
+            elif reordered:
                 result.ambiguous += 1
             else:
                 result.exact += 1

@@ -59,8 +59,8 @@ class Zone:
     moves: list[tuple[ListMove, int, int]] = field(default_factory=list)
     """What happened under the lock, in order: kind, pfn, order. The caller empties it."""
     rotated: dict[tuple[int, Migratetype], frozenset[int]] = field(default_factory=dict)
-    """Lists (order, type) that compaction may have turned, with the blocks on them then, until
-    the head is seen that the kernel found."""
+    """Lists (order, type) that compaction may have turned, with those of the blocks on them then
+    that nobody has taken since: their order is open."""
     heads_taken: tuple[int, ...] = ()
     """While ``rotated`` lists are used: the blocks that the kernel took, in order."""
     heads_borrowed: tuple[int, ...] = ()
@@ -116,9 +116,10 @@ class Zone:
     def turn(self, head: FreeBlock, chosen: tuple[int, ...]) -> FreeBlock:
         """The head of a list, after turning the list where compaction may have done so.
 
-        Compaction's quick search for pages moves the part of a list that it has looked at to the
-        other end. No event tells where it cut; the next block that the kernel took from the list
-        does, and that is all that is taken from the answer.
+        Compaction's quick searches move the part of a list that they have looked at to the other
+        end. No event tells where they cut, nor what came to the list between two such cuts; the
+        next block that the kernel took from among those that lay there does, and that is all that
+        is taken from the answer.
 
         Kernel: mm/compaction.c, ``move_freelist_head`` and ``move_freelist_tail``; 6.1 to 7.3.
         """
@@ -129,7 +130,11 @@ class Zone:
         block = self.free.block_at(chosen[0])
         if block is None or (block.order, block.migratetype) != key or block.pfn not in there:
             return head
-        del self.rotated[key]
+        left = there - {block.pfn}
+        if len(left) > 1:
+            self.rotated[key] = left
+        else:
+            del self.rotated[key]
         if block != head:
             self.free.rotate(block.order, block.migratetype, block.pfn, there)
             self.rotations += 1
