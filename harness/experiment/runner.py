@@ -179,6 +179,7 @@ class Run:
             guest.agent.start_sampling(sampling.period_ms, sampling.sparse_every)
             guest.agent.mark("settle/end")
             for number, step in steps:
+                self._progress.stage(step.name)
                 if step.phase.traced:
                     self._window(guest, number, step)
                 else:
@@ -188,6 +189,7 @@ class Run:
 
     def _unsampled(self, guest: Guest, windows: Sequence[tuple[int, Step]]) -> None:
         for number, step in windows:
+            self._progress.stage(step.name)
             self._window(guest, number, step)
 
     def _phase(self, guest: Guest, recorder: SampleRecorder, number: int, step: Step) -> None:
@@ -201,6 +203,7 @@ class Run:
     def _window_on_clone(
         self, template: Template, prepared: object, number: int, step: Step
     ) -> None:
+        self._progress.stage(step.name)
         path = self.directory.clones_path / f"{number:02d}-{step.name}"
         clone = Guest.restored(
             template, RunDirectory(path), private=False, progress=self._progress.note
@@ -255,7 +258,6 @@ class Run:
         record = run.record()
         self.manifest.phases.append(record)
         self._save()
-        self._progress.stage(step.name)
         return run, record
 
     def _prepare(self, guest: Guest, step: Step) -> None:
