@@ -5,12 +5,13 @@ that is not in the rings leaves a hole in the counters of those that are, whoeve
 kernel, the reader in the guest, the wire, or this decoder. Some holes have a known cause:
 
 - the first try at an event that no longer fits in a sub-buffer reads the clock, and so does the
-  try in the next one: one hole between the last event of a page and the first of the next;
+  try in the next one: one hole in front of the first event of a page;
 - if an interrupt came between those two, its event begins the new page, and may have found the
   old one full as well: two holes where a page begins with an event of an interrupt;
-- an event that is interrupted in its reservation by another reads the clock again afterwards:
-  one hole before the event that interrupted (it carries an absolute stamp), or two, before or
-  after it, when the kernel can no longer tell the distance and gives both the same stamp.
+- an event that is interrupted in its reservation by others reads the clock again afterwards:
+  one hole in front of those that interrupted it (it or the first of them carries an absolute
+  stamp), or two, before or after them, when the kernel can no longer tell the distance and gives
+  it the stamp of the last of them.
 
 Each cause explains so many holes *between two events of its CPU*, and no others. Holes are dealt
 out to causes earliest end first, which explains as many as can be. What is left over is a sign
@@ -36,13 +37,21 @@ import numpy.typing as npt
 from analysis.trace.ring import ABSOLUTE, SHARED, RingEvents
 
 Counters: TypeAlias = npt.NDArray[np.uint64]
+Levels: TypeAlias = npt.NDArray[np.uint8]
 
 _NEVER = 1 << 64
 
 _FLAGS_SHIFT = 16
 """common_flags is the third byte of every record."""
-_INTERRUPT = 0x08 | 0x10 | 0x40
-"""TRACE_FLAG_HARDIRQ, _SOFTIRQ and _NMI."""
+_INTERRUPTS = (0x10, 0x08, 0x40)
+"""TRACE_FLAG_SOFTIRQ, _HARDIRQ and _NMI: each may interrupt those before it."""
+_LEVEL_OF_FLAGS = np.array(
+    [
+        max((level for level, bit in enumerate(_INTERRUPTS, 1) if flags & bit), default=0)
+        for flags in range(256)
+    ],
+    np.uint8,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +109,8 @@ def collect(ring: RingEvents, order: npt.NDArray[np.int64]) -> Readings:
     counter = ring.counter[order]
     after, before = counter[:-1], counter[1:]
     hole = np.flatnonzero(before - after > 1)
-    causes = [*_pages(ring), *_nested(ring)]
+    levels = _levels(ring)
+    causes = [*_pages(ring, levels), *_nested(ring, levels)]
     cause_after = np.concatenate([after for after, _ in causes])
     cause_before = np.concatenate([before for _, before in causes])
     by_begin = np.argsort(cause_after, kind="stable")
@@ -166,9 +176,10 @@ def audit(readings: Readings, begin: int | None = None, end: int | None = None) 
     return Audit(begin=begin, end=end, silent=silent, explained=explained, holes=tuple(holes))
 
 
-def _pages(ring: RingEvents) -> list[tuple[Counters, Counters]]:
-    """From the last event of each page to the first of the next, where a new page was begun.
+def _pages(ring: RingEvents, levels: Levels) -> list[tuple[Counters, Counters]]:
+    """In front of the first event of each page, where a new page was begun.
 
+    The reading that found the page before full may lie in front of events that interrupted it.
     In front of a CPU's first event a page may have ended as well, before recording was watched.
     """
     first = ring.pages.first
@@ -178,39 +189,43 @@ def _pages(ring: RingEvents) -> list[tuple[Counters, Counters]]:
     new_cpu[1:] = cpu[1:] != cpu[:-1]
     new_page = new_cpu | ~ring.pages.resumed[filled]
     at = first[filled][new_page]
-    after = np.where(new_cpu[new_page], np.uint64(0), ring.counter[at - 1])
-    before = ring.counter[at]
-    flags = ring.words[ring.start[at]] >> np.uint32(_FLAGS_SHIFT)
-    interrupt = (flags & np.uint32(_INTERRUPT)) != 0
+    after, before = _before(ring, levels, at), ring.counter[at]
+    interrupt = levels[at] > 0
     return [(after, before), (after[interrupt], before[interrupt])]
 
 
-def _nested(ring: RingEvents) -> list[tuple[Counters, Counters]]:
+def _nested(ring: RingEvents, levels: Levels) -> list[tuple[Counters, Counters]]:
     """Around events that interrupted another event's reservation, or were interrupted.
 
-    An interrupted event that has a stamp of its own read the clock once before all that
-    interrupted it, the first of which has an absolute stamp. One that shares a stamp read it
-    twice: the second time behind it, the first time there as well or before all that interrupted
-    it, of which is sure only that they are no older than its page or the one before.
+    An interrupted event first reads the clock in front of those that interrupt it, thus behind
+    the last event before it that is not of a deeper interrupt. If its stamp is absolute or
+    shared, or that of the first of them is absolute, that reading is silent. If it shares a
+    stamp, the first reading may also lie behind, and a second one does.
     """
     absolute = np.flatnonzero(ring.flags & ABSOLUTE)
     shared = np.flatnonzero(ring.flags & SHARED)
-    page_begin = ring.pages.first[np.maximum(ring.page[shared] - 1, 0)]
     following = _after(ring, shared)
     # The event behind has an absolute stamp, which accounts for the second reading, unless it is
     # the first of its page.
     plain = ~np.isin(shared + 1, absolute)
     return [
-        (_before(ring, absolute, absolute - 1), ring.counter[absolute]),
-        (_before(ring, shared, page_begin - 1), following),
+        (_before(ring, levels, absolute), ring.counter[absolute]),
+        (_before(ring, levels, shared), following),
         (ring.counter[shared[plain]], following[plain]),
     ]
 
 
-def _before(
-    ring: RingEvents, rows: npt.NDArray[np.int64], earlier: npt.NDArray[np.int64]
-) -> Counters:
-    """Counters of the rows ``earlier``; 0 where that is not an event of the same CPU."""
+def _before(ring: RingEvents, levels: Levels, rows: npt.NDArray[np.int64]) -> Counters:
+    """Counters of the last events of the same CPU in front that did not interrupt these.
+
+    0 where there is none.
+    """
+    earlier = np.full(len(rows), -1)
+    for level in np.unique(levels[rows]):
+        outer = np.flatnonzero(levels <= level)
+        of_level = levels[rows] == level
+        place = np.searchsorted(outer, rows[of_level]) - 1
+        earlier[of_level] = np.where(place >= 0, outer[place], -1)
     there = earlier >= 0
     earlier = np.where(there, earlier, 0)
     same = there & (_cpu(ring, earlier) == _cpu(ring, rows))
@@ -223,6 +238,13 @@ def _after(ring: RingEvents, rows: npt.NDArray[np.int64]) -> Counters:
     there: npt.NDArray[np.bool_] = _cpu(ring, following) == _cpu(ring, rows)
     there[following == rows] = False
     return np.where(there, ring.counter[following], ~np.uint64(0))
+
+
+def _levels(ring: RingEvents) -> Levels:
+    """Of each event: task 0, softirq 1, hardirq 2, NMI 3."""
+    flags = ring.words[ring.start] >> np.uint32(_FLAGS_SHIFT)
+    levels: Levels = _LEVEL_OF_FLAGS[flags & np.uint32(0xFF)]
+    return levels
 
 
 def _cpu(ring: RingEvents, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:

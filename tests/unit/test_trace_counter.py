@@ -15,6 +15,8 @@ from tests.trace_pages import BARE, HEADER_PAGE, PAGE_BYTES, RingWriter, Written
 
 FORMATS = build_formats(parse_header_page(HEADER_PAGE), [parse_format(BARE, "f", "x")])
 
+SOFTIRQ, HARDIRQ = 0x10, 0x08
+
 
 class Clock:
     """Some CPUs that write to their rings as a kernel does, crossing pages included."""
@@ -121,7 +123,8 @@ def test_an_interrupted_reservation_that_knows_its_distance() -> None:
     clock = Clock()
     clock.event()
     clock.tick()  # The outer event's first reading, which the interrupt makes void.
-    clock.event(absolute=True)  # The interrupt's event.
+    clock.event(absolute=True, flags=HARDIRQ)
+    clock.event(flags=HARDIRQ)
     clock.event()  # The outer event, with a second reading.
     audit = audited(clock.stream())
     assert (audit.silent, audit.explained) == (1, 1)
@@ -131,7 +134,8 @@ def test_an_interrupted_reservation_that_does_not() -> None:
     clock = Clock()
     clock.event()
     clock.tick()
-    clock.event()
+    clock.event(flags=HARDIRQ)
+    clock.event(flags=HARDIRQ)
     clock.write(clock.now)  # The outer event takes the interrupt's stamp …
     clock.tick()  # … though it has read the clock …
     clock.event(absolute=True)  # … which makes the next event's stamp absolute.
@@ -144,7 +148,7 @@ def test_an_interrupted_reservation_that_does_not() -> None:
 def test_an_interrupt_in_front_of_both_readings() -> None:
     clock = Clock()
     clock.event()
-    clock.event()  # The interrupt's event, when the outer one had looked at its place only.
+    clock.event(flags=HARDIRQ)  # When the outer event had looked at its place only.
     clock.write(clock.now)
     clock.tick()
     clock.tick()
@@ -153,16 +157,39 @@ def test_an_interrupt_in_front_of_both_readings() -> None:
     assert (audit.silent, audit.explained) == (2, 2)
 
 
-def test_the_same_with_the_next_event_on_a_new_page() -> None:
+def test_an_interrupted_event_and_the_next_on_a_new_page() -> None:
     clock = Clock()
     clock.event()
     clock.tick()
-    clock.event()
+    clock.event(flags=SOFTIRQ)
     clock.write(clock.now)
     clock.tick()
     clock.event(new_page=True)
     audit = audited(clock.stream())
     assert (audit.silent, audit.explained) == (3, 3)
+
+
+def test_a_first_try_at_a_full_page_in_front_of_an_interrupt_that_still_fits() -> None:
+    clock = Clock()
+    clock.event()
+    clock.tick()
+    clock.event(flags=HARDIRQ)
+    clock.event(flags=HARDIRQ)
+    clock.writers[0].end_page()
+    clock.event()
+    audit = audited(clock.stream())
+    assert (audit.silent, audit.explained) == (1, 1)
+
+
+def test_events_of_the_same_level_are_not_looked_past() -> None:
+    clock = Clock()
+    clock.event()
+    clock.tick()
+    clock.event()
+    clock.writers[0].end_page()
+    clock.event()
+    audit = audited(clock.stream())
+    assert (audit.silent, audit.explained) == (1, 0)
 
 
 def test_ends_of_the_window_close_the_range() -> None:
