@@ -103,12 +103,12 @@ static void run_round(struct workload *self, struct plan *plan, struct random *r
 
 static void find_counter(const struct workload *self, struct plan *plan)
 {
-	/* On a node the counter of the sysctl directory heeds the process's memory policy. */
 	if (plan->size_kb == 0)
 		plan->size_kb = default_size_kb(self);
 	if (plan->size_kb & (plan->size_kb - 1))
 		workload_usage(self, "--size-kb %llu: expected a power of two",
 			       (unsigned long long)plan->size_kb);
+	/* The second counter heeds the memory policy of whoever writes to it. */
 	format_text(plan->counter, sizeof(plan->counter), "%s/hugepages-%llukB/%s", COUNTERS_PATH,
 		    (unsigned long long)plan->size_kb,
 		    self->node >= 0 ? "nr_hugepages_mempolicy" : "nr_hugepages");
