@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from analysis.model.allocator.allocator import Allocator, Choice, Request
+from analysis.model.allocator.isolation import isolate_pageblock, unisolate_pageblock
 from analysis.model.allocator.pcp import PerCpuPages
 from analysis.model.allocator.zone import ListMove, Zone
 from analysis.model.freelist import FreeBlock, Migratetype
@@ -206,7 +207,11 @@ class PlainState:
             self.allocator.awake_kswapds.discard(node)
 
     def count_isolated(self, pfn: int, pageblocks: int) -> None:
-        self.allocator.zone_of(pfn).isolated_pageblocks += pageblocks
+        zone = self.allocator.zone_of(pfn)
+        if pageblocks > 0:
+            isolate_pageblock(zone, pfn)
+        else:
+            unisolate_pageblock(zone, pfn)
 
     def capture(self, pfn: int, order: int) -> None:
         self.allocator.zone_of(pfn).captures[pfn] = order

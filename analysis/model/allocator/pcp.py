@@ -172,7 +172,7 @@ class PerCpuPages:
             self._put_tuned(pindex, order)
             return
         free_high = bool(self.free_factor and 0 < order <= COSTLY_ORDER)
-        high = self._high_by_factor(free_high)
+        high = self.high_by_factor(free_high)
         if self.count >= high:
             self.drain(self._excess_by_factor(high, free_high), pindex)
 
@@ -182,11 +182,11 @@ class PerCpuPages:
         trial.count += 1 << order
         if not self.zone.era.pcp_tunes_itself:
             free_high = bool(self.free_factor and 0 < order <= COSTLY_ORDER)
-            return trial.count >= trial._high_by_factor(free_high)
-        free_high = trial._count_tuned_free(order)
-        return trial.count >= trial._tuned_high(free_high)
+            return trial.count >= trial.high_by_factor(free_high)
+        free_high = trial.count_tuned_free(order)
+        return trial.count >= trial.tuned_high(free_high)
 
-    def _high_by_factor(self, free_high: bool) -> int:
+    def high_by_factor(self, free_high: bool) -> int:
         """Kernel: ``nr_pcp_high``; 6.1."""
         if not self.high or free_high:
             return 0
@@ -204,7 +204,7 @@ class PerCpuPages:
             self.free_factor += 1
         return clamp(pages, self.batch, most)
 
-    def _count_tuned_free(self, order: int) -> bool:
+    def count_tuned_free(self, order: int) -> bool:
         """Notes a free; whether it is one of many high-order ones that should not stay."""
         zone = self.zone
         self.alloc_factor >>= 1
@@ -227,8 +227,8 @@ class PerCpuPages:
 
     def _put_tuned(self, pindex: int, order: int) -> None:
         zone = self.zone
-        free_high = self._count_tuned_free(order)
-        high = self._tuned_high(free_high)
+        free_high = self.count_tuned_free(order)
+        high = self.tuned_high(free_high)
         if self.count < high:
             return
         excess = self._tuned_excess(high, free_high)
@@ -244,7 +244,7 @@ class PerCpuPages:
         ):
             zone.below_high = False
 
-    def _tuned_high(self, free_high: bool) -> int:
+    def tuned_high(self, free_high: bool) -> int:
         """Kernel: ``nr_pcp_high``; 6.12 to 7.3."""
         zone = self.zone
         high = self.high = clamp(self.high, self.high_min, self.high_max)

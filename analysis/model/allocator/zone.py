@@ -48,6 +48,8 @@ class Zone:
     """Its counters' thresholds change with kswapd (percpu_drift_mark is set)."""
     isolated_pageblocks: int = 0
     """nr_isolate_pageblock."""
+    isolated_from: dict[int, Migratetype] = field(default_factory=dict)
+    """First page of each isolated pageblock → the type it had."""
     reclaim_active: bool = False
     """ZONE_RECLAIM_ACTIVE: kswapd balances the node."""
     below_high: bool = False
