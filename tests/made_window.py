@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import struct
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -153,8 +153,18 @@ class MadeKernel:
         self.emit("kmem/mm_page_alloc", pfn, order, Migratetype.MOVABLE, pid=pid)
         return pfn
 
-    def free(self, pfn: int, *, bypass: bool = False, pid: int = 100) -> None:
-        """Gives an allocation back; ``bypass``: its per-cpu list is locked by somebody else."""
+    def free(
+        self,
+        pfn: int,
+        *,
+        bypass: bool = False,
+        pid: int = 100,
+        meanwhile: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Gives an allocation back; ``bypass``: its per-cpu list is locked by somebody else.
+
+        ``meanwhile`` is called when a free past the per-cpu lists waits for the zone's lock.
+        """
         order = self.held.pop(pfn)
         self.emit("kmem/mm_page_free", pfn, order, pid=pid)
         if order == 0 and not bypass:
@@ -164,6 +174,7 @@ class MadeKernel:
             return
         if order <= 3:
             self.emit("mmscope/free_one_page", pfn, order, Migratetype.MOVABLE, pid=pid)
+        meanwhile()
         self._give(pfn, order)
 
     def drain(self, count: int) -> None:

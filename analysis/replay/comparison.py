@@ -40,6 +40,8 @@ class Comparison:
     """``free_area[order].nr_free`` as read."""
     pages: tuple[PageDifference, ...]
     """The first pages that differ."""
+    in_flight: int = 0
+    """Pages whose free was announced and had not yet happened; they count as not free."""
 
     @property
     def is_exact(self) -> bool:

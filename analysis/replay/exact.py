@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import time
 from dataclasses import dataclass
 
@@ -14,11 +16,13 @@ from analysis.memory.state import FreeState, free_state
 from analysis.replay.comparison import Comparison, compare
 from analysis.replay.engine import FREE, OUT, Arrays, apply
 from analysis.replay.events import operations
+from analysis.replay.flight import all_free, announced
 from analysis.replay.ledger import ENTRY, KINDS, LISTED, Entry, Ledger, ledger
-from analysis.replay.operation import OPERATION
+from analysis.replay.operation import OPERATION, Op
 from analysis.replay.parts import compile_merge
 from analysis.replay.rules import Rules, rules_of
 from analysis.replay.window import Window
+from analysis.trace import EventStream
 from analysis.verdict import Verdict
 
 _NAMED = 3
@@ -124,7 +128,9 @@ def _replay(
     begin_s = time.perf_counter()
     found = operations(window.stream, rules, geometry, begin=cuts[0], end=cuts[-1])
     doubts += found.problems
-    records = found.records
+    late = announced(window.stream, rules, geometry, cut=cuts[0])
+    late = late[~all_free(late, states[0].free, geometry)]
+    records = np.concatenate([late, found.records]) if len(late) else found.records
     counters = np.ascontiguousarray(records["counter"])
     cut_at = np.searchsorted(counters, cuts, "right")
     even = np.linspace(0, len(records), moments + 1).astype(np.int64)
@@ -139,17 +145,13 @@ def _replay(
         apply(arrays, records, done, stops[first:last], series[first:last])
         replay_s += time.perf_counter() - begin_s
         done, first = int(cut_at[number]), last
-        comparisons.append(
-            compare(
-                arrays.head,
-                arrays.status == FREE,
-                arrays.nr_free,
-                states[number],
-                geometry,
-                label=window.samples[number].label,
-                counter=cuts[number],
-            )
+        here = _Moment(
+            label=window.samples[number].label,
+            cut=cuts[number],
+            state=states[number],
+            stream=window.stream,
         )
+        comparisons.append(_compare(arrays, here, rules, geometry))
     return Replay(
         geometry=geometry,
         begin=states[0].nr_free,
@@ -158,6 +160,45 @@ def _replay(
         operations=len(records),
         replay_s=replay_s,
         timeline=Timeline(counter=_moments(counters, stops, cuts), nr_free=series),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Moment:
+    """A memory sample that a prediction is held against."""
+
+    label: str
+    cut: int
+    state: FreeState
+    stream: EventStream
+
+
+def _compare(arrays: Arrays, here: _Moment, rules: Rules, geometry: Geometry) -> Comparison:
+    """Compares; frees that were announced and had not yet happened are taken back."""
+    now = _held_against(arrays, here, geometry)
+    if now.is_exact:
+        return now
+    late = announced(here.stream, rules, geometry, cut=here.cut)
+    free = all_free(late, arrays.status == FREE, geometry)
+    late = late[free & ~all_free(late, here.state.free, geometry)]
+    if not len(late):
+        return now
+    late["op"] = Op.TAKE
+    without = copy.deepcopy(arrays)
+    apply(without, late, 0, np.array([len(late)]), np.zeros((1, *arrays.nr_free.shape), np.int64))
+    pages = int(np.left_shift(np.int64(1), late["order"].astype(np.int64)).sum())
+    return dataclasses.replace(_held_against(without, here, geometry), in_flight=pages)
+
+
+def _held_against(arrays: Arrays, here: _Moment, geometry: Geometry) -> Comparison:
+    return compare(
+        arrays.head,
+        arrays.status == FREE,
+        arrays.nr_free,
+        here.state,
+        geometry,
+        label=here.label,
+        counter=here.cut,
     )
 
 

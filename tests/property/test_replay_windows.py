@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -171,3 +172,46 @@ def test_a_captured_block_is_told_from_a_page_handed_out_while_free() -> None:
     idle = [event for event in kernel.events if not event.name.startswith("compaction/")]
     result = replayed(idle, samples)
     assert result.verdict is Verdict.FAILS
+
+
+@pytest.mark.parametrize("order", [0, 2, 4])
+@pytest.mark.parametrize("moment", ["begin", "end"])
+def test_a_free_that_waits_when_the_guest_stops_has_not_happened(order: int, moment: str) -> None:
+    kernel = MadeKernel()
+    pfn, other = kernel.allocate(order), kernel.allocate(order)
+    assert pfn is not None
+    assert other is not None
+    samples: list[MemorySample] = []
+
+    def stop() -> None:
+        samples.append(kernel.sample(f"w/{moment}"))
+
+    if moment == "begin":
+        kernel.free(pfn, bypass=True, meanwhile=stop)
+        kernel.free(other, bypass=True)
+        samples.append(kernel.sample("w/end"))
+    else:
+        samples.append(kernel.sample("w/begin"))
+        kernel.free(other, bypass=True)
+        kernel.free(pfn, bypass=True, meanwhile=stop)
+
+    result = replayed(kernel.events, samples)
+
+    assert result.verdict is Verdict.HOLDS, result.why
+    assert result.replay is not None
+    assert result.replay.end.in_flight == (0 if moment == "begin" else 1 << order)
+
+
+def test_a_free_that_its_cpu_has_left_behind_has_happened() -> None:
+    kernel = MadeKernel()
+    pfn = kernel.allocate(2)
+    assert pfn is not None
+    samples = [kernel.sample("w/begin")]
+
+    def stop() -> None:
+        kernel.emit("compaction/mm_compaction_begin")
+        samples.append(kernel.sample("w/end"))
+
+    kernel.free(pfn, bypass=True, meanwhile=stop)
+
+    assert replayed(kernel.events, samples).verdict is Verdict.FAILS
