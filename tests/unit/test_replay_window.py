@@ -124,6 +124,26 @@ def test_claims_cover_every_zone_and_order(tmp_path: Path) -> None:
     assert all(claim.predicted == claim.observed for claim in counts)
 
 
+def test_samples_in_between_are_named_in_the_scope(tmp_path: Path) -> None:
+    kernel = MadeKernel()
+    samples = [kernel.sample("w/begin")]
+    for moment in ("1", "2", "end"):
+        kernel.allocate(3)
+        samples.append(kernel.sample(f"w/{moment}"))
+    samples[2].blocks["pfn"][0] -= 16  # the pages that were taken lie free there
+    record = write_window(tmp_path, "w", kernel.events, samples)
+    write_run(tmp_path, [record], release=RELEASE)
+
+    claims = window_claims(one.result for one in replayed(tmp_path).windows)
+
+    pages = [claim for claim in claims if claim.id == "replay_pages"]
+    assert [claim.scope.get("sample") for claim in pages] == ["w/1", "w/2", None]
+    assert [claim.verdict for claim in pages] == [Verdict.HOLDS, Verdict.FAILS, Verdict.HOLDS]
+    counts = [claim for claim in claims if claim.id == "replay_nr_free"]
+    assert len(counts) == 7
+    assert "sample" not in counts[0].scope
+
+
 def test_a_window_that_ran_again_gives_the_noise_floor(tmp_path: Path) -> None:
     outcome = replayed(make(tmp_path, names=("w", "w-again")))
 
