@@ -177,10 +177,11 @@ class Allocator:
         if order >= lists.pageblock_order - 1:
             for start in range(pfn, pfn + (1 << order) - 1, 1 << lists.pageblock_order):
                 if lists.pageblock_migratetype(start).mergeable:
+                    kind = zone.policy.grouped(Migratetype.MOVABLE)
                     if self.era.accounts_each_block:
-                        zone.move_pageblock(start, Migratetype.MOVABLE)
+                        zone.move_pageblock(start, kind)
                     else:
-                        lists.set_pageblock_migratetype(start, 0, Migratetype.MOVABLE)
+                        lists.set_pageblock_migratetype(start, 0, kind)
         return True
 
     def put_back(self, cpu: int, pfn: int, order: int, migratetype: Migratetype) -> None:
@@ -210,7 +211,7 @@ class Allocator:
 
     def _nofragment(self, preferred: Zone) -> bool:
         """Kernel: mm/page_alloc.c, ``alloc_flags_nofragment``; 6.1 to 7.3, without defrag_mode."""
-        if preferred.zone_type != ZONE_NORMAL:
+        if preferred.zone_type != ZONE_NORMAL or not preferred.policy.nofragment:
             return False
         if self._nodes_online() == 1:
             return True

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from analysis.model.allocator.gfp import Alloc
+from analysis.model.allocator.policy import Steal
 from analysis.model.allocator.zone import ListMove, Zone
 from analysis.model.buddy import FALLBACKS, expand
 from analysis.model.freelist import FreeBlock, Migratetype
@@ -83,7 +84,8 @@ def lendable(zone: Zone, order: int, migratetype: Migratetype) -> FreeBlock | No
 
     Kernel: mm/page_alloc.c, ``find_suitable_fallback``; 6.1 to 7.3.
     """
-    for other in FALLBACKS.get(migratetype, ()):
+    others = FALLBACKS.get(migratetype, ())
+    for other in reversed(others) if zone.policy.fallback_reversed else others:
         block = zone.free.head(order, other)
         if block is not None:
             return block
@@ -104,6 +106,9 @@ def takes_whole_pageblock(zone: Zone, order: int, migratetype: Migratetype) -> b
         7.3).
     Ignores: machines too small to group pages by mobility (page_group_by_mobility_disabled).
     """
+    steal = zone.policy.steal
+    if steal is not Steal.KERNEL:
+        return steal is Steal.ALWAYS or order >= zone.free.pageblock_order
     return (
         order >= zone.free.pageblock_order // 2
         or migratetype is Migratetype.RECLAIMABLE
@@ -148,6 +153,11 @@ def _alike_pages(
     return 0
 
 
+def _mostly_alike(zone: Zone, pages: int) -> bool:
+    """Whether so many free or suitable pages make a pageblock change its type."""
+    return zone.policy.steal is Steal.ALWAYS or pages >= 1 << (zone.free.pageblock_order - 1)
+
+
 def _fall_back(zone: Zone, order: int, migratetype: Migratetype, alloc_flags: int) -> bool:
     """Moves a block of another type, with or without its pageblock, to this type's lists.
 
@@ -162,7 +172,7 @@ def _fall_back(zone: Zone, order: int, migratetype: Migratetype, alloc_flags: in
             continue
         if (
             not takes_whole_pageblock(zone, larger, migratetype)
-            and migratetype is Migratetype.MOVABLE
+            and (migratetype is Migratetype.MOVABLE or zone.policy.steal is Steal.NEVER)
             and larger > order
         ):
             # The rest of the pageblock stays with its owner: take the smallest block then.
@@ -199,7 +209,7 @@ def _fall_back(zone: Zone, order: int, migratetype: Migratetype, alloc_flags: in
         zone.move_block(block, migratetype)
         return True
     alike = _alike_pages(zone, migratetype, lender, free_pages, movable_pages)
-    if free_pages + alike >= 1 << (lists.pageblock_order - 1):
+    if _mostly_alike(zone, free_pages + alike):
         lists.set_pageblock_migratetype(block.pfn, 0, migratetype)
     return True
 
@@ -249,7 +259,7 @@ def _claim_block(
     free_pages = sum(1 << found.order for found in zone.free_blocks_between(start, end))
     movable_pages = zone.movable_between(start, end)
     alike = _alike_pages(zone, migratetype, lender, free_pages, movable_pages)
-    if free_pages + alike < 1 << (lists.pageblock_order - 1):
+    if not _mostly_alike(zone, free_pages + alike):
         return None
     zone.move_pageblock(block.pfn, migratetype)
     return zone.take_smallest(order, migratetype)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
+from random import Random
 
 from analysis.model.allocator.counter import ZoneCounter
+from analysis.model.allocator.policy import KERNEL, Placement, Policy
 from analysis.model.buddy import expand, free_one
 from analysis.model.eras import Era
 from analysis.model.freelist import FreeBlock, Migratetype, ZoneFreeLists
@@ -75,6 +77,10 @@ class Zone:
     """Block that is about to come back → the order at which compaction takes it: given."""
     extfrags: int = 0
     """Fallbacks so far (mm_page_alloc_extfrag)."""
+    policy: Policy = KERNEL
+    """Rules that are not the kernel's, for a counterfactual."""
+    coin: Random | None = None
+    """Where ``policy`` shuffles: what chance decides."""
 
     def watermark(self, number: int) -> int:
         """A watermark with its boost. Kernel: include/linux/mmzone.h, ``wmark_pages``."""
@@ -197,6 +203,9 @@ class Zone:
             migratetype = self.free.pageblock_migratetype(pfn)
         if self.captures:
             captured_order = self.captures.pop(pfn, captured_order)
+        by_policy = to_tail is None and self.policy is not KERNEL
+        if by_policy and self.policy.placement is not Placement.KERNEL:
+            to_tail = self.policy.placement is Placement.TAIL
         block = free_one(
             self.free,
             pfn,
@@ -209,6 +218,10 @@ class Zone:
         self.account(1 << order, migratetype)
         if captured_order is not None and block.order == captured_order:
             self.account(-(1 << block.order), migratetype)
+        elif by_policy and self.coin is not None and block.order == self.free.max_order:
+            # Kernel: mm/shuffle.h, is_shuffle_order, and mm/shuffle.c, shuffle_pick_tail.
+            self.free.remove(block)
+            self.free.add(block, to_tail=bool(self.coin.getrandbits(1)))
         return block
 
     def pageblock_start(self, pfn: int) -> int:
