@@ -127,9 +127,11 @@ def _sample(bundle: Bundle, name: str, doubts: list[str]) -> Iterator[MemorySamp
 
 
 def _file_damage(bundle: Bundle, record: WindowRecord) -> Iterator[str]:
-    """Files of this window that are not as they were recorded."""
+    """Files of this window, and those that all windows share, that are not as recorded."""
+    others = tuple(f"{other.trace}/" for other in bundle.windows if other.trace != record.trace)
     for damage in bundle.damage:
-        if damage.file in record.samples or damage.file.startswith(f"{record.trace}/"):
+        is_trace = damage.file.startswith("trace/") and not damage.file.startswith(others)
+        if damage.file in record.samples or is_trace:
             yield f"{damage.file}: {damage.message}"
 
 

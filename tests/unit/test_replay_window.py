@@ -251,6 +251,7 @@ def _remove(path: Path, run: RunDirectory) -> None:
         ("trace/w/cpu0.ring", _flip, "trace/w/cpu0.ring: sha256 is"),
         ("trace/w/cpu0.ring", _remove, "trace/w/cpu0.ring"),
         ("trace/w/trace.json", _flip, "not a trace record"),
+        ("trace/formats/kmem/mm_page_free/format", _flip, "trace/formats/kmem/mm_page_free"),
         ("memory/w-1.npz", _flip, "not a memory sample"),
         ("memory/w-0.npz", _remove, "a memory sample cannot be read"),
     ],
