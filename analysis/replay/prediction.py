@@ -8,7 +8,7 @@ kind and the model is set right, so that one cause is one miss and not thousands
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
@@ -265,16 +265,15 @@ class Predictor:
 
     def _under_way(self, step: Step, pfn: int) -> Step | None:
         """The later allocation of a page whose context ran before this step and not since."""
-        for other in self._steps.allocations_of(pfn):
-            if other.event > step.event:
-                fits = (
-                    other.cpu == step.cpu
-                    and other.after < step.effect
-                    and not other.locked
-                    and (other.pid, other.level) != (step.pid, step.level)
-                )
-                return other if fits else None
-        return None
+        other = self._steps.next_allocation(pfn, step.event)
+        fits = (
+            other is not None
+            and other.cpu == step.cpu
+            and other.after < step.effect
+            and not other.locked
+            and (other.pid, other.level) != (step.pid, step.level)
+        )
+        return other if fits else None
 
     def _missed(self, step: Step, chosen: int | None, locked: list[Block]) -> None:
         """Names the miss and sets the model right."""
@@ -396,7 +395,11 @@ class Predictor:
             migratetype=_gfp_type(step.gfp),
         )
         self.state.show_heads(step.locked, step.borrowed)
-        pages = self.state.allocate_bulk(request, step.count)
+        self._judge_bulk(step, self.state.allocate_bulk(request, step.count))
+
+    def _judge_bulk(self, step: Step, pages: int) -> None:
+        """Holds the number of pages that a bulk request just got, and its refill, against the
+        kernel's."""
         locked, _ = self.state.moves()
         self.result.bulk_pages += pages
         if step.locked:
@@ -444,7 +447,9 @@ class Predictor:
         tried where the per-cpu list would overflow otherwise, and the kernel's did not.
         """
         state = self.state
-        for other in self._interrupted(step):
+        for other in self._steps.interrupted_by(step, _SEARCH):
+            if self._early[other.number]:
+                continue
             state.show_heads(other.locked, other.borrowed)
             choice = state.allocate(self._request(other))
             locked, _ = state.moves()
@@ -454,17 +459,6 @@ class Predictor:
             if choice is not None and not locked:
                 self._push(choice.zone, other.cpu, self._pindex(other), choice.pfn)
         return False
-
-    def _interrupted(self, step: Step) -> Iterator[Step]:
-        """Allocations on the step's CPU whose contexts ran before it and tell of them later."""
-        for other in self._steps.allocations_after(step.cpu, step.event, _SEARCH):
-            if (
-                other.after < step.effect
-                and not other.locked
-                and not self._early[other.number]
-                and (other.pid, other.level) != (step.pid, step.level)
-            ):
-                yield other
 
     def _push(self, zone: int, cpu: int, pindex: int, pfn: int) -> None:
         """Puts a page at the head of a per-cpu list."""

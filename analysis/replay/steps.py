@@ -7,7 +7,7 @@ compiled loop.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from analysis.replay.requests import Kind, Step
@@ -19,11 +19,12 @@ class Steps(Protocol):
     def __len__(self) -> int: ...
     def __getitem__(self, number: int) -> Step: ...
 
-    def allocations_of(self, pfn: int) -> Sequence[Step]:
-        """Those that got a page, by effect."""
+    def next_allocation(self, pfn: int, event: int) -> Step | None:
+        """The first, by effect, that got a page and whose own event comes after one."""
 
-    def allocations_after(self, cpu: int, event: int, most: int) -> Sequence[Step]:
-        """The next on a processor whose own event comes after one."""
+    def interrupted_by(self, step: Step, most: int) -> Iterator[Step]:
+        """Allocations on the step's CPU whose contexts ran before it and tell of them later, and
+        which fetched nothing; among the ``most`` next ones."""
 
 
 class ListSteps:
@@ -47,13 +48,19 @@ class ListSteps:
     def __getitem__(self, number: int) -> Step:
         return self._steps[number]
 
-    def allocations_of(self, pfn: int) -> Sequence[Step]:
-        return self._by_pfn.get(pfn, ())
+    def next_allocation(self, pfn: int, event: int) -> Step | None:
+        return next((step for step in self._by_pfn.get(pfn, ()) if step.event > event), None)
 
-    def allocations_after(self, cpu: int, event: int, most: int) -> Sequence[Step]:
-        by_cpu = self._by_cpu.get(cpu, [])
-        first = bisect_right(by_cpu, event, key=lambda other: other.event)
-        return by_cpu[first : first + most]
+    def interrupted_by(self, step: Step, most: int) -> Iterator[Step]:
+        by_cpu = self._by_cpu.get(step.cpu, [])
+        first = bisect_right(by_cpu, step.event, key=lambda other: other.event)
+        for other in by_cpu[first : first + most]:
+            if (
+                other.after < step.effect
+                and not other.locked
+                and (other.pid, other.level) != (step.pid, step.level)
+            ):
+                yield other
 
 
 class PageNotes(Protocol):
