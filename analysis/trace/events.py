@@ -19,6 +19,7 @@ from analysis.trace.ring import RingDamage, RingEvents, walk_rings
 Array: TypeAlias = npt.NDArray[Any]
 
 COUNTER_CLOCK = "counter"
+_PLACES = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,7 +219,7 @@ def decode(
             continue
         array, kept, misfits = gather(ring, event, rows[span])
         for reason, places in misfits.items():
-            damage += _misfit(ring, rows[span][places], reason)
+            damage += _places(ring, rows[span][places], reason)
         if len(array):
             arrays[event.full_name] = array
             all_ranks[event.full_name] = ranks[span][kept]
@@ -250,14 +251,14 @@ def _time_order(ring: RingEvents) -> npt.NDArray[np.int64]:
 def _two_cpus_at_once(ring: RingEvents, order: npt.NDArray[np.int64]) -> Iterator[RingDamage]:
     """With the counter as clock no two CPUs can have read the same stamp."""
     counter, cpu = ring.counter[order], ring.pages.cpu[ring.page[order]]
-    for place in np.flatnonzero((counter[1:] == counter[:-1]) & (cpu[1:] != cpu[:-1])):
-        reason = f"counter {counter[place]} is that of an event on cpu {cpu[place]} as well"
-        yield from _misfit(ring, order[place + 1 : place + 2], reason)
+    twice = np.flatnonzero((counter[1:] == counter[:-1]) & (cpu[1:] != cpu[:-1])) + 1
+    yield from _places(ring, order[twice], "the counter is that of an event on another cpu as well")
 
 
-def _misfit(ring: RingEvents, rows: npt.NDArray[np.int64], reason: str) -> Iterator[RingDamage]:
-    page_words = len(ring.words) // len(ring.pages.cpu)
-    for row in rows:
+def _places(ring: RingEvents, rows: npt.NDArray[np.int64], reason: str) -> Iterator[RingDamage]:
+    """One damage an event, but of many with the same reason only the first and their number."""
+    page_words = len(ring.words) // max(1, len(ring.pages.cpu))
+    for row in rows[:_PLACES]:
         page = ring.page[row]
         yield RingDamage(
             cpu=int(ring.pages.cpu[page]),
@@ -265,6 +266,10 @@ def _misfit(ring: RingEvents, rows: npt.NDArray[np.int64], reason: str) -> Itera
             offset=int(ring.start[row] - page * page_words) * 4,
             reason=reason,
         )
+    if len(rows) > _PLACES:
+        cpu = int(ring.pages.cpu[ring.page[rows[_PLACES]]])
+        more = f"{reason} ({len(rows) - _PLACES} more events, from this cpu on)"
+        yield RingDamage(cpu=cpu, page=-1, offset=0, reason=more)
 
 
 def _events_by_cpu(ring: RingEvents) -> dict[int, int]:

@@ -9,6 +9,9 @@
 ``rank`` is the event's place among all events of the window: sorting several files by it gives
 the order in which things happened. ``stream.json`` is written last and names the digest of the
 raw trace; without it, or with another digest, the directory counts as empty.
+
+Decoding is about as quick as loading. The files are for other tools, for a trace that is asked
+for again and again by those, and for looking into one with nothing of ours at hand.
 """
 
 from __future__ import annotations

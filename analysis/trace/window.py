@@ -16,6 +16,9 @@ from analysis.trace.store import load_stream, save_stream, trace_digest
 def open_window(source: Bundle | Path, window: WindowRecord, *, cache: bool = False) -> EventStream:
     """The events of a window.
 
+    What speaks against trusting them is in the stream: ``lost``, ``gaps``, ``damage``,
+    ``unknown``, ``problems``, and ``audit`` between the clocks of two memory samples.
+
     ``cache`` takes them from Parquet files below ``tables/trace`` of the run when those were
     made of the same rings, and else writes them there.
 

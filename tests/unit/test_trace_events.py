@@ -163,7 +163,7 @@ def test_one_counter_on_two_cpus_is_damage_unless_the_clock_is_another() -> None
     rings = ([(1, common(12)), (2, common(12))], [(2, common(12)), (3, common(12))])
     (damage,) = stream_of(*rings).damage
     assert (damage.cpu, damage.page, damage.offset) == (1, 0, 20)
-    assert "counter 2 is that of an event on cpu 0" in damage.reason
+    assert "counter is that of an event on another cpu" in damage.reason
     assert not stream_of(*rings, clock="global").damage
 
 
@@ -226,6 +226,16 @@ def test_records_that_do_not_fit_their_format_are_left_out_and_reported(
     assert [merged.names[kind] for kind in merged.kind] == [
         *("x/bare", "kmem/mm_page_alloc", "mmscope/opened")
     ]
+
+
+def test_of_many_misfits_the_first_are_named_and_the_others_counted() -> None:
+    stream = stream_of([(n, common(547) + bytes(8)) for n in range(1, 500)])
+    assert len(stream.damage) == 21
+    assert "479 more events" in stream.damage[-1].reason
+    assert stream.damage[-1].page == -1
+    assert str(stream.damage[-1]).startswith("cpu 0: ")
+    assert stream.events == 0
+    assert not stream.is_sound
 
 
 def _gapped() -> Mapping[int, bytes]:
