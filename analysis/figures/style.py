@@ -75,7 +75,7 @@ _SETTINGS: dict[Any, object] = {
     "axes.facecolor": PAPER,
     "savefig.facecolor": PAPER,
     "figure.dpi": DPI,
-    "savefig.dpi": DPI,
+    "savefig.dpi": "figure",
     "path.simplify": True,
     "svg.fonttype": "none",
     "svg.hashsalt": "mmscope",
