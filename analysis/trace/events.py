@@ -250,9 +250,13 @@ def _time_order(ring: RingEvents) -> npt.NDArray[np.int64]:
 
 def _two_cpus_at_once(ring: RingEvents, order: npt.NDArray[np.int64]) -> Iterator[RingDamage]:
     """With the counter as clock no two CPUs can have read the same stamp."""
-    counter, cpu = ring.counter[order], ring.pages.cpu[ring.page[order]]
-    twice = np.flatnonzero((counter[1:] == counter[:-1]) & (cpu[1:] != cpu[:-1])) + 1
-    yield from _places(ring, order[twice], "the counter is that of an event on another cpu as well")
+    counter = ring.counter[order]
+    twice = np.flatnonzero(counter[1:] == counter[:-1]) + 1
+    cpu = ring.pages.cpu
+    elsewhere = cpu[ring.page[order[twice]]] != cpu[ring.page[order[twice - 1]]]
+    yield from _places(
+        ring, order[twice[elsewhere]], "the counter is that of an event on another cpu as well"
+    )
 
 
 def _places(ring: RingEvents, rows: npt.NDArray[np.int64], reason: str) -> Iterator[RingDamage]:
