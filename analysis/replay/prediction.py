@@ -75,7 +75,8 @@ class Prediction:
     """Allocations where compaction's work was taken from the trace: served by capture (these are
     not among the requests), or chosen from a list that had to be turned first."""
     turned: int = 0
-    """Those of the requests for which a list was turned; not judged."""
+    """Those of the requests for which a list was turned, or that a node's dirty pages sent to
+    another node; not judged."""
     rotations: int = 0
     """Lists that compaction had turned, unseen, and that were turned as the kernel's next choice
     told."""
@@ -130,6 +131,9 @@ class Predictor:
         self._early: NDArray[np.bool_] = np.zeros(0, np.bool_)
         """By number of step: its turn was before, in the order that fits."""
         self._late: list[Step] = []
+        self._nodes = frozenset(self.state.zone_nodes)
+        self._lost: set[int] = set()
+        """Pages that something took unseen, by what the kernel took instead."""
         self._boosts: dict[int, list[tuple[int, int]]] = {}
         self._act: Mapping[Kind, Callable[[Step], object]] = {
             Kind.ALLOCATE: self._allocate,
@@ -175,6 +179,22 @@ class Predictor:
             self._finish_late(step)
         self._act[step.kind](step)
 
+    def _spread(self, step: Step) -> bool:
+        """Page cache that will be written went to another node than the one asked.
+
+        A node over its share of the dirty pages is passed over, which the trace does not show:
+        where such a page lies is taken from the kernel.
+
+        Kernel: mm/page_alloc.c, ``get_page_from_freelist`` with spread_dirty_pages; 6.1 to 7.3.
+        """
+        if not step.gfp & Gfp.WRITE or len(self._nodes) < 2:
+            return False
+        node = self.state.zone_nodes[self.state.zone_of(step.pfn)]
+        if node == (step.node if step.node >= 0 else self.state.cpu_nodes[step.cpu]):
+            return False
+        step.node = node
+        return True
+
     def _request(self, step: Step) -> Request:
         node = step.node if step.node >= 0 else self.state.cpu_nodes[step.cpu]
         return Request(
@@ -192,17 +212,22 @@ class Predictor:
         if self._early[step.number]:
             self.result.ambiguous += 1
             return
+        if self._lost and step.pfn in self._lost:  # it was this one that nobody had seen take it
+            self._lost.discard(step.pfn)
+            self.result.misses[Miss.UNSEEN] += 1
+            return
         self.state.show_heads(step.locked, step.borrowed)
+        spread = self._spread(step)
         rotations = self.state.rotations if step.locked else 0
         choice = self.state.allocate(self._request(step))
-        self._judge_choice(
-            step, choice, turned=bool(step.locked) and self.state.rotations > rotations
-        )
+        turned = bool(step.locked) and self.state.rotations > rotations
+        self._judge_choice(step, choice, turned=turned or spread)
 
     def _judge_choice(self, step: Step, choice: Choice | None, *, turned: bool) -> None:
         """Holds the page that the model just chose against the kernel's.
 
-        ``turned``: the kernel's answer told where a list began (``Zone.turn``).
+        ``turned``: the kernel's answer told where a list began (``Zone.turn``), or on which node
+        pages that will be dirty have room.
         """
         result, state = self.result, self.state
         locked, _ = state.moves()
@@ -282,6 +307,8 @@ class Predictor:
             result.first_divergence = step.effect
         if chosen != step.pfn:
             miss = self._classify(step, chosen, locked)
+            if miss is Miss.UNSEEN and chosen is not None:
+                self._lost.add(chosen)
             result.misses[miss] += 1
             if len(result.first_misses) < _LISTED:
                 result.first_misses.append(
@@ -354,7 +381,9 @@ class Predictor:
                 if pfn != step.pfn:
                     state.push(zone, step.cpu, pindex, pfn, kind, to_tail=True)
         wrong = chosen is not None and chosen != step.pfn and (chosen, step.order) not in extra
-        if chosen is not None and wrong and on_pcp and (chosen, step.order) not in kernel:
+        if chosen is not None and chosen in self._lost:
+            pass
+        elif chosen is not None and wrong and on_pcp and (chosen, step.order) not in kernel:
             self._push(state.zone_of(chosen), step.cpu, self._pindex(step), chosen)
         if (step.pfn, step.order) not in kernel:
             if not state.forget(step.pfn) and chosen != step.pfn:
@@ -427,6 +456,7 @@ class Predictor:
 
     def _free_piece(self, step: Step, pfn: int, order: int) -> None:
         self._notes.take_back(pfn)
+        self._lost.discard(pfn)
         try:
             zone = self.state.zone_of(pfn)
             if self.state.on_pcp(pfn):
@@ -585,7 +615,7 @@ class Predictor:
         self.state.mark_movable(step.pfn, self._notes.order(step.pfn))
 
     def _node_zones(self, step: Step) -> list[int]:
-        node = self._node_pointers.get(step.pointer)
+        node = step.node if step.node >= 0 else self._node_pointers.get(step.pointer)
         nodes = self.state.zone_nodes
         return [zone for zone, its in enumerate(nodes) if node is None or its == node]
 
@@ -596,6 +626,8 @@ class Predictor:
     def _balance_end(self, step: Step) -> None:
         for zone, boost in self._boosts.pop(step.pid, []):
             self.state.end_balance(zone, boost)
+        if step.node >= 0:
+            self.state.set_kswapd(step.node, awake=False)
 
     def _threshold(self, step: Step) -> None:
         for zone in self._node_zones(step):

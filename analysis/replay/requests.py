@@ -142,6 +142,7 @@ _TRACEPOINTS = {
     "refresh_cpu_vm_stats": ("", "", "", ""),
     "balance_pgdat": ("pgdat", "", "", ""),
     "balance_pgdat_return": ("", "", "", ""),
+    "mm_vmscan_wakeup_kswapd": ("nid", "", "", ""),
     "mm_vmscan_kswapd_wake": ("nid", "", "", ""),
     "mm_vmscan_kswapd_sleep": ("nid", "", "", ""),
     "unreserve_highatomic": ("force", "", "", ""),
@@ -251,6 +252,8 @@ class RequestReader:
         """Block that came back last, by pfn: who brought it, and the counter."""
         self._left: dict[int, int] = {}
         """Counter at which a block last left the zone's lists, by pfn."""
+        self._daemons: dict[int, int] = {}
+        """Node of each kswapd, by pid."""
         self._asleep: set[int] = set()
         """Daemons that said they would sleep and have not changed their zones' thresholds yet."""
         self._nodes: dict[tuple[int, int], int] = {}
@@ -538,29 +541,44 @@ class RequestReader:
     def _take_balance_pgdat(
         self, counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
     ) -> None:
-        self._step(Kind.BALANCE_BEGIN, counter, cpu, level, pid).pointer = a
+        step = self._step(Kind.BALANCE_BEGIN, counter, cpu, level, pid)
+        step.pointer, step.node = a, self._daemons.get(pid, -1)
 
     def _take_balance_pgdat_return(
         self, counter: int, cpu: int, level: int, pid: int, _a: int, _b: int, _c: int, _d: int
     ) -> None:
-        self._step(Kind.BALANCE_END, counter, cpu, level, pid)
+        """The daemon queues up to be woken at once, long before it says that it sleeps.
+
+        Kernel: mm/vmscan.c, ``kswapd_try_to_sleep``; 6.1 to 7.3.
+        """
+        step = self._step(Kind.BALANCE_END, counter, cpu, level, pid)
+        step.node = self._daemons.get(pid, -1)
+
+    def _take_mm_vmscan_wakeup_kswapd(
+        self, counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
+    ) -> None:
+        """Being woken takes it off its queue. Kernel: mm/vmscan.c, ``wakeup_kswapd``."""
+        self._step(Kind.KSWAPD_WAKE, counter, cpu, level, pid).node = a
 
     def _take_mm_vmscan_kswapd_wake(
         self, counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
     ) -> None:
+        self._daemons[pid] = a
         self._step(Kind.KSWAPD_WAKE, counter, cpu, level, pid).node = a
 
     def _take_mm_vmscan_kswapd_sleep(
         self, counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
     ) -> None:
+        self._daemons[pid] = a
         self._step(Kind.KSWAPD_SLEEP, counter, cpu, level, pid).node = a
         self._asleep.add(pid)
 
     def _take_set_pgdat_percpu_threshold(
-        self, counter: int, cpu: int, level: int, pid: int, a: int, b: int, _c: int, _d: int
+        self, counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
     ) -> None:
         step = self._step(Kind.THRESHOLD, counter, cpu, level, pid)
         step.pointer, step.count = a, int(pid not in self._asleep)
+        step.node = self._daemons.get(pid, -1)
         self._asleep.discard(pid)
 
     def _take_unreserve_highatomic(
