@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import subprocess
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -179,6 +180,8 @@ def main() -> None:
         with Guest(spec, run) as guest:
             taken = capture(guest.agent, absolute=given.absolute)
             argv = guest.machine.argv
+    version = subprocess.run([argv[0], "--version"], capture_output=True, text=True, check=True)
+    qemu = version.stdout.splitlines()[0].removeprefix("QEMU emulator version ")
     root = FIXTURES / given.name
     root.mkdir(exist_ok=True)
     pack = zstandard.ZstdCompressor(level=19).compress
@@ -194,7 +197,7 @@ def main() -> None:
         "version": kernel.version,
         "sha256": dict(kernel.sha256),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "qemu": "7.2 (Debian 12), TCG",
+        "qemu": f"{qemu}, TCG",
         "machine": [word for word in argv if word.startswith(("q35", "virt,"))] + ["2 CPUs, 512M"],
         "command": f"python -m tests.trace_capture {given.name} --arch {given.arch}"
         f" --kernel {given.kernel}{' --absolute' * given.absolute}",

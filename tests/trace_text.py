@@ -81,8 +81,13 @@ def context(flags: int, preempt_count: int) -> str:
     """
     irqs = {0x01: "d", 0x81: "D", 0x80: "b"}.get(flags & 0x81, ".")
     resched = {
-        **{0x24: "N", 0x04: "n", 0x20: "p"},
-        **{0x26: "B", 0x22: "L", 0x06: "b", 0x02: "l"},
+        0x24: "N",
+        0x04: "n",
+        0x20: "p",
+        0x26: "B",
+        0x22: "L",
+        0x06: "b",
+        0x02: "l",
     }.get(flags & 0x26, ".")
     kind = {0x08: "h", 0x10: "s", 0x18: "H"}.get(flags & 0x18, ".")
     depth, migrate = preempt_count & 15, preempt_count >> 4
