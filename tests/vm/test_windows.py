@@ -30,7 +30,7 @@ name = "kinds"
 nodes = ["256M"]
 cpus = 2
 append = ["cma=32M"]
-swap = "128M"
+swap = "256M"
 dma_disk = true
 
 [[phases]]
@@ -65,7 +65,7 @@ name = "swap"
 traced = true
 limit = true
 swap = true
-load = { workload = "thrash", bytes = "240M", touches = 2000 }
+load = { workload = "thrash", bytes = "200M", touches = 2000 }
 
 [[phases]]
 name = "oom"
