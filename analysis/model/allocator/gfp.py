@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import IntFlag
 
 from analysis.model.eras import Era
+from analysis.model.freelist import Migratetype
 
 
 class Gfp(IntFlag):
@@ -69,6 +70,15 @@ def gfp_zone(gfp: int) -> int:
     if gfp & Gfp.MOVABLE and gfp & Gfp.HIGHMEM:
         return ZONE_MOVABLE
     return ZONE_NORMAL
+
+
+def gfp_migratetype(gfp: int) -> Migratetype:
+    """The type that a request is for. Kernel: include/linux/gfp.h; 6.1 to 7.3."""
+    if gfp & Gfp.MOVABLE:
+        return Migratetype.MOVABLE
+    if gfp & Gfp.RECLAIMABLE:
+        return Migratetype.RECLAIMABLE
+    return Migratetype.UNMOVABLE
 
 
 def nonblocking_flags(gfp: int, order: int) -> int:

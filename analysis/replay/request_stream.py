@@ -1,0 +1,246 @@
+"""What was asked of a kernel's allocator in one window, with the state it was asked in.
+
+Everything that prediction and counterfactuals need, and nothing of a run directory: it comes from
+an opened window (``stream_of_window``) or from files (``analysis.replay.stream_files``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.bundle import MemorySample
+from analysis.errors import BundleError
+from analysis.model.allocator.allocator import Allocator, Choice, Request
+from analysis.model.eras import era_of
+from analysis.model.freelist import Migratetype
+from analysis.model.release import parse_release
+from analysis.replay.allocator_state import Comparison, compare_allocator, load_allocator
+from analysis.replay.allocator_state import migratetypes_of as types_of
+from analysis.replay.exact import Timeline
+from analysis.replay.model_state import PlainState
+from analysis.replay.prediction import Prediction, Predictor
+from analysis.replay.requests import Kind, PageAddresses, RequestReader, Step, timeline
+from analysis.replay.window import Window
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestStream:
+    """The requests of a window, and the allocator's state at its ends."""
+
+    name: str
+    """Of the window."""
+    begin: MemorySample
+    end: MemorySample | None
+    """None: nobody looked."""
+    steps: Sequence[Step]
+    """By effect; those between ``begin`` and ``end``."""
+    zone_pointers: Mapping[int, int]
+    """What a step names a zone by → number of the zone in ``begin``."""
+    node_pointers: Mapping[int, int]
+    """What a step names a node by → the node."""
+    real: Timeline | None
+    """Free blocks meanwhile, from exact replay; None where that could not be done."""
+
+    @property
+    def kernel(self) -> str:
+        return str(self.begin.meta["release"])
+
+    @property
+    def arch(self) -> str:
+        return str(self.begin.meta["arch"])
+
+    @property
+    def page_shift(self) -> int:
+        return int(self.begin.meta["page_size_bytes"]).bit_length() - 1
+
+    def allocator(self) -> Allocator:
+        """The model in the state at the begin.
+
+        Raises:
+            BundleError: the sample is not sound, or holds what the model cannot.
+        """
+        return load_allocator(self.begin)
+
+
+def stream_of_window(window: Window, real: Timeline | None = None) -> RequestStream:
+    """The requests of an opened window.
+
+    Raises:
+        BundleError: it lacks samples or a readable trace, or they do not say where they meet.
+    """
+    cuts = window.cuts
+    if window.stream is None or len(window.samples) < 2 or cuts is None:
+        reasons = "; ".join(window.doubts) or "it has not two memory samples in order"
+        raise BundleError(f"window {window.name}: {reasons}", fix="run the experiment again")
+    begin, end = window.samples[0], window.samples[-1]
+    if begin.meta["vmemmap"] is None:
+        raise BundleError(
+            f"window {window.name}: its samples do not say where struct pages lie",
+            fix="use a kernel with SPARSEMEM_VMEMMAP",
+        )
+    era = era_of(parse_release(str(begin.meta["release"])))
+    reader = RequestReader(
+        PageAddresses(
+            vmemmap_base=int(begin.meta["vmemmap"]),
+            struct_page_bytes=int(begin.meta["struct_page_bytes"]),
+        ),
+        huge_order=int(begin.meta["pageblock_order"]),
+        claims_then_steals=era.claims_then_steals,
+    )
+    steps = reader.read(timeline(window.stream, cuts[0], cuts[-1]))
+    for number, step in enumerate(steps):
+        step.number = number
+    zones = begin.meta.get("zone_addresses") or []
+    nodes = begin.meta.get("node_addresses") or {}
+    return RequestStream(
+        name=window.name,
+        begin=begin,
+        end=end,
+        steps=steps,
+        zone_pointers={int(address): number for number, address in enumerate(zones)},
+        node_pointers={int(address): int(node) for node, address in nodes.items()},
+        real=real,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Followed:
+    """A prediction that was set right where it missed, and what it found out on the way."""
+
+    result: Prediction
+    comparison: Comparison | None
+    """With the sample at the end, if there is one."""
+    turns: NDArray[np.int64]
+    """Numbers of the steps in the order of contexts that fits what the kernel answered."""
+    bulk_pages: Mapping[int, tuple[int, ...]]
+    """Number of a bulk request → its pages, which no event tells."""
+
+
+def follow(stream: RequestStream) -> Followed:
+    """Predicts the stream with the plain model.
+
+    Raises:
+        BundleError: the begin cannot be loaded.
+    """
+    state = _NotingState(stream.allocator())
+    follower = _Follower(
+        state,
+        types_of(stream.begin),
+        zone_pointers=stream.zone_pointers,
+        node_pointers=stream.node_pointers,
+        page_shift=stream.page_shift,
+    )
+    result = follower.run(stream.steps)
+    end = stream.end
+    return Followed(
+        result=result,
+        comparison=None if end is None else compare_allocator(state.allocator, end),
+        turns=np.array(follower.turns, np.int64),
+        bulk_pages=follower.bulk_pages,
+    )
+
+
+class _NotingState(PlainState):
+    """Remembers which pages the last bulk request got."""
+
+    def __init__(self, allocator: Allocator) -> None:
+        super().__init__(allocator)
+        self.last_bulk: list[int] = []
+
+    def allocate_bulk(self, request: Request, wanted: int) -> int:
+        self.last_bulk = self.allocator.allocate_bulk(request, wanted)
+        return len(self.last_bulk)
+
+
+@dataclass(slots=True)
+class _Order:
+    """Numbers of steps in the order of their turns."""
+
+    turns: list[int] = field(default_factory=list)
+
+    def place(self, number: int) -> int:
+        """Where a step is that had its turn not long ago."""
+        for at in range(len(self.turns) - 1, -1, -1):
+            if self.turns[at] == number:
+                return at
+        raise ValueError(f"step {number} had no turn")
+
+    def move(self, number: int, before: int) -> None:
+        """Gives a step its turn before another that comes earlier."""
+        at = self.place(before)
+        self.turns.pop(self.place(number))
+        self.turns.insert(at, number)
+
+
+class _Follower(Predictor):
+    """Writes down the order of contexts that the prediction settles on."""
+
+    def __init__(
+        self,
+        model: _NotingState,
+        migratetypes: Sequence[Migratetype],
+        *,
+        zone_pointers: Mapping[int, int],
+        node_pointers: Mapping[int, int],
+        page_shift: int,
+    ) -> None:
+        super().__init__(
+            model,
+            migratetypes,
+            zone_pointers=zone_pointers,
+            node_pointers=node_pointers,
+            page_shift=page_shift,
+        )
+        self._noting = model
+        self._order = _Order()
+        self.bulk_pages: dict[int, tuple[int, ...]] = {}
+
+    @property
+    def turns(self) -> list[int]:
+        return self._order.turns
+
+    def _take(self, step: Step) -> None:
+        late = list(self._late)
+        if late:
+            self._finish_late(step)
+            for free in late:
+                if free not in self._late:
+                    self.turns.append(free.number)
+            late = list(self._late)
+        if not (step.kind is Kind.ALLOCATE and self._early[step.number]):
+            self.turns.append(step.number)
+        self._act[step.kind](step)
+        for free in self._late:
+            if free not in late:
+                self.turns.pop(self._order.place(free.number))
+
+    def _bulk(self, step: Step) -> None:
+        self._noting.last_bulk = []
+        super()._bulk(step)
+        self.bulk_pages[step.number] = tuple(self._noting.last_bulk)
+
+    def _reorder(self, step: Step, choice: Choice) -> Step | None:
+        place = choice.zone, step.cpu, self._pindex(step)
+        later = [choice.pfn]
+        if self.state.listed(*place, step.pfn):
+            later += self.state.above(*place, step.pfn)
+        other = super()._reorder(step, choice)
+        if other is step:
+            numbers = [number for pfn in later if (number := self._notes.last_free(pfn)) >= 0]
+            if numbers:
+                first = min(numbers, key=self._order.place)
+                self._order.move(step.number, first)
+        elif other is not None:
+            self.turns.insert(self._order.place(step.number), other.number)
+        return other
+
+    def _let_finish(self, step: Step) -> bool:
+        early = self._early.copy()
+        done = super()._let_finish(step)
+        for number in np.flatnonzero(self._early != early).tolist():
+            self.turns.insert(self._order.place(step.number), number)
+        return done
