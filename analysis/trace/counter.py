@@ -43,13 +43,13 @@ _NEVER = 1 << 64
 
 _FLAGS_SHIFT = 16
 """common_flags is the third byte of every record."""
-_INTERRUPTS = (0x10, 0x08, 0x40)
-"""TRACE_FLAG_SOFTIRQ, _HARDIRQ and _NMI: each may interrupt those before it."""
+_INTERRUPT = 0x10 | 0x08 | 0x40
+"""TRACE_FLAG_SOFTIRQ, _HARDIRQ and _NMI."""
+_LEVELS = ((0x10, 1), (0x08 | 0x01, 2), (0x40, 3))
+"""Softirq; hardirq or interrupts off, as at the end of an interrupt that no longer says hardirq
+(7.2 rearms timers there); NMI. Each may interrupt those before it."""
 _LEVEL_OF_FLAGS = np.array(
-    [
-        max((level for level, bit in enumerate(_INTERRUPTS, 1) if flags & bit), default=0)
-        for flags in range(256)
-    ],
+    [max((level for bits, level in _LEVELS if flags & bits), default=0) for flags in range(256)],
     np.uint8,
 )
 
@@ -109,8 +109,9 @@ def collect(ring: RingEvents, order: npt.NDArray[np.int64]) -> Readings:
     counter = ring.counter[order]
     after, before = counter[:-1], counter[1:]
     hole = np.flatnonzero(before - after > 1)
-    levels = _levels(ring)
-    causes = [*_pages(ring, levels), *_nested(ring, levels)]
+    flags = ring.words[ring.start] >> np.uint32(_FLAGS_SHIFT) & np.uint32(0xFF)
+    levels: Levels = _LEVEL_OF_FLAGS[flags]
+    causes = [*_pages(ring, levels, (flags & np.uint32(_INTERRUPT)) != 0), *_nested(ring, levels)]
     cause_after = np.concatenate([after for after, _ in causes])
     cause_before = np.concatenate([before for _, before in causes])
     by_begin = np.argsort(cause_after, kind="stable")
@@ -176,7 +177,9 @@ def audit(readings: Readings, begin: int | None = None, end: int | None = None) 
     return Audit(begin=begin, end=end, silent=silent, explained=explained, holes=tuple(holes))
 
 
-def _pages(ring: RingEvents, levels: Levels) -> list[tuple[Counters, Counters]]:
+def _pages(
+    ring: RingEvents, levels: Levels, interrupt: npt.NDArray[np.bool_]
+) -> list[tuple[Counters, Counters]]:
     """In front of the first event of each page, where a new page was begun.
 
     The reading that found the page before full may lie in front of events that interrupted it.
@@ -190,8 +193,8 @@ def _pages(ring: RingEvents, levels: Levels) -> list[tuple[Counters, Counters]]:
     new_page = new_cpu | ~ring.pages.resumed[filled]
     at = first[filled][new_page]
     after, before = _before(ring, levels, at), ring.counter[at]
-    interrupt = levels[at] > 0
-    return [(after, before), (after[interrupt], before[interrupt])]
+    twice = interrupt[at]
+    return [(after, before), (after[twice], before[twice])]
 
 
 def _nested(ring: RingEvents, levels: Levels) -> list[tuple[Counters, Counters]]:
@@ -238,13 +241,6 @@ def _after(ring: RingEvents, rows: npt.NDArray[np.int64]) -> Counters:
     there: npt.NDArray[np.bool_] = _cpu(ring, following) == _cpu(ring, rows)
     there[following == rows] = False
     return np.where(there, ring.counter[following], ~np.uint64(0))
-
-
-def _levels(ring: RingEvents) -> Levels:
-    """Of each event: task 0, softirq 1, hardirq 2, NMI 3."""
-    flags = ring.words[ring.start] >> np.uint32(_FLAGS_SHIFT)
-    levels: Levels = _LEVEL_OF_FLAGS[flags & np.uint32(0xFF)]
-    return levels
 
 
 def _cpu(ring: RingEvents, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:

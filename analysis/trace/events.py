@@ -215,7 +215,7 @@ def decode(
         span = slice(offsets[number], offsets[number + 1])
         event = formats.by_id.get(int(number))
         if event is None:
-            unknown[int(number)] = span.stop - span.start
+            unknown[int(number)] = int(span.stop - span.start)
             continue
         array, kept, misfits = gather(ring, event, rows[span])
         for reason, places in misfits.items():

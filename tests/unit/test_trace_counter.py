@@ -15,7 +15,7 @@ from tests.trace_pages import BARE, HEADER_PAGE, PAGE_BYTES, RingWriter, Written
 
 FORMATS = build_formats(parse_header_page(HEADER_PAGE), [parse_format(BARE, "f", "x")])
 
-SOFTIRQ, HARDIRQ = 0x10, 0x08
+SOFTIRQ, HARDIRQ, IRQS_OFF = 0x10, 0x08, 0x01
 
 
 class Clock:
@@ -142,6 +142,19 @@ def test_an_interrupted_reservation_that_does_not() -> None:
     stream = clock.stream()
     audit = audited(stream)
     assert stream.readings.shared == 1
+    assert (audit.silent, audit.explained) == (2, 2)
+
+
+def test_an_interrupt_that_ends_with_interrupts_off_and_no_longer_hardirq() -> None:
+    clock = Clock()
+    clock.event()
+    clock.tick()
+    clock.event(flags=HARDIRQ | IRQS_OFF)
+    clock.event(flags=IRQS_OFF)
+    clock.write(clock.now)
+    clock.tick()
+    clock.event(absolute=True)
+    audit = audited(clock.stream())
     assert (audit.silent, audit.explained) == (2, 2)
 
 

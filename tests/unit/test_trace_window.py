@@ -273,3 +273,17 @@ def test_an_event_whose_format_was_not_recorded_is_counted(run: Path) -> None:
     assert list(stream.unknown.values()) == [len(whole["mm_page_free"])]
     assert "kmem/mm_page_free: was traced, but its format is not in the run" in stream.problems
     assert stream.events + len(whole["mm_page_free"]) == whole.events
+    assert_equal(open_window(run, WINDOW, cache=True), stream)
+    assert_equal(open_window(run, WINDOW, cache=True), stream)
+
+
+def test_a_damaged_window_is_stored_with_its_damage(run: Path) -> None:
+    path = ring_path(run / WINDOW.trace, 0)
+    ring = bytearray(path.read_bytes())
+    ring[PAGE_BYTES + 100] ^= 0xFF
+    ring[3 * PAGE_BYTES + 8] ^= 0xFF
+    path.write_bytes(ring[:-100])
+    stream = open_window(run, WINDOW)
+    assert stream.damage
+    assert_equal(open_window(run, WINDOW, cache=True), stream)
+    assert_equal(open_window(run, WINDOW, cache=True), stream)
