@@ -180,6 +180,10 @@ META_KEYS = {
     "problems": "what did not pass, a sentence each",
 }
 """Keys of ``MemorySample.meta`` and what they say; all are present."""
+OPTIONAL_META_KEYS = {
+    "kernel_build_id": "the kernel's build ID, hexadecimal; empty where it does not say",
+}
+"""Keys that samples read from a guest have besides."""
 
 _ARRAYS = {
     "zones": ZONE,

@@ -18,6 +18,8 @@ from harness.errors import (
     WrongTypesError,
 )
 from harness.kernel.package import Kernel
+from harness.machine.argv import kernel_command_line
+from harness.machine.spec import MachineSpec
 from harness.sampling.memory.arm64_code import atomic_target
 from harness.sampling.memory.btf import Btf
 from harness.sampling.memory.kallsyms import exported_symbols, read_kallsyms
@@ -344,6 +346,12 @@ def test_the_atomic_variable_of_either_alternative() -> None:
 )
 def test_other_code_is_not_guessed_at(words: tuple[int, ...]) -> None:
     assert atomic_target(code(*words), 0x1000) is None
+
+
+def test_kaslr_is_off_unless_asked_for(tmp_path: Path) -> None:
+    spec = MachineSpec(arch="arm64", nodes=(), kernel=tmp_path, initramfs=tmp_path)
+    assert "nokaslr" in kernel_command_line(spec).split()
+    assert "nokaslr" not in kernel_command_line(replace(spec, kaslr=True)).split()
 
 
 # types and packages that do not belong

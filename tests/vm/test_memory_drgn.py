@@ -19,10 +19,11 @@ from harness.sampling.memory.physmap import PhysicalRange, parse_mtree
 from harness.session.guest import Guest
 from tests.drgn_kernel import MemoryRange, free_list_pages, open_kernel, pcp_list_pages, zones
 from tests.vm.conftest import ARCHES
-from tests.vm.test_memory_sampling import KERNELS, two_nodes
+from tests.vm.test_memory_sampling import two_nodes
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(300)]
 
+KERNELS = ("bookworm", "experimental")
 BTF = "/sys/kernel/btf/vmlinux"
 SCRIPT = (
     "dd if=/dev/zero of=/tmp/x bs=64k count=800; rm /tmp/x; for i in 1 2 3 4; do true|cat; done"

@@ -27,7 +27,6 @@ from tests.vm.conftest import ARCHES, MIB
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(300)]
 
-KERNELS = ("bookworm", "bookworm-backports", "sid", "experimental")
 TRIES = 20
 """Reading /proc takes memory too: the two views are equal when nothing moved in between."""
 TRACING = "/sys/kernel/tracing"
@@ -43,8 +42,16 @@ class Case(NamedTuple):
 
 
 CASES = [
-    *(Case(arch, kernel, False) for arch in ARCHES for kernel in KERNELS),
-    *(Case(arch, "bookworm", True) for arch in ARCHES),
+    Case("x86_64", "bookworm", False),
+    Case("x86_64", "bookworm", True),
+    Case("x86_64", "bookworm-backports", False),
+    Case("x86_64", "sid", False),
+    Case("x86_64", "experimental", False),
+    Case("arm64", "bookworm", False),
+    Case("arm64", "bookworm-backports", True),
+    Case("arm64", "bookworm-backports/arm64-16k", False),
+    Case("arm64", "sid", False),
+    Case("arm64", "experimental", True),
 ]
 
 

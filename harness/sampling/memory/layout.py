@@ -302,11 +302,17 @@ def _zonestat_fields(btf: Btf) -> Mapping[str, Field]:
 
 
 def _lock(btf: Btf, struct: str) -> Field | None:
-    """The word of a queued spinlock that is zero when it is free; None on kernels without."""
-    member = btf.find(struct, "lock.rlock.raw_lock")
-    if member is None or btf.size_of(member.type_id) < 4:
-        return None
-    return Field(offset=member.offset, size_bytes=4, signed=False)
+    """The word of a lock that is zero when nobody has it.
+
+    *Kernel:* struct qspinlock in include/asm-generic/qspinlock_types.h; with CONFIG_PREEMPT_RT
+    the owner of an rt_mutex. Without CONFIG_SMP there is none, and a stop in the midst of the
+    allocator shows only in the sample's checks.
+    """
+    queued = btf.find(struct, "lock.rlock.raw_lock")
+    if queued is not None and btf.size_of(queued.type_id) >= 4:
+        return Field(offset=queued.offset, size_bytes=4, signed=False)
+    owner = btf.find(struct, "lock.lock.owner")
+    return None if owner is None else Field(offset=owner.offset, size_bytes=8, signed=False)
 
 
 def _need(btf: Btf, struct: str, path: str) -> Field:
