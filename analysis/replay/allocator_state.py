@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from analysis.bundle import MemorySample
 from analysis.errors import BundleError
 from analysis.model.allocator.allocator import Allocator
@@ -162,18 +165,25 @@ def _zones(
     return zones
 
 
-def _mark_movable(sample: MemorySample, zones: list[Zone]) -> None:
+def movable_pfns(sample: MemorySample) -> NDArray[np.int64]:
+    """Allocated pages that compaction could move: on an LRU list, or a driver's movable page."""
     bit = int(sample.meta["page_flag_bits"]["lru"])
     on_lru = (sample.frame_flags >> bit) & 1
     movable = (on_lru == 1) | (sample.frame_mapping == _MOVABLE_DRIVER_PAGE)
+    found = [np.zeros(0, np.int64)]
     offset = 0
     for frames in sample.frame_ranges:
         pages = int(frames["pages"])
-        found = movable[offset : offset + pages].nonzero()[0] + int(frames["start_pfn"])
+        found.append(movable[offset : offset + pages].nonzero()[0] + int(frames["start_pfn"]))
         offset += pages
-        for zone in zones:
-            inside = (found >= zone.free.start_pfn) & (found < zone.free.end_pfn)
-            zone.movable.update(int(pfn) for pfn in found[inside])
+    return np.concatenate(found)
+
+
+def _mark_movable(sample: MemorySample, zones: list[Zone]) -> None:
+    found = movable_pfns(sample)
+    for zone in zones:
+        inside = (found >= zone.free.start_pfn) & (found < zone.free.end_pfn)
+        zone.movable.update(found[inside].tolist())
 
 
 def _pcps(

@@ -6,8 +6,9 @@ allocated before the window keeps its place. Under a policy that is not the kern
 counterfactual; under the kernel's own it says how far prediction drifts when nobody sets it right.
 
 Given, as far as it still applies: what compaction isolated, turned and captured, pageblocks set
-apart, when daemons woke, slept and drained. Reclaim is not foretold: pages are freed when the
-kernel freed them, also where another policy would have needed more or less of it.
+apart, when daemons woke, slept and drained, which node had room for dirty pages. Reclaim is not
+foretold: pages are freed when the kernel freed them, also where another policy would have needed
+more or less of it.
 """
 
 from __future__ import annotations
@@ -190,7 +191,7 @@ class _Runner:
         self._types = tuple(policy.grouped(kind) for kind in migratetypes_of(stream.begin))
         self._policy = policy
         self._images = images
-        self._bulk_pages = followed.bulk_pages
+        self._followed = followed
         self._zone_pointers, self._node_pointers = stream.zone_pointers, stream.node_pointers
         self._page_shift = stream.page_shift
         self._orders: dict[int, int] = {}
@@ -251,7 +252,7 @@ class _Runner:
         node = step.node if step.node >= 0 else self._state.cpu_nodes[step.cpu]
         request = Request(
             cpu=step.cpu,
-            node=node,
+            node=self._followed.nodes.get(step.number, node),
             order=step.order,
             gfp=step.gfp,
             migratetype=self._types[step.migratetype],
@@ -288,7 +289,7 @@ class _Runner:
             gfp=step.gfp,
             migratetype=self._policy.grouped(gfp_migratetype(step.gfp)),
         )
-        names = self._bulk_pages.get(step.number, ())
+        names = self._followed.bulk_pages.get(step.number, ())
         got = self._allocator.allocate_bulk(request, step.count)
         while len(got) < min(step.count, len(names)):
             more = self._allocator.allocate_bulk(request, step.count - len(got))
@@ -416,7 +417,7 @@ class _Runner:
                 return
 
     def _zones_of(self, step: Step) -> list[int]:
-        node = self._node_pointers.get(step.pointer)
+        node = step.node if step.node >= 0 else self._node_pointers.get(step.pointer)
         nodes = self._state.zone_nodes
         return [zone for zone, its in enumerate(nodes) if node is None or its == node]
 
@@ -427,6 +428,8 @@ class _Runner:
     def _balance_end(self, step: Step) -> None:
         for zone, boost in self._boosts.pop(step.pid, []):
             self._state.end_balance(zone, boost)
+        if step.node >= 0:
+            self._state.set_kswapd(step.node, awake=False)
 
     def _threshold(self, step: Step) -> None:
         for zone in self._zones_of(step):

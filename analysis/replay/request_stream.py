@@ -118,6 +118,8 @@ class Followed:
     """Numbers of the steps in the order of contexts that fits what the kernel answered."""
     bulk_pages: Mapping[int, tuple[int, ...]]
     """Number of a bulk request → its pages, which no event tells."""
+    nodes: Mapping[int, int]
+    """Number of an allocation → the node with room for dirty pages, where not the one asked."""
 
 
 def follow(stream: RequestStream) -> Followed:
@@ -134,13 +136,20 @@ def follow(stream: RequestStream) -> Followed:
         node_pointers=stream.node_pointers,
         page_shift=stream.page_shift,
     )
+    asked = [step.node for step in stream.steps]
     result = follower.run(stream.steps)
     end = stream.end
+    nodes: dict[int, int] = {}
+    for step, node in zip(stream.steps, asked, strict=True):
+        if step.node != node:
+            nodes[step.number] = step.node
+            step.node = node
     return Followed(
         result=result,
         comparison=None if end is None else compare_allocator(state.allocator, end),
         turns=np.array(follower.turns, np.int64),
         bulk_pages=follower.bulk_pages,
+        nodes=nodes,
     )
 
 
