@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+from numpy.typing import NDArray
 
 from analysis.figures import style
 from analysis.memory.geometry import Zone
@@ -127,7 +128,7 @@ def _key(spare: list[Axes], film: Film) -> None:
         axes.text(0.2, 0.45, "model", va="center", size=8)
 
 
-def model_counts(film: Film) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+def model_counts(film: Film) -> NDArray[np.int64]:
     """The model's free blocks by moment, zone and order."""
     return np.stack(
         [moment.model_nr_free for moment in film.moments if moment.model_nr_free is not None]

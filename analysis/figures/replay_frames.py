@@ -6,9 +6,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
 
 from analysis.figures import style
-from analysis.figures.page_colors import DIFFERENCE, Swatch, legend, paint, rows_of
+from analysis.figures.page_colors import DIFFERENCE, ROW_PAGES, Swatch, legend, paint, rows_of
 from analysis.figures.replay_blocks import film_caption, shown_zones
 from analysis.memory.geometry import Zone
 from analysis.replay.film import Film, Moment
@@ -28,7 +29,8 @@ _GAP_IN = 48 / DOTS_PER_IN
 _RIGHT_IN = style.WIDTH_IN - style.LEFT_IN - 2 * _MAP_IN - _GAP_IN
 _LEGEND_IN = 1.25
 _LINE_IN = 0.145
-_RINGS = 400
+_CELL = (4, 8)
+"""Rows and columns of pages that are ringed as one."""
 
 
 @style.applied()
@@ -52,8 +54,9 @@ def draw(film: Film) -> Figure:
     ]
     missing_in = _LINE_IN * len(_present(film)) - sum(row.height_in + 0.34 for row in rows) + 0.34
     rows.append(style.Row(height_in=0.01, gap_above_in=max(0.0, missing_in)))
-    figure, panels = style.new_sheet(_title(film), caption, rows, right_in=_RIGHT_IN)
-    figure.set_dpi(DOTS_PER_IN)
+    figure, panels = style.new_sheet(
+        _title(film), caption, rows, right_in=_RIGHT_IN, dpi=DOTS_PER_IN
+    )
     panels[-1][0].axis("off")
     for (zone, moment), (left, *right) in zip(pictured, panels, strict=False):
         _draw(left, film, zone, moment.kernel)
@@ -92,16 +95,17 @@ def _height_in(film: Film, zone: Zone) -> float:
     return max(0.25, int(dots) * rows / DOTS_PER_IN)
 
 
-def zone_rows(
-    film: Film, zone: Zone, codes: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
-) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def row_pages(film: Film) -> int:
+    """Pages in a row of the map."""
+    return min(1 << film.geometry.pageblock_order, ROW_PAGES)
+
+
+def zone_rows(film: Film, zone: Zone, codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The codes of a zone's pages in rows of pageblocks."""
     return rows_of(codes[film.pages(zone)], zone.start_pfn, film.geometry.pageblock_order)
 
 
-def _draw(
-    axes: Axes, film: Film, zone: Zone, codes: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
-) -> None:
+def _draw(axes: Axes, film: Film, zone: Zone, codes: NDArray[np.uint8]) -> None:
     rows = zone_rows(film, zone, codes)
     axes.imshow(paint(rows, film.orders), interpolation="none", aspect="auto", resample=False)
     axes.grid(visible=False)
@@ -114,7 +118,7 @@ def _draw(
 
 def _label_rows(axes: Axes, film: Film, zone: Zone) -> None:
     """Page frame numbers at the left, in steps that are round in hexadecimal."""
-    width = min(1 << film.geometry.pageblock_order, 512)
+    width = row_pages(film)
     first = zone.start_pfn // width * width
     rows = -(-(zone.end_pfn - first) // width)
     step = 1
@@ -126,20 +130,25 @@ def _label_rows(axes: Axes, film: Film, zone: Zone) -> None:
 
 
 def _ring(axes: Axes, film: Film, zone: Zone, moment: Moment) -> None:
-    """Rings around pages that differ, at most ``_RINGS`` of them."""
+    """Rings around pages that differ; one for several that lie close together."""
     pages = film.pages(zone)
     found = moment.differing
     found = found[(found >= pages.start) & (found < pages.stop)] - pages.start
-    if len(found) > _RINGS:
-        found = found[np.linspace(0, len(found) - 1, _RINGS).astype(np.int64)]
-    width = min(1 << film.geometry.pageblock_order, 512)
-    place = found + zone.start_pfn % width
+    width = row_pages(film)
+    place = ringed(found + zone.start_pfn % width, width)
     for color, line in (("#ffffff", 2.2), (DIFFERENCE, 1.0)):
         axes.plot(
             place % width, place // width, linestyle="none", marker="o", markersize=5,
             markerfacecolor="none", markeredgecolor=color, markeredgewidth=line, clip_on=False,
             scalex=False, scaley=False,
         )  # fmt: skip
+
+
+def ringed(places: NDArray[np.int64], width: int) -> NDArray[np.int64]:
+    """Of places in rows of ``width``, the first one in each cell of ``_CELL``."""
+    rows, columns = _CELL
+    cells = places // width // rows * (width // columns + 1) + places % width // columns
+    return places[np.unique(cells, return_index=True)[1]]
 
 
 def _count(film: Film, zone: Zone, moment: Moment) -> str:
@@ -195,5 +204,5 @@ def _title(film: Film) -> str:
         )
     return (
         f"{film.window}: {len(end.differing):,} of {pages:,} pages differ between kernel and model "
-        f"at the end, {len(worst.differing):,} at most {when(film, worst)}"
+        f"at the end; at most {len(worst.differing):,}, {when(film, worst)}"
     )

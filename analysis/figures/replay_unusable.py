@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+from numpy.typing import NDArray
 
 from analysis.figures import style
 from analysis.figures.replay_blocks import (
@@ -59,8 +60,8 @@ def shown_orders(film: Film) -> list[int]:
 
 
 def index(
-    nr_free: np.ndarray[tuple[int, ...], np.dtype[np.int64]],
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    nr_free: NDArray[np.int64],
+) -> NDArray[np.float64]:
     """Shares from 0 to 1; axes as in ``nr_free``."""
     return unusable_milli(nr_free) / 1000.0
 

@@ -103,15 +103,23 @@ class Row:
 
 
 def new_sheet(
-    title: str, caption: str, rows: Sequence[Row], *, right_in: float = RIGHT_IN
+    title: str,
+    caption: str,
+    rows: Sequence[Row],
+    *,
+    right_in: float = RIGHT_IN,
+    dpi: int = DPI,
 ) -> tuple[Figure, list[list[Axes]]]:
-    """A figure as tall as its rows need, with title and caption set; axes row by row."""
+    """A figure as tall as its rows need, with title and caption set; axes row by row.
+
+    ``dpi`` is that of its PNG.
+    """
     title_lines = textwrap.wrap(title, 104) or [""]
     caption_lines = textwrap.wrap(caption, 150) or [""]
     head_in = 0.16 + 0.2 * len(title_lines) + 0.16 * len(caption_lines)
     body_in = sum(row.height_in + row.gap_above_in for row in rows)
     height_in = head_in + body_in + BOTTOM_IN
-    figure = Figure(figsize=(WIDTH_IN, height_in))
+    figure = Figure(figsize=(WIDTH_IN, height_in), dpi=dpi)
     FigureCanvasAgg(figure)
     x = 0.18 / WIDTH_IN
     top_in = 0.12

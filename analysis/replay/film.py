@@ -14,8 +14,9 @@ from analysis.replay.engine import apply
 from analysis.replay.events import operations
 from analysis.replay.exact import start
 from analysis.replay.flight import all_free, announced
+from analysis.replay.model_snapshot import ModelSnapshot
 from analysis.replay.page_use import FREE, PageUse, UseTracker, free_codes, use_in_sample
-from analysis.replay.predicted_states import ModelSnapshot, ModelStates
+from analysis.replay.predicted_states import ModelStates
 from analysis.replay.quiet import choose_moments
 from analysis.replay.rules import rules_of
 from analysis.replay.window import Window

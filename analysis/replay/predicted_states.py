@@ -4,65 +4,72 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from analysis.errors import BundleError
 from analysis.memory.geometry import Geometry
 from analysis.model.allocator.allocator import Allocator
+from analysis.model.compiled.pack import pack
 from analysis.replay.allocator_state import load_allocator, migratetypes_of
+from analysis.replay.compiled_prediction import CompiledPredictor
+from analysis.replay.compiled_state import CompiledState
+from analysis.replay.model_snapshot import ModelSnapshot, snapshot_of, snapshot_of_memory
 from analysis.replay.prediction import Predictor
-from analysis.replay.requests import PageAddresses, RequestReader, timeline
+from analysis.replay.requests import PageAddresses, RequestReader, Step, timeline
+from analysis.replay.step_arrays import pack_steps
 from analysis.replay.window import Window
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelSnapshot:
-    """A model's state at one moment; page indices are those of a ``Geometry``."""
-
-    head: NDArray[np.int8]
-    """Order + 1 at the first page of every free block, else 0."""
-    on_pcp: NDArray[np.bool_]
-    """Whether a page lies on a per-cpu list."""
-    nr_free: NDArray[np.int64]
-    """Free blocks, zone by order."""
-
 
 ModelStates = Callable[[Window, Geometry, Sequence[int]], Sequence[ModelSnapshot]]
 """A model's states in an opened window, each after all that took effect up to a counter, the
 counters ascending. Raises BundleError when it cannot predict the window."""
 
 
-def snapshot_of(allocator: Allocator, geometry: Geometry) -> ModelSnapshot:
-    """The state that a plain model is in."""
-    head = np.zeros(geometry.pages, np.int8)
-    on_pcp = np.zeros(geometry.pages, np.bool_)
-    nr_free = np.zeros((len(geometry.zones), geometry.max_order + 1), np.int64)
-    for zone in allocator.zones:
-        for block in zone.free.blocks():
-            head[block.pfn - geometry.first_pfn] = block.order + 1
-            nr_free[zone.number, block.order] += 1
-    for pcp in allocator.pcps.values():
-        for pindex, pages in enumerate(pcp.lists):
-            for pfn in pages:
-                first = pfn - geometry.first_pfn
-                on_pcp[first : first + (1 << pcp.order(pindex))] = True
-    return ModelSnapshot(head=head, on_pcp=on_pcp, nr_free=nr_free)
-
-
 def predicted_states(
     window: Window, geometry: Geometry, counters: Sequence[int]
 ) -> list[ModelSnapshot]:
-    """``ModelStates`` of the plain model. Moments should be quiet ones.
+    """``ModelStates`` of the compiled model. Moments should be quiet ones.
 
     Raises:
-        BundleError: the first sample is not sound, or holds what the model does not know.
+        BundleError: the first sample is light or not sound, or holds what the model does not know.
     """
+    model = _model(window)
+    state = CompiledState(pack(model), model.cpu_nodes)
+    predictor = CompiledPredictor(state, migratetypes_of(window.samples[0]), **_addresses(window))
+    states: list[ModelSnapshot] = []
+    for part in _parts(_steps(window, geometry, model, counters[-1]), counters):
+        predictor.run_arrays(pack_steps(part))
+        states.append(snapshot_of_memory(state.memory, geometry))
+    return states
+
+
+def plainly_predicted_states(
+    window: Window, geometry: Geometry, counters: Sequence[int]
+) -> list[ModelSnapshot]:
+    """The same of the plain model, some hundred times slower."""
+    model = _model(window)
+    predictor = Predictor(model, migratetypes_of(window.samples[0]), **_addresses(window))
+    states: list[ModelSnapshot] = []
+    for part in _parts(_steps(window, geometry, model, counters[-1]), counters):
+        predictor.run(part)
+        states.append(snapshot_of(model, geometry))
+    return states
+
+
+def _model(window: Window) -> Allocator:
+    sample = window.samples[0]
+    if not sample.meta["full"]:
+        raise BundleError(
+            f"memory sample {sample.label}: it does not say which pages are movable, and the "
+            "model must know",
+            fix="begin the window with a full sample",
+        )
+    return load_allocator(sample)
+
+
+def _steps(window: Window, geometry: Geometry, model: Allocator, end: int) -> list[Step]:
     sample = window.samples[0]
     assert window.stream is not None
-    model = load_allocator(sample)
-    rows = timeline(window.stream, int(sample.meta["trace_counter"]), counters[-1])
+    rows = timeline(window.stream, int(sample.meta["trace_counter"]), end)
     addresses = PageAddresses(
         vmemmap_base=int(sample.meta["vmemmap"] or 0), struct_page_bytes=geometry.struct_page_bytes
     )
@@ -71,22 +78,22 @@ def predicted_states(
         huge_order=model.huge_order,
         claims_then_steals=model.era.claims_then_steals,
     )
-    steps = reader.read(rows)
-    zones = sample.meta.get("zone_addresses") or []
-    nodes = sample.meta.get("node_addresses") or {}
-    predictor = Predictor(
-        model,
-        migratetypes_of(sample),
-        zone_pointers={int(address): number for number, address in enumerate(zones)},
-        node_pointers={int(address): int(node) for node, address in nodes.items()},
-        page_shift=int(sample.meta["page_size_bytes"]).bit_length() - 1,
-    )
+    return reader.read(rows)
+
+
+def _parts(steps: list[Step], counters: Sequence[int]) -> list[list[Step]]:
+    """Steps that took effect up to each counter and after the one before."""
     effects = [step.effect for step in steps]
-    states: list[ModelSnapshot] = []
-    done = 0
-    for counter in counters:
-        end = max(bisect_right(effects, counter), done)
-        predictor.run(steps[done:end])
-        done = end
-        states.append(snapshot_of(model, geometry))
-    return states
+    ends = [bisect_right(effects, counter) for counter in counters]
+    return [steps[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
+
+
+def _addresses(window: Window) -> dict[str, Any]:
+    """Zones and nodes by the addresses that probes show, and the size of a page."""
+    meta = window.samples[0].meta
+    zones, nodes = meta.get("zone_addresses") or [], meta.get("node_addresses") or {}
+    return {
+        "zone_pointers": {int(address): number for number, address in enumerate(zones)},
+        "node_pointers": {int(address): int(node) for node, address in nodes.items()},
+        "page_shift": int(meta["page_size_bytes"]).bit_length() - 1,
+    }

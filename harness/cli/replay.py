@@ -28,6 +28,10 @@ def replay(
         typer.Option("--window", help="Only this window; may be given more than once."),
     ] = None,
     as_json: Json = False,
+    figures: Annotated[
+        bool,
+        typer.Option(help="Write figures/replay-* and replay.html into the run directory."),
+    ] = True,
 ) -> None:
     """Replay a run's traced windows; exit 1 if any ends in another state than the kernel's.
 
@@ -48,6 +52,13 @@ def replay(
         typer.echo(json.dumps(outcome.to_json(), indent=1))
     else:
         _show(outcome)
+    if figures:
+        from analysis.report.replay_films import film_run
+
+        page = film_run(bundle, outcome, stage=progress.stage)
+        progress.close()
+        if not as_json:
+            typer.echo(f"page           {page}")
     if outcome.fails:
         raise typer.Exit(1)
 
