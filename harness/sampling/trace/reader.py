@@ -14,7 +14,7 @@ PROGRAM = "mmscope-trace"
 
 
 class Reader:
-    """Started when made; see guest/trace/main.c for what it does."""
+    """Started when made; see guest/trace/main.c for what it says and does."""
 
     def __init__(self, agent: GuestFiles, label: str, period_ms: int) -> None:
         self._agent = agent
