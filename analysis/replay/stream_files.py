@@ -82,7 +82,7 @@ def write_stream(stream: RequestStream, followed: Followed, directory: Path) -> 
         raise TableError(f"{directory}: cannot be written: {error}") from None
 
 
-_OURS = ("README.md", DESCRIPTION, REQUESTS_FILE, "begin", "end", "free_blocks.parquet")
+_OURS = ("README.md", DESCRIPTION, REQUESTS_FILE, "begin", "end", "figures", "free_blocks.parquet")
 
 
 def read_stream(path: Path) -> RequestStream:

@@ -12,20 +12,43 @@ from rich.table import Table
 
 from harness.cli.options import Json
 from harness.cli.terminal import TerminalProgress, output_console
+from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from analysis.replay.outcome import RunOutcome, WindowOutcome
 
+_RULES = (
+    "pcp=off, pcp_batch=N, pcp_high=N, mobility=off, fallback=reversed, steal=never|always, "
+    "freed=head|tail, shuffle=on|on:SEED, nofragment=off, boost=off."
+)
 _WIDTH = 150
 """The table's width where no terminal sets one."""
 _COLOURS = {"holds": "green", "fails": "bold red", "unknown": "yellow"}
 
 
 def replay(
-    directory: Annotated[Path, typer.Argument(help="A run directory with traced windows.")],
+    directory: Annotated[
+        Path,
+        typer.Argument(help="A run directory with traced windows, or an exported request stream."),
+    ],
     window: Annotated[
         list[str] | None,
         typer.Option("--window", help="Only this window; may be given more than once."),
+    ] = None,
+    what_if: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--what-if",
+            metavar="RULE=VALUE",
+            help="Run the requests under another rule, and show how fragmented memory would have "
+            "been; may be given more than once. " + _RULES,
+        ),
+    ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIRECTORY", help="Write the window's requests and states as Parquet files."
+        ),
     ] = None,
     as_json: Json = False,
     figures: Annotated[
@@ -38,8 +61,28 @@ def replay(
     Each window begins with the free lists as the host read them in guest memory. Every traced
     event is applied to them, and the result is compared page by page with what was read later.
 
+    With --what-if the requests are run again under other rules of the allocator, which is never
+    told what the kernel chose. --export writes them for other allocators; the directory that it
+    writes can be given in place of a run.
+
     Example: `mmscope replay runs/replay-smoke-x86_64-20260101T120000Z --window anon`
+    Example: `mmscope replay RUN --window anon --what-if mobility=off`
     """
+    from harness.cli import what_if as counterfactual
+
+    if what_if and export:
+        raise UsageError("--what-if and --export are two things", fix="give one of them")
+    if what_if:
+        counterfactual.what_if(
+            directory, what_if, tuple(window or ()), as_json=as_json, figures=figures
+        )
+        return
+    if export:
+        counterfactual.export(directory, tuple(window or ()), export)
+        return
+    if counterfactual.is_stream(directory):
+        counterfactual.predict(directory, as_json=as_json)
+        return
     from analysis.bundle import open_bundle
     from analysis.replay.outcome import replay_run
 
