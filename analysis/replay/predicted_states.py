@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from analysis.errors import BundleError
 from analysis.memory.geometry import Geometry
@@ -16,7 +18,7 @@ from analysis.replay.compiled_state import CompiledState
 from analysis.replay.model_snapshot import ModelSnapshot, snapshot_of, snapshot_of_memory
 from analysis.replay.prediction import Predictor
 from analysis.replay.requests import PageAddresses, RequestReader, Step, timeline
-from analysis.replay.step_arrays import pack_steps
+from analysis.replay.step_arrays import ArraySteps, pack_steps
 from analysis.replay.window import Window
 
 ModelStates = Callable[[Window, Geometry, Sequence[int]], Sequence[ModelSnapshot]]
@@ -36,8 +38,9 @@ def predicted_states(
     state = CompiledState(pack(model), model.cpu_nodes)
     predictor = CompiledPredictor(state, migratetypes_of(window.samples[0]), **_addresses(window))
     states: list[ModelSnapshot] = []
-    for part in _parts(_steps(window, geometry, model, counters[-1]), counters):
-        predictor.run_arrays(pack_steps(part))
+    steps = pack_steps(_steps(window, geometry, model, counters[-1]))
+    for part in _parts(steps.rows["effect"], counters):
+        predictor.run_arrays(ArraySteps(rows=steps.rows[part], blocks=steps.blocks))
         states.append(snapshot_of_memory(state.memory, geometry))
     return states
 
@@ -49,8 +52,9 @@ def plainly_predicted_states(
     model = _model(window)
     predictor = Predictor(model, migratetypes_of(window.samples[0]), **_addresses(window))
     states: list[ModelSnapshot] = []
-    for part in _parts(_steps(window, geometry, model, counters[-1]), counters):
-        predictor.run(part)
+    steps = _steps(window, geometry, model, counters[-1])
+    for part in _parts([step.effect for step in steps], counters):
+        predictor.run(steps[part])
         states.append(snapshot_of(model, geometry))
     return states
 
@@ -81,11 +85,10 @@ def _steps(window: Window, geometry: Geometry, model: Allocator, end: int) -> li
     return reader.read(rows)
 
 
-def _parts(steps: list[Step], counters: Sequence[int]) -> list[list[Step]]:
+def _parts(effects: Sequence[int] | NDArray[np.int64], counters: Sequence[int]) -> list[slice]:
     """Steps that took effect up to each counter and after the one before."""
-    effects = [step.effect for step in steps]
-    ends = [bisect_right(effects, counter) for counter in counters]
-    return [steps[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
+    ends = np.searchsorted(effects, counters, "right").tolist()
+    return [slice(begin, end) for begin, end in zip([0, *ends], ends, strict=False)]
 
 
 def _addresses(window: Window) -> dict[str, Any]:
