@@ -88,7 +88,6 @@ def load_allocator(sample: MemorySample, tunables: Tunables | None = None) -> Al
 def _zones(
     sample: MemorySample, era: Era, types: tuple[Migratetype, ...], tunables: Tunables
 ) -> list[Zone]:
-    flag_bits = {str(name): int(bit) for name, bit in sample.meta["zone_flag_bits"].items()}
     zones: list[Zone] = []
     for number, row in enumerate(sample.zones):
         assert int(row["zone"]) == number, "zones are numbered in order"
@@ -98,22 +97,8 @@ def _zones(
             max_order=int(sample.meta["max_order"]),
             pageblock_order=int(sample.meta["pageblock_order"]),
         )
-        differences = {
-            int(pcp["cpu"]): int(pcp["diff_free_pages"])
-            for pcp in sample.pcps[sample.pcps["zone"] == number]
-        }
-        cma = {
-            int(pcp["cpu"]): int(pcp["diff_free_cma"])
-            for pcp in sample.pcps[sample.pcps["zone"] == number]
-        }
-        thresholds = {
-            int(pcp["cpu"]): int(pcp["stat_threshold"])
-            for pcp in sample.pcps[sample.pcps["zone"] == number]
-        }
-
-        def flag(name: str, row: object = row) -> bool:
-            return name in flag_bits and bool(int(row["flags"]) >> flag_bits[name] & 1)  # type: ignore[index]
-
+        own = sample.pcps[sample.pcps["zone"] == number]
+        thresholds = _by_cpu(own, "stat_threshold")
         zones.append(
             Zone(
                 number=number,
@@ -131,20 +116,18 @@ def _zones(
                 watermark_boost=int(row["watermark_boost"]),
                 nr_reserved_highatomic=int(row["nr_reserved_highatomic"]),
                 nr_free_highatomic=max(int(row["nr_free_highatomic"]), 0),
-                nr_free=ZoneCounter(int(row["nr_free_pages"]), differences, thresholds),
+                nr_free=ZoneCounter(
+                    int(row["nr_free_pages"]), _by_cpu(own, "diff_free_pages"), thresholds
+                ),
                 nr_free_cma=ZoneCounter(
-                    max(int(row["nr_free_cma"]), 0),
-                    {cpu: max(0, n) for cpu, n in cma.items()}
-                    if int(row["nr_free_cma"]) < 0
-                    else cma,
-                    thresholds,
+                    max(int(row["nr_free_cma"]), 0), _by_cpu(own, "diff_free_cma"), thresholds
                 ),
                 boost_factor=tunables.boost_factor,
                 drift_marked=int(row["percpu_drift_mark"]) > 0,
                 isolated_pageblocks=max(int(row["nr_isolate_pageblock"]), 0),
-                reclaim_active=flag("ZONE_RECLAIM_ACTIVE"),
-                below_high=flag("ZONE_BELOW_HIGH"),
-                boosted=flag("ZONE_BOOSTED_WATERMARK"),
+                reclaim_active=_has_flag(sample, int(row["flags"]), "ZONE_RECLAIM_ACTIVE"),
+                below_high=_has_flag(sample, int(row["flags"]), "ZONE_BELOW_HIGH"),
+                boosted=_has_flag(sample, int(row["flags"]), "ZONE_BOOSTED_WATERMARK"),
             )
         )
     for row in sample.pageblocks:
@@ -177,6 +160,15 @@ def movable_pfns(sample: MemorySample) -> NDArray[np.int64]:
         found.append(movable[offset : offset + pages].nonzero()[0] + int(frames["start_pfn"]))
         offset += pages
     return np.concatenate(found)
+
+
+def _by_cpu(pcps: NDArray[np.void], column: str) -> dict[int, int]:
+    return {int(pcp["cpu"]): int(pcp[column]) for pcp in pcps}
+
+
+def _has_flag(sample: MemorySample, flags: int, name: str) -> bool:
+    bit = sample.meta["zone_flag_bits"].get(name)
+    return bit is not None and bool(flags >> int(bit) & 1)
 
 
 def _mark_movable(sample: MemorySample, zones: list[Zone]) -> None:
@@ -258,77 +250,78 @@ class Comparison:
         return not self.differing
 
 
+_ZONE_WORDS = (
+    "watermark_boost",
+    "nr_reserved_highatomic",
+    "nr_free_highatomic",
+    "reclaim_active",
+    "below_high",
+)
+_PCP_WORDS = ("count", "high", "free_factor", "alloc_factor", "free_count", "flags")
+
+
 def compare_allocator(allocator: Allocator, sample: MemorySample) -> Comparison:
     """Every list in order, every page, and the counters that decide what happens next."""
     other = load_allocator(sample)
-    differing: list[Difference] = []
-    lists = 0
+    lists: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = []
+    words: list[tuple[str, object, object]] = []
     pages_differing = 0
-    words: list[str] = []
     for mine, theirs in zip(allocator.zones, other.zones, strict=True):
-        for order in range(theirs.free.max_order + 1):
-            for migratetype in Migratetype:
-                model = mine.free.pfns(order, migratetype)
-                kernel = theirs.free.pfns(order, migratetype)
-                lists += bool(model or kernel)
-                if model != kernel:
-                    where = f"zone {mine.number} order {order} {migratetype.name.lower()}"
-                    differing.append(Difference(where=where, model=model, kernel=kernel))
+        where = f"zone {mine.number}"
+        lists += [
+            (
+                f"{where} order {order} {migratetype.name.lower()}",
+                mine.free.pfns(order, migratetype),
+                theirs.free.pfns(order, migratetype),
+            )
+            for order in range(theirs.free.max_order + 1)
+            for migratetype in Migratetype
+        ]
         pages_differing += len(_free_pages(mine) ^ _free_pages(theirs))
-        for name in (
-            "watermark_boost",
-            "nr_reserved_highatomic",
-            "nr_free_highatomic",
-            "reclaim_active",
-            "below_high",
-        ):
-            if getattr(mine, name) != getattr(theirs, name):
-                words.append(
-                    f"zone {mine.number} {name}: {getattr(mine, name)}, kernel {getattr(theirs, name)}"
-                )
-        if mine.nr_free.exact() != theirs.nr_free.exact():
-            words.append(
-                f"zone {mine.number} free pages: {mine.nr_free.exact()}, kernel {theirs.nr_free.exact()}"
+        words += _zone_words(where, mine, theirs)
+    for key, pcp in allocator.pcps.items():
+        where = f"zone {key[0]} cpu {key[1]}"
+        lists += [
+            (f"{where} list {pindex}", tuple(model), tuple(kernel))
+            for pindex, (model, kernel) in enumerate(
+                zip(pcp.lists, other.pcps[key].lists, strict=True)
             )
-        if mine.nr_free.value != theirs.nr_free.value:
-            words.append(
-                f"zone {mine.number} free-page counter: {mine.nr_free.value}, kernel {theirs.nr_free.value}"
-            )
-        start, stop, step = mine.free.start_pfn, mine.free.end_pfn, 1 << mine.free.pageblock_order
-        retyped = sum(
-            mine.free.pageblock_migratetype(pfn) != theirs.free.pageblock_migratetype(pfn)
-            for pfn in range(start, stop, step)
-        )
-        if retyped:
-            words.append(f"zone {mine.number}: {retyped} pageblocks of another type")
-    for key, mine_pcp in allocator.pcps.items():
-        theirs_pcp = other.pcps[key]
-        for pindex, (model_list, kernel_list) in enumerate(
-            zip(mine_pcp.lists, theirs_pcp.lists, strict=True)
-        ):
-            lists += bool(model_list or kernel_list)
-            if list(model_list) != list(kernel_list):
-                differing.append(
-                    Difference(
-                        where=f"zone {key[0]} cpu {key[1]} list {pindex}",
-                        model=tuple(model_list),
-                        kernel=tuple(kernel_list),
-                    )
-                )
-        for name in ("count", "high", "free_factor", "alloc_factor", "free_count", "flags"):
-            if getattr(mine_pcp, name) != getattr(theirs_pcp, name):
-                words.append(
-                    f"zone {key[0]} cpu {key[1]} {name}: {getattr(mine_pcp, name)}, "
-                    f"kernel {getattr(theirs_pcp, name)}"
-                )
+        ]
+        words += [
+            (f"{where} {name}", getattr(pcp, name), getattr(other.pcps[key], name))
+            for name in _PCP_WORDS
+        ]
     return Comparison(
-        lists=lists,
-        differing=tuple(differing),
+        lists=sum(bool(model or kernel) for _, model, kernel in lists),
+        differing=tuple(
+            Difference(where=where, model=model, kernel=kernel)
+            for where, model, kernel in lists
+            if model != kernel
+        ),
         free_pages_model=tuple(zone.free.free_pages for zone in allocator.zones),
         free_pages_kernel=tuple(zone.free.free_pages for zone in other.zones),
         pages_differing=pages_differing,
-        counters_differing=tuple(words),
+        counters_differing=tuple(
+            f"{what}: {model}, kernel {kernel}" for what, model, kernel in words if model != kernel
+        ),
     )
+
+
+def _zone_words(where: str, mine: Zone, theirs: Zone) -> list[tuple[str, object, object]]:
+    words: list[tuple[str, object, object]] = [
+        (f"{where} {name}", getattr(mine, name), getattr(theirs, name)) for name in _ZONE_WORDS
+    ]
+    words += [
+        (f"{where} free pages", mine.nr_free.exact(), theirs.nr_free.exact()),
+        (f"{where} free-page counter", mine.nr_free.value, theirs.nr_free.value),
+    ]
+    pageblocks = range(mine.free.start_pfn, mine.free.end_pfn, 1 << mine.free.pageblock_order)
+    retyped = sum(
+        mine.free.pageblock_migratetype(pfn) != theirs.free.pageblock_migratetype(pfn)
+        for pfn in pageblocks
+    )
+    words.append((f"{where} pageblocks of another type", retyped, 0))
+    return words
 
 
 def _free_pages(zone: Zone) -> set[int]:
