@@ -1,0 +1,223 @@
+"""From events to requests: whose blocks are whose, what was interrupted, and in which order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from analysis.replay.requests import (
+    EVENT_CODES,
+    TIMELINE_ROW,
+    Kind,
+    PageAddresses,
+    RequestReader,
+    Step,
+)
+
+MEMMAP = 0xFFFFEA0000000000
+GFP_KERNEL = 0xCC0
+
+
+def rows(*events: tuple[Any, ...]) -> np.ndarray[Any, Any]:
+    """Events as (name, a, b, c, d, {cpu, pid, level}), one counter after the other."""
+    made = np.zeros(len(events), TIMELINE_ROW)
+    for number, (name, *values) in enumerate(events):
+        where = values.pop() if values and isinstance(values[-1], dict) else {}
+        made[number]["counter"] = number + 1
+        made[number]["code"] = EVENT_CODES[name]
+        made[number]["pid"] = where.get("pid", 7)
+        made[number]["cpu"] = where.get("cpu", 0)
+        made[number]["level"] = where.get("level", 0)
+        for column, value in zip("abcd", values, strict=False):
+            made[number][column] = value
+    return made
+
+
+def read(*events: tuple[Any, ...], claims: bool = False) -> list[Step]:
+    reader = RequestReader(
+        PageAddresses(vmemmap_base=MEMMAP, struct_page_bytes=64),
+        huge_order=9,
+        claims_then_steals=claims,
+    )
+    return reader.read(rows(*events))
+
+
+def alloc(pfn: int, order: int = 0, migratetype: int = 0, **where: int) -> tuple[Any, ...]:
+    return ("mm_page_alloc", pfn, order, GFP_KERNEL, migratetype, where)
+
+
+def test_blocks_fetched_before_an_allocation_are_its_refill() -> None:
+    steps = read(
+        ("mm_page_alloc_zone_locked", 64, 0, 0),
+        ("mm_page_alloc_zone_locked", 65, 0, 0),
+        alloc(64),
+        alloc(65),
+    )
+    assert [step.kind for step in steps] == [Kind.ALLOCATE, Kind.ALLOCATE]
+    assert steps[0].locked == [(64, 0), (65, 0)]
+    assert (steps[0].effect, steps[0].event) == (1, 3)
+    assert steps[1].locked == []
+
+
+def test_refills_of_an_interrupt_are_the_interrupts() -> None:
+    steps = read(
+        ("mm_page_alloc_zone_locked", 64, 0, 0),
+        ("mm_page_alloc_zone_locked", 96, 0, 0, {"level": 1}),
+        alloc(96, level=1),
+        alloc(64),
+    )
+    by_pfn = {step.pfn: step for step in steps}
+    assert by_pfn[64].locked == [(64, 0)]
+    assert by_pfn[96].locked == [(96, 0)]
+    assert [step.pfn for step in steps] == [64, 96]
+
+
+def test_failed_allocations_ask_for_nothing() -> None:
+    assert read(alloc((1 << 64) - 1)) == []
+
+
+def test_a_batched_free_takes_effect_when_its_turn_comes() -> None:
+    steps = read(
+        ("mm_page_free", 10, 0),
+        ("mm_page_free", 11, 0),
+        ("mm_page_free_batched", 10),
+        ("mm_page_pcpu_drain", 99, 0, 1),
+        ("mm_page_free_batched", 11),
+    )
+    assert [(step.pfn, step.effect, step.drained) for step in steps] == [
+        (10, 4, [(99, 0)]),
+        (11, 5, []),
+    ]
+
+
+def test_large_frees_go_straight_to_the_zone() -> None:
+    (step,) = read(("mm_page_free", 64, 6))
+    assert step.kind is Kind.FREE_DIRECT
+
+
+def test_a_free_past_the_lists_is_direct_where_the_probe_says_so() -> None:
+    (step,) = read(("mm_page_free", 10, 0), ("free_one_page", 10, 0, 0))
+    assert (step.kind, step.effect) == (Kind.FREE_DIRECT, 2)
+
+
+def test_pages_freed_as_one_range_become_blocks() -> None:
+    steps = read(
+        *(("mm_page_free", pfn, 0) for pfn in range(4, 11)),
+        ("free_prepared_range", MEMMAP + 64 * 4, 7),
+        ("mm_page_pcpu_drain", 4, 2, 0),
+    )
+    (step,) = steps
+    assert step.kind is Kind.FREE_RANGE
+    assert step.pieces == [(4, 2), (8, 1), (10, 0)]
+    assert step.drained == [(4, 2)]
+
+
+def test_isolation_counts_only_when_the_block_was_given() -> None:
+    page = MEMMAP + 64 * 512
+    (step,) = read(
+        ("isolate_free_page", page, 3),
+        ("isolate_free_page_return", 0),
+        ("isolate_free_page", page, 4),
+        ("isolate_free_page_return", 16),
+    )
+    assert (step.kind, step.pfn, step.order) == (Kind.ISOLATE, 512, 4)
+
+
+def test_a_bulk_knows_what_it_got_and_fetched() -> None:
+    (step,) = read(
+        ("alloc_pages_bulk", GFP_KERNEL, 0, 4),
+        ("mm_page_alloc_zone_locked", 64, 0, 0),
+        ("alloc_pages_bulk_return", 4),
+    )
+    assert (step.kind, step.count, step.locked) == (Kind.BULK, 4, [(64, 0)])
+
+
+def test_a_bulk_that_fell_back_to_one_page_leaves_it_to_that_request() -> None:
+    steps = read(
+        ("alloc_pages_bulk", GFP_KERNEL, 0, 4),
+        alloc(64),
+        ("alloc_pages_bulk_return", 1),
+    )
+    counts = {step.kind: step.count for step in steps}
+    assert counts == {Kind.BULK: 0, Kind.ALLOCATE: 0}
+
+
+def test_drains_belong_to_whoever_drains() -> None:
+    steps = read(
+        ("mm_page_free", 10, 0),
+        ("drain_pages_zone", 0x1234, 1),
+        ("mm_page_pcpu_drain", 20, 0, 1),
+        ("mm_page_pcpu_drain", 30, 0, 1, {"pid": 8}),
+    )
+    assert [(step.kind, step.drained) for step in steps] == [
+        (Kind.FREE, []),
+        (Kind.DRAIN_ALL, [(20, 0)]),
+        (Kind.UNKNOWN_DRAIN, [(30, 0)]),
+    ]
+    assert (steps[1].pointer, steps[1].count) == (0x1234, 1)
+
+
+def test_captured_blocks_come_from_the_tasks_own_frees() -> None:
+    steps = read(
+        ("mm_page_free", 32, 5),
+        alloc(32, 5),
+    )
+    assert [step.kind for step in steps] == [Kind.FREE_DIRECT, Kind.CAPTURED]
+    assert steps[0].captured == {32: 5}
+
+
+def test_a_page_that_left_the_lists_again_was_not_captured() -> None:
+    steps = read(
+        ("mm_page_free", 4, 2),
+        ("drain_pages_zone", 0x1234, 0),
+        ("mm_page_pcpu_drain", 4, 2, 0),
+        ("mm_page_alloc_zone_locked", 4, 2, 0, {"pid": 9}),
+        ("mm_page_alloc_zone_locked", 8, 2, 0, {"pid": 9}),
+        alloc(8, 2, pid=9),
+        alloc(4, 2),
+    )
+    assert [step.kind for step in steps][-1] is Kind.ALLOCATE
+
+
+def test_fallbacks_that_take_without_the_usual_event_are_seen_since_6_12() -> None:
+    steal = ("mm_page_alloc_extfrag", 64, 0, 5)
+    (step,) = read(steal, alloc(64), claims=True)
+    assert step.locked == [(64, 0)]
+    (step,) = read(("mm_page_alloc_zone_locked", 64, 0, 0), steal, alloc(64), claims=True)
+    assert step.locked == [(64, 0)]
+    assert step.borrowed == [64]
+
+
+def test_bounds_are_the_contexts_own_events() -> None:
+    steps = read(
+        alloc(1),
+        alloc(2, level=1),
+        alloc(3, pid=8),
+        alloc(4),
+    )
+    bounds = {step.pfn: (step.after, step.before) for step in steps}
+    assert bounds[1] == (-1, 4)
+    assert bounds[4][0] == 1
+    assert bounds[3] == (-1, 1 << 62)
+
+
+def test_kswapd_is_known_by_its_own_events() -> None:
+    steps = read(
+        ("mm_vmscan_kswapd_wake", 1, {"pid": 50}),
+        ("set_pgdat_percpu_threshold", 0xABC, 0, {"pid": 50}),
+        ("balance_pgdat", 0xABC, {"pid": 50}),
+        ("balance_pgdat_return", {"pid": 50}),
+        ("mm_vmscan_kswapd_sleep", 1, {"pid": 50}),
+        ("set_pgdat_percpu_threshold", 0xABC, 0, {"pid": 50}),
+        ("mm_vmscan_wakeup_kswapd", 1),
+    )
+    assert [(step.kind, step.node, step.count) for step in steps] == [
+        (Kind.KSWAPD_WAKE, 1, 0),
+        (Kind.THRESHOLD, 1, 1),
+        (Kind.BALANCE_BEGIN, 1, 0),
+        (Kind.BALANCE_END, 1, 0),
+        (Kind.KSWAPD_SLEEP, 1, 0),
+        (Kind.THRESHOLD, 1, 0),
+        (Kind.KSWAPD_WAKE, 1, 0),
+    ]
