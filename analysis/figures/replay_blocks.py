@@ -50,7 +50,7 @@ def draw(film: Film) -> Figure:
             if order >= film.orders:
                 axes.axis("off")
                 continue
-            _draw_order(axes, film, zone, order)
+            draw_order(axes, film, zone, order)
             axes.set_title(f"order {order}" if order else f"{zone}: order 0")
             if order + COLUMNS >= film.orders and number == len(zones) - 1:
                 axes.set_xlabel(X_LABEL)
@@ -88,7 +88,8 @@ def scale_operations(axes: Axes, film: Film) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: style.short_number(value)))
 
 
-def _draw_order(axes: Axes, film: Film, zone: Zone, order: int) -> None:
+def draw_order(axes: Axes, film: Film, zone: Zone, order: int) -> None:
+    """Free blocks of one order over the window, the kernel's and the model's."""
     kernel = film.curve[:, zone.index, order]
     axes.step(film.curve_operations, kernel, where="post", color=style.BLUE, linewidth=1.2)
     top = int(kernel.max(initial=0))

@@ -23,10 +23,10 @@ READING = (
     "memory. On the right what the model has then; pages that differ are ringed."
 )
 DOTS_PER_IN = 290
-_MAP_IN = 1024 / DOTS_PER_IN
+MAP_IN = 1024 / DOTS_PER_IN
 """Two dots of the PNG for each page of a row of 512."""
-_GAP_IN = 48 / DOTS_PER_IN
-_RIGHT_IN = style.WIDTH_IN - style.LEFT_IN - 2 * _MAP_IN - _GAP_IN
+GAP_IN = 48 / DOTS_PER_IN
+RIGHT_IN = style.WIDTH_IN - style.LEFT_IN - 2 * MAP_IN - GAP_IN
 _LEGEND_IN = 1.25
 _LINE_IN = 0.145
 _CELL = (4, 8)
@@ -45,31 +45,31 @@ def draw(film: Film) -> Figure:
     pictured = [(zone, moment) for zone in zones for moment in shown_moments(film)]
     rows = [
         style.Row(
-            height_in=_height_in(film, zone),
-            widths=(_MAP_IN, _MAP_IN),
+            height_in=map_height_in(film, zone),
+            widths=(MAP_IN, MAP_IN),
             gap_above_in=0.34,
-            gap_between_in=_GAP_IN,
+            gap_between_in=GAP_IN,
         )
         for zone, _ in pictured
     ]
     missing_in = _LINE_IN * len(_present(film)) - sum(row.height_in + 0.34 for row in rows) + 0.34
     rows.append(style.Row(height_in=0.01, gap_above_in=max(0.0, missing_in)))
     figure, panels = style.new_sheet(
-        _title(film), caption, rows, right_in=_RIGHT_IN, dpi=DOTS_PER_IN
+        _title(film), caption, rows, right_in=RIGHT_IN, dpi=DOTS_PER_IN
     )
     panels[-1][0].axis("off")
     for (zone, moment), (left, *right) in zip(pictured, panels, strict=False):
-        _draw(left, film, zone, moment.kernel)
+        draw_map(left, film, zone, moment.kernel)
         left.set_title(f"{zone}, {when(film, moment)}: kernel")
-        _label_rows(left, film, zone)
+        label_rows(left, film, zone)
         if moment.model is None:
             right[0].axis("off")
             continue
-        _draw(right[0], film, zone, moment.model)
+        draw_map(right[0], film, zone, moment.model)
         right[0].set_title("model")
-        _ring(right[0], film, zone, moment)
-        style.note(right[0], _count(film, zone, moment))
-    _draw_legend(figure, panels[0][-1], film)
+        ring_differing(right[0], film, zone, moment)
+        style.note(right[0], differing_text(film, zone, moment))
+    draw_legend(figure, panels[0][-1], film)
     return figure
 
 
@@ -89,7 +89,8 @@ def when(film: Film, moment: Moment) -> str:
     return f"after {style.short_number(moment.operations)} page moves"
 
 
-def _height_in(film: Film, zone: Zone) -> float:
+def map_height_in(film: Film, zone: Zone) -> float:
+    """A whole number of the PNG's dots for each row."""
     rows = len(zone_rows(film, zone, film.moments[0].kernel))
     dots = max(1.0, min(10.0, 760 / rows))
     return max(0.25, int(dots) * rows / DOTS_PER_IN)
@@ -105,7 +106,8 @@ def zone_rows(film: Film, zone: Zone, codes: NDArray[np.uint8]) -> NDArray[np.ui
     return rows_of(codes[film.pages(zone)], zone.start_pfn, film.geometry.pageblock_order)
 
 
-def _draw(axes: Axes, film: Film, zone: Zone, codes: NDArray[np.uint8]) -> None:
+def draw_map(axes: Axes, film: Film, zone: Zone, codes: NDArray[np.uint8]) -> None:
+    """The map of a zone."""
     rows = zone_rows(film, zone, codes)
     axes.imshow(paint(rows, film.orders), interpolation="none", aspect="auto", resample=False)
     axes.grid(visible=False)
@@ -116,7 +118,7 @@ def _draw(axes: Axes, film: Film, zone: Zone, codes: NDArray[np.uint8]) -> None:
         spine.set_linewidth(0.4)
 
 
-def _label_rows(axes: Axes, film: Film, zone: Zone) -> None:
+def label_rows(axes: Axes, film: Film, zone: Zone) -> None:
     """Page frame numbers at the left, in steps that are round in hexadecimal."""
     width = row_pages(film)
     first = zone.start_pfn // width * width
@@ -129,7 +131,7 @@ def _label_rows(axes: Axes, film: Film, zone: Zone) -> None:
     axes.tick_params(axis="y", length=2)
 
 
-def _ring(axes: Axes, film: Film, zone: Zone, moment: Moment) -> None:
+def ring_differing(axes: Axes, film: Film, zone: Zone, moment: Moment) -> None:
     """Rings around pages that differ; one for several that lie close together."""
     pages = film.pages(zone)
     found = moment.differing
@@ -151,12 +153,14 @@ def ringed(places: NDArray[np.int64], width: int) -> NDArray[np.int64]:
     return places[np.unique(cells, return_index=True)[1]]
 
 
-def _count(film: Film, zone: Zone, moment: Moment) -> str:
+def differing_text(film: Film, zone: Zone, moment: Moment) -> str:
+    """How many of the zone's pages differ at a moment."""
     differing = film.differing(moment, zone)
     return f"{differing:,} of {zone.spanned_pages:,} pages differ"
 
 
-def _draw_legend(figure: Figure, beside: Axes, film: Film) -> None:
+def draw_legend(figure: Figure, beside: Axes, film: Film) -> None:
+    """The colours that occur in the film, at the right of a panel."""
     place = beside.get_position()
     height_in = float(figure.get_figheight())
     swatches = _present(film)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from analysis.figures import replay_blocks, replay_frames, replay_unusable
+from analysis.figures import replay_blocks, replay_frames, replay_overview, replay_unusable
 from analysis.figures.files import FigureFiles, save_figure
 from analysis.replay.film import Film
 
-REPLAY_FIGURES = (replay_blocks, replay_unusable, replay_frames)
+REPLAY_FIGURES = (replay_overview, replay_blocks, replay_unusable, replay_frames)
 
 
 def draw_film(film: Film, directory: Path) -> dict[str, FigureFiles]:

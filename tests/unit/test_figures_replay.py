@@ -11,7 +11,14 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures import page_colors, replay_blocks, replay_frames, replay_unusable, style
+from analysis.figures import (
+    page_colors,
+    replay_blocks,
+    replay_frames,
+    replay_overview,
+    replay_unusable,
+    style,
+)
 from analysis.figures.files import png_bytes, svg_bytes
 from analysis.figures.replay_gallery import REPLAY_FIGURES, draw_film
 from analysis.replay.film import Film
@@ -135,6 +142,24 @@ def test_close_pages_share_a_ring() -> None:
     assert sorted(replay_frames.ringed(places, 32).tolist()) == [0, 8, 4 * 32, 500]
 
 
+def test_the_overview_is_of_one_moment(film: Film) -> None:
+    figure = replay_overview.draw(film)
+
+    moment = replay_frames.shown_moments(film)[0]
+    kernel, model = figure.axes[:2]
+    for axes in (kernel, model):
+        shown = np.asarray(axes.images[0].get_array()).reshape(-1, 3)
+        assert np.array_equal(shown, page_colors.paint(moment.kernel, film.orders))
+    assert model.get_title("right") == f"0 of {PAGES} pages differ"
+    for order in replay_overview.shown_orders(film)[1:]:
+        axes = titled(figure, f"order {order}")
+        assert points(axes, 1) == [(m.operations, m.nr_free[0, order]) for m in film.moments]
+        assert {x for x, _ in points(axes, 2)} == {moment.operations}
+    assert f"each of {PAGES} pages as the kernel has it, at all 10 moments" in headline(figure)
+    wrong = replay_overview.draw(spoiled(film, [3, 40], number=2))
+    assert "never has more than 2 otherwise" in headline(wrong)
+
+
 def test_a_window_without_prediction_shows_the_kernel_alone() -> None:
     film = made_film(predicted=False)
     blocks, frames = replay_blocks.draw(film), replay_frames.draw(film)
@@ -173,7 +198,7 @@ def test_figures_are_written_the_same_each_time(film: Film, tmp_path: Path) -> N
 
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         f"replay-w-{name}.{kind}"
-        for name in ("blocks", "frames", "unusable")
+        for name in ("blocks", "frames", "overview", "unusable")
         for kind in ("png", "svg")
     ]
     again = replay_frames.draw(film)

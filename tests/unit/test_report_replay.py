@@ -160,7 +160,7 @@ def test_replay_writes_figures_and_the_page(tmp_path: Path) -> None:
     assert (shown["name"], shown["verdict"], shown["predicted"]) == ("w", "holds", False)
     assert sorted(path.name for path in (tmp_path / "run" / "figures").iterdir()) == [
         f"replay-w-{name}.{kind}"
-        for name in ("blocks", "frames", "unusable")
+        for name in ("blocks", "frames", "overview", "unusable")
         for kind in ("png", "svg")
     ]
 
