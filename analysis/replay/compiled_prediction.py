@@ -82,7 +82,8 @@ class CompiledPredictor(Predictor):
         answer = int(words[run.ANSWER])
         if stop is Stop.CHOICE:
             choice = self._compiled.choice(answer)
-            self._judge_choice(step, choice, turned=bool(words[run.WAS_TURNED]))
+            step.node = int(steps.rows[step.number]["node"])
+            self._judge_choice(step, choice, turned=bool(words[run.WAS_GIVEN]))
         elif stop is Stop.BULK:
             self._judge_bulk(step, answer)
         elif stop is Stop.DRAINED:

@@ -30,12 +30,14 @@ from analysis.model.compiled.layout import (
     HEADS_AT,
     HEADS_BORROWED,
     HEADS_TAKEN,
+    LOST_NOTE,
     MOST_HEADS,
     MOVE_DRAINED,
     MOVE_ORDER,
     MOVE_PFN,
     MOVES,
     MOVES_AT,
+    NODE,
     NODES,
     NOTES,
     PAGES,
@@ -61,9 +63,9 @@ REFILLS, DRAINS = 7, 8
 """Those that were the kernel's."""
 FREED_ON_PCP, FREED_FREE, DRAINED_FREE, NO_CAUSE = 9, 10, 11, 12
 NOT_ISOLATED, NOT_CARVED, PUT_BACK_FREE = 13, 14, 15
-AT, ANSWER, WAS_TURNED = 16, 17, 18
+AT, ANSWER, WAS_GIVEN = 16, 17, 18
 """The step at which it stopped; the page chosen (or -1), pages got or number of the block that is
-to be freed; whether a list was turned for the choice."""
+to be freed; whether compaction's work, or a page's node, was taken from the kernel."""
 RUN_WORDS = 19
 
 UNEXPLAINED = {
@@ -106,6 +108,7 @@ _FOLD, _ON_LRU, _UNKNOWN_DRAIN = int(Kind.FOLD), int(Kind.ON_LRU), int(Kind.UNKN
 _CAPTURED, _COMPACTION = int(Kind.CAPTURED), int(Kind.COMPACTION)
 _KSWAPD_WAKE, _KSWAPD_SLEEP = int(Kind.KSWAPD_WAKE), int(Kind.KSWAPD_SLEEP)
 _GFP_MOVABLE, _GFP_RECLAIMABLE = int(Gfp.MOVABLE), int(Gfp.RECLAIMABLE)
+_GFP_WRITE = int(Gfp.WRITE)
 
 
 @compiled
@@ -178,7 +181,7 @@ def _free_piece(m: Any, run: Any, cpu: int, pfn: int, order: int, number: int, c
     page = pfn - m[FIRST_PFN]
     at = -1
     if 0 <= page < m[PAGES]:
-        m[page * ROW + NOTES] &= ~HANDED_MASK
+        m[page * ROW + NOTES] &= ~(HANDED_MASK | LOST_NOTE)
         at = lists.zone_of(m, page)
     if at < 0:
         run[FREED_FREE] += 1
@@ -230,6 +233,15 @@ def _isolate(m: Any, run: Any, cpu: int, page: int, order: int) -> None:
 
 
 @compiled
+def _several_nodes(m: Any) -> bool:
+    """Whether zones lie on more than one node."""
+    for number in range(1, m[ZONES]):
+        if m[ZONES_AT + number * ZONE_WORDS + NODE] != m[ZONES_AT + NODE]:
+            return True
+    return False
+
+
+@compiled
 def run_steps(
     m: Any,
     rows: Any,
@@ -243,6 +255,7 @@ def run_steps(
 ) -> Number:
     """Does steps from ``run[AT]`` on."""
     first_pfn, pages = m[FIRST_PFN], m[PAGES]
+    many = _several_nodes(m)
     for number in range(run[AT], len(rows)):
         row = rows[number]
         kind = wide(row["kind"])
@@ -258,7 +271,7 @@ def run_steps(
             if _late_over(late, late_count, row["effect"], cpu, wide(row["pid"]), level):
                 return _STEP
         if kind == _ALLOCATE:
-            if not inside:
+            if not inside or (m[page * ROW + NOTES] & LOST_NOTE and not early[number]):
                 return _STEP
             run[REQUESTS] += 1
             _hand_out(m, page, order)
@@ -268,6 +281,12 @@ def run_steps(
             node = wide(row["node"])
             if node < 0:
                 node = cpu_nodes[cpu]
+            given = 0
+            if row["gfp"] & _GFP_WRITE and many:
+                real = m[ZONES_AT + max(lists.zone_of(m, page), 0) * ZONE_WORDS + NODE]
+                if real != node:
+                    node = row["node"] = real
+                    given = 1
             rotations = -1
             if m[ROTATED]:
                 _show_heads(m, blocks, row)
@@ -275,14 +294,15 @@ def run_steps(
             migratetype = types[row["migratetype"]]
             flags = wide(row["alloc_flags"])
             chosen = allocator.allocate(m, cpu, node, order, row["gfp"], migratetype, flags)
-            turned = 1 if locked and rotations >= 0 and _rotations(m) > rotations else 0
+            if locked and rotations >= 0 and _rotations(m) > rotations:
+                given = 1
             if chosen != page or not _same_moves(m, blocks, at, locked, 0):
-                run[ANSWER], run[WAS_TURNED] = chosen, turned
+                run[ANSWER], run[WAS_GIVEN] = chosen, given
                 return _CHOICE
             if locked:
                 run[REFILLS] += 1
-            run[TURNED if turned else EXACT] += 1
-            run[GIVEN] += turned
+            run[TURNED if given else EXACT] += 1
+            run[GIVEN] += given
             _clear_moves(m)
         elif kind in (_FREE, _FREE_RANGE):
             run[FREES] += 1

@@ -257,6 +257,15 @@ class MemoryNotes:
     def last_free(self, pfn: int) -> int:
         return (self._get(pfn) >> at.FREED_SHIFT) - 1
 
+    def lose(self, pfn: int) -> None:
+        self._set(pfn, at.LOST_NOTE, at.LOST_NOTE)
+
+    def is_lost(self, pfn: int) -> bool:
+        return bool(self._get(pfn) & at.LOST_NOTE)
+
+    def find(self, pfn: int) -> None:
+        self._set(pfn, at.LOST_NOTE, 0)
+
     def forget_frees(self) -> None:
         end = at.ROWS_AT + int(self._memory[at.PAGES]) * at.ROW
         self._memory[at.NOTES : end : at.ROW] &= (1 << at.FREED_SHIFT) - 1

@@ -132,8 +132,6 @@ class Predictor:
         """By number of step: its turn was before, in the order that fits."""
         self._late: list[Step] = []
         self._nodes = frozenset(self.state.zone_nodes)
-        self._lost: set[int] = set()
-        """Pages that something took unseen, by what the kernel took instead."""
         self._boosts: dict[int, list[tuple[int, int]]] = {}
         self._act: Mapping[Kind, Callable[[Step], object]] = {
             Kind.ALLOCATE: self._allocate,
@@ -212,8 +210,8 @@ class Predictor:
         if self._early[step.number]:
             self.result.ambiguous += 1
             return
-        if self._lost and step.pfn in self._lost:  # it was this one that nobody had seen take it
-            self._lost.discard(step.pfn)
+        if self._notes.is_lost(step.pfn):  # it was this one that nobody had seen take it
+            self._notes.find(step.pfn)
             self.result.misses[Miss.UNSEEN] += 1
             return
         self.state.show_heads(step.locked, step.borrowed)
@@ -308,7 +306,7 @@ class Predictor:
         if chosen != step.pfn:
             miss = self._classify(step, chosen, locked)
             if miss is Miss.UNSEEN and chosen is not None:
-                self._lost.add(chosen)
+                self._notes.lose(chosen)
             result.misses[miss] += 1
             if len(result.first_misses) < _LISTED:
                 result.first_misses.append(
@@ -381,7 +379,7 @@ class Predictor:
                 if pfn != step.pfn:
                     state.push(zone, step.cpu, pindex, pfn, kind, to_tail=True)
         wrong = chosen is not None and chosen != step.pfn and (chosen, step.order) not in extra
-        if chosen is not None and chosen in self._lost:
+        if chosen is not None and self._notes.is_lost(chosen):
             pass
         elif chosen is not None and wrong and on_pcp and (chosen, step.order) not in kernel:
             self._push(state.zone_of(chosen), step.cpu, self._pindex(step), chosen)
@@ -456,7 +454,7 @@ class Predictor:
 
     def _free_piece(self, step: Step, pfn: int, order: int) -> None:
         self._notes.take_back(pfn)
-        self._lost.discard(pfn)
+        self._notes.find(pfn)
         try:
             zone = self.state.zone_of(pfn)
             if self.state.on_pcp(pfn):

@@ -156,9 +156,10 @@ _TRACEPOINTS = {
 """Event → the fields that matter, as a, b, c, d of a timeline row."""
 
 _NAMES = tuple(_TRACEPOINTS)
-_CODE = {name: code for code, name in enumerate(_NAMES)}
+EVENT_CODES = {name: code for code, name in enumerate(_NAMES)}
+"""Event → the code in a timeline row."""
 
-_ROW = np.dtype(
+TIMELINE_ROW = np.dtype(
     [
         ("counter", "<i8"),
         ("code", "u1"),
@@ -184,9 +185,9 @@ def timeline(stream: EventStream, first: int, last: int) -> NDArray[np.void]:
         counters = source["counter"].astype(np.int64)
         inside = (counters > first) & (counters <= last)
         source = source[inside]
-        rows = np.zeros(len(source), _ROW)
+        rows = np.zeros(len(source), TIMELINE_ROW)
         rows["counter"] = source["counter"]
-        rows["code"] = _CODE[name]
+        rows["code"] = EVENT_CODES[name]
         rows["cpu"] = source["cpu"]
         rows["pid"] = source["pid"]
         rows["level"] = _levels(source["common_flags"])
@@ -196,7 +197,7 @@ def timeline(stream: EventStream, first: int, last: int) -> NDArray[np.void]:
         parts.append(rows)
         ranks.append(stream.ranks[stream.full_name(name)][inside])
     if not parts:
-        return np.zeros(0, _ROW)
+        return np.zeros(0, TIMELINE_ROW)
     return np.concatenate(parts)[np.argsort(np.concatenate(ranks), kind="stable")]
 
 
@@ -294,11 +295,16 @@ class RequestReader:
         before = np.full(len(rows), 1 << 62, np.int64)
         after[1:][same] = counters[:-1][same]
         before[:-1][same] = counters[1:][same]
-        bounds = dict(
-            zip(counters.tolist(), zip(after.tolist(), before.tolist(), strict=True), strict=True)
+        # An event and the one that interrupted it while it was recorded may share a counter.
+        names = zip(
+            counters.tolist(),
+            rows["pid"][order].tolist(),
+            rows["level"][order].tolist(),
+            strict=True,
         )
+        bounds = dict(zip(names, zip(after.tolist(), before.tolist(), strict=True), strict=True))
         for step in self.steps:
-            step.after, step.before = bounds.get(step.event, (-1, 1 << 62))
+            step.after, step.before = bounds.get((step.event, step.pid, step.level), (-1, 1 << 62))
 
     def _context(self, cpu: int, level: int, pid: int) -> _Context:
         key = (cpu, level, pid if level == 0 else 0)

@@ -43,8 +43,8 @@ STEP = np.dtype(
 )
 """``analysis.replay.requests.Step``; the lists of it are numbers of blocks in ``blocks``."""
 
-_LISTS = ("locked", "drained", "borrowed", "pieces", "captured")
-_NUMBERS = tuple(name for name in STEP.names or () if name not in ("blocks", "zone", *_LISTS))
+LISTS = ("locked", "drained", "borrowed", "pieces", "captured")
+_NUMBERS = tuple(name for name in STEP.names or () if name not in ("blocks", "zone", *LISTS))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +116,7 @@ class ArraySteps:
         row = self.rows[number]
         at = int(row["blocks"])
         lists: dict[str, list[tuple[int, int]]] = {}
-        for name in _LISTS:
+        for name in LISTS:
             packed = self.blocks[at : at + int(row[name])].tolist()
             lists[name] = [(block >> MOVE_PFN, block & MOVE_ORDER) for block in packed]
             at += len(packed)
@@ -148,7 +148,15 @@ def pack_steps(steps: Sequence[Step]) -> ArraySteps:
             "pieces": step.pieces,
             "captured": list(step.captured.items()),
         }
-        for name in _LISTS:
+        for name in LISTS:
             row[name] = len(lists[name])
             blocks += (pfn << MOVE_PFN | order for pfn, order in lists[name])
     return ArraySteps(rows=rows, blocks=np.array(blocks, np.int64))
+
+
+def join_steps(one: ArraySteps, other: ArraySteps) -> ArraySteps:
+    """The steps of both, by effect; of two with the same, the first one's first."""
+    rows = np.concatenate([one.rows, other.rows])
+    rows["blocks"][len(one.rows) :] += len(one.blocks)
+    rows = rows[np.argsort(rows["effect"], kind="stable")]
+    return ArraySteps(rows=rows, blocks=np.concatenate([one.blocks, other.blocks]))

@@ -77,6 +77,13 @@ class PageNotes(Protocol):
     def last_free(self, pfn: int) -> int:
         """Number of the step that brought it there last, or -1."""
 
+    def lose(self, pfn: int) -> None:
+        """Something took a block unseen."""
+
+    def is_lost(self, pfn: int) -> bool: ...
+    def find(self, pfn: int) -> None:
+        """A lost block is seen again, or one that was not lost."""
+
     def forget_frees(self) -> None:
         """Steps are numbered anew."""
 
@@ -87,6 +94,7 @@ class DictNotes:
     def __init__(self) -> None:
         self._orders: dict[int, int] = {}
         self._frees: dict[int, int] = {}
+        self._lost: set[int] = set()
 
     def hand_out(self, pfn: int, order: int) -> None:
         self._orders[pfn] = order
@@ -102,6 +110,15 @@ class DictNotes:
 
     def last_free(self, pfn: int) -> int:
         return self._frees.get(pfn, -1)
+
+    def lose(self, pfn: int) -> None:
+        self._lost.add(pfn)
+
+    def is_lost(self, pfn: int) -> bool:
+        return pfn in self._lost
+
+    def find(self, pfn: int) -> None:
+        self._lost.discard(pfn)
 
     def forget_frees(self) -> None:
         self._frees.clear()

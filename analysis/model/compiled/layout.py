@@ -147,7 +147,9 @@ CAPTURE_SHIFT, CAPTURE_MASK = 16, 31 << 16
 """The order at which compaction will take what it grows to, plus one; 0: none."""
 HANDED_SHIFT, HANDED_MASK = 21, 31 << 21
 """The order of the block handed out here; for callers."""
-FREED_SHIFT = 26
+LOST_NOTE = 1 << 26
+"""Something took it unseen; for callers."""
+FREED_SHIFT = 27
 """The caller's number of the free that brought it to a per-cpu list, plus one; 0: none."""
 
 # Free list: zone << 8 | order << 3 | migratetype. Per-cpu list: (zone * cpus + cpu) << 4 | pindex.

@@ -1,0 +1,598 @@
+"""From a window's events to steps, compiled for the events there are many of.
+
+``analysis.replay.requests.RequestReader`` is the text to read; ``_read`` does the same to the same
+events, and both are held against each other by property tests. Events that stand for themselves
+and are rare (daemons, thresholds, isolation of pageblocks …) go through that reader here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, cast
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.model.compiled.layout import MOVE_PFN, Number, compiled, wide
+from analysis.model.compiled.sources import digest
+from analysis.replay.requests import EVENT_CODES, Kind, PageAddresses, RequestReader
+from analysis.replay.step_arrays import LISTS, STEP, ArraySteps, join_steps, pack_steps
+
+_COMPILED = (
+    "mm_page_alloc",
+    "mm_page_free",
+    "mm_page_free_batched",
+    "mm_page_alloc_zone_locked",
+    "mm_page_pcpu_drain",
+    "mm_page_alloc_extfrag",
+    "mm_lru_insertion",
+    "isolate_free_page",
+    "isolate_free_page_return",
+    "free_one_page",
+    "split_large_buddy",
+    "putback_isolated_page",
+    "alloc_pages_bulk",
+    "alloc_pages_bulk_return",
+    "free_prepared_range",
+    "drain_zone_pages",
+    "drain_pages_zone",
+    "decay_pcp_high",
+    "alloc_pages",
+    "get_page_from_freelist",
+)
+"""Events that are read here: all that depend on one another, and those there are many of."""
+_STEP_EVENTS = (
+    "mm_page_alloc",
+    "mm_page_free",
+    "mm_page_pcpu_drain",
+    "mm_lru_insertion",
+    "isolate_free_page",
+    "free_one_page",
+    "split_large_buddy",
+    "putback_isolated_page",
+    "alloc_pages_bulk",
+    "free_prepared_range",
+    "drain_zone_pages",
+    "drain_pages_zone",
+    "decay_pcp_high",
+)
+"""Those that may make a step each."""
+_POINTERS = ("isolate_free_page", "putback_isolated_page", "free_prepared_range")
+"""Events whose first field is the address of a struct page."""
+_LARGE_PID = 1 << 20
+_NOBODY = -1
+_NEVER = 1 << 62
+_MOST_NODES = 1 << 15
+"""More than there can be."""
+
+_ALLOC, _FREE_EVENT = EVENT_CODES["mm_page_alloc"], EVENT_CODES["mm_page_free"]
+_BATCHED = EVENT_CODES["mm_page_free_batched"]
+_LOCKED_EVENT = EVENT_CODES["mm_page_alloc_zone_locked"]
+_DRAIN_EVENT, _EXTFRAG = EVENT_CODES["mm_page_pcpu_drain"], EVENT_CODES["mm_page_alloc_extfrag"]
+_LRU = EVENT_CODES["mm_lru_insertion"]
+_ISOLATE_EVENT = EVENT_CODES["isolate_free_page"]
+_ISOLATE_RETURN = EVENT_CODES["isolate_free_page_return"]
+_FREE_ONE, _SPLIT = EVENT_CODES["free_one_page"], EVENT_CODES["split_large_buddy"]
+_PUT_BACK_EVENT = EVENT_CODES["putback_isolated_page"]
+_BULK_EVENT = EVENT_CODES["alloc_pages_bulk"]
+_BULK_RETURN = EVENT_CODES["alloc_pages_bulk_return"]
+_RANGE = EVENT_CODES["free_prepared_range"]
+_DRAIN_BATCH_EVENT = EVENT_CODES["drain_zone_pages"]
+_DRAIN_ALL_EVENT, _DECAY_EVENT = EVENT_CODES["drain_pages_zone"], EVENT_CODES["decay_pcp_high"]
+_ASKED, _FLAGS_EVENT = EVENT_CODES["alloc_pages"], EVENT_CODES["get_page_from_freelist"]
+
+_ALLOCATE, _CAPTURED, _BULK = int(Kind.ALLOCATE), int(Kind.CAPTURED), int(Kind.BULK)
+_FREE, _FREE_DIRECT, _FREE_RANGE = int(Kind.FREE), int(Kind.FREE_DIRECT), int(Kind.FREE_RANGE)
+_ISOLATE, _PUT_BACK, _ON_LRU = int(Kind.ISOLATE), int(Kind.PUT_BACK), int(Kind.ON_LRU)
+_DRAIN_ALL, _DRAIN_BATCH, _DECAY = int(Kind.DRAIN_ALL), int(Kind.DRAIN_BATCH), int(Kind.DECAY)
+_UNKNOWN_DRAIN, _MERGED = int(Kind.UNKNOWN_DRAIN), int(Kind.MERGED)
+
+# A list under way: first and last node in the pool, and how many; three numbers of each.
+_LOCKED, _DRAINED, _BORROWED, _PIECES, _CAPTURES = (3 * number for number in range(len(LISTS)))
+_LIST_WORDS = 3 * len(LISTS)
+
+# A context: its two lists, then what it has under way (a step, or -1).
+_OF_LOCKED, _OF_BORROWED = 0, 3
+_LOCKED_AT, _OPEN, _BULK_OPEN, _ISOLATING, _LEVEL, _PID = 6, 7, 8, 9, 10, 11
+_CONTEXT_WORDS = 12
+
+# Of a page: the free announced (a step), the step that gave it back last, and when, when it left.
+_ANNOUNCED, _RETURNED, _RETURNED_AT, _LEFT = 0, 1, 2, 3
+_PAGE_WORDS = 4
+
+# How much of the arrays is used.
+_STEPS, _BLOCKS, _CONTEXTS = 0, 1, 2
+
+
+@compiled
+def _append(lists: Any, at: int, pool: Any, used: Any, block: int) -> None:
+    """Puts a block at the end of the list at ``lists[at]``."""
+    node = used[_BLOCKS]
+    used[_BLOCKS] += 1
+    pool[2 * node], pool[2 * node + 1] = block, _NOBODY
+    if lists[at + 2]:
+        pool[2 * lists[at + 1] + 1] = node
+    else:
+        lists[at] = node
+    lists[at + 1] = node
+    lists[at + 2] += 1
+
+
+@compiled
+def _move(lists: Any, at: int, source: Any, source_at: int) -> None:
+    """Hands a whole list over; the source is empty then."""
+    for word in range(3):
+        lists[at + word] = source[source_at + word]
+    source[source_at + 2] = 0
+
+
+@compiled
+def _ends_with(lists: Any, at: int, pool: Any, block: int) -> bool:
+    return bool(lists[at + 2] and pool[2 * lists[at + 1]] == block)
+
+
+@compiled
+def _put(lists: Any, at: int, pool: Any, used: Any, block: int) -> None:
+    """As ``_append``; replaces a block of the same page."""
+    node = lists[at]
+    for _ in range(lists[at + 2]):
+        if pool[2 * node] >> MOVE_PFN == block >> MOVE_PFN:
+            pool[2 * node] = block
+            return
+        node = pool[2 * node + 1]
+    _append(lists, at, pool, used, block)
+
+
+@compiled
+def _step(steps: Any, step_rows: Any, used: Any, row: Any, number: int, kind: int) -> Number:
+    """A new step of an event."""
+    step = used[_STEPS]
+    used[_STEPS] += 1
+    step_rows[step] = number
+    made = steps[step]
+    made["kind"] = kind
+    made["effect"] = made["event"] = row["counter"]
+    made["cpu"], made["pid"], made["level"] = row["cpu"], row["pid"], row["level"]
+    made["pfn"] = made["migratetype"] = made["node"] = made["alloc_flags"] = made["zone"] = -1
+    return step
+
+
+@compiled
+def _context(contexts: Any, table: Any, used: Any, row: Any, pid: int, cpus: int) -> Number:
+    """Where the words of the event's context begin."""
+    cpu, level = wide(row["cpu"]), wide(row["level"])
+    key = pid * cpus + cpu if level == 0 else len(table) - 1 - (4 * cpu + level)
+    at = table[key]
+    if at < 0:
+        at = table[key] = used[_CONTEXTS] * _CONTEXT_WORDS
+        used[_CONTEXTS] += 1
+        for word in range(_CONTEXT_WORDS):
+            contexts[at + word] = 0
+        for word in (_LOCKED_AT, _OPEN, _BULK_OPEN, _ISOLATING):
+            contexts[at + word] = -1
+        contexts[at + _LEVEL], contexts[at + _PID] = level, pid if level == 0 else 0
+    return at
+
+
+@compiled
+def _drains(steps: Any, step: int) -> bool:
+    """Whether blocks may come back from per-cpu lists because of a step."""
+    if step < 0:
+        return False
+    kind = wide(steps[step]["kind"])
+    return bool(
+        kind in (_FREE, _FREE_RANGE, _FREE_DIRECT)
+        or kind in (_DRAIN_ALL, _DRAIN_BATCH, _DECAY, _UNKNOWN_DRAIN)
+    )
+
+
+@compiled
+def _note_returned(of_pages: Any, page: int, pages: int, step: int, counter: int) -> None:
+    if 0 <= page < pages:
+        of_pages[page * _PAGE_WORDS + _RETURNED] = step
+        of_pages[page * _PAGE_WORDS + _RETURNED_AT] = counter
+
+
+@compiled
+def _captured_from(
+    steps: Any, of_pages: Any, pages: int, page: int, order: int, pid: int
+) -> Number:
+    """The page of the block that this task gave back just now and that grew into this; or -1."""
+    best, found = -1, -1
+    for one in range(max(page, 0), min(page + (1 << order), pages)):
+        at = one * _PAGE_WORDS
+        if of_pages[at + _RETURNED] >= 0 and of_pages[at + _RETURNED_AT] > best:
+            best, found = of_pages[at + _RETURNED_AT], one
+    if found < 0 or wide(steps[of_pages[found * _PAGE_WORDS + _RETURNED]]["pid"]) != pid:
+        return -1
+    if 0 <= page < pages and best < of_pages[page * _PAGE_WORDS + _LEFT]:
+        return -1
+    return found
+
+
+@compiled
+def _take_locked(
+    steps: Any, lists: Any, pool: Any, used: Any, contexts: Any, at: int, block: int, counter: int
+) -> None:
+    """A block left the zone's lists for a context."""
+    bulk = contexts[at + _BULK_OPEN]
+    if bulk >= 0:
+        if not lists[bulk * _LIST_WORDS + _LOCKED + 2]:
+            steps[bulk]["effect"] = counter
+        _append(lists, bulk * _LIST_WORDS + _LOCKED, pool, used, block)
+        return
+    if not contexts[at + _OF_LOCKED + 2]:
+        contexts[at + _LOCKED_AT] = counter
+    _append(contexts, at + _OF_LOCKED, pool, used, block)
+
+
+@compiled
+def _take_range(
+    lists: Any, pool: Any, used: Any, step: int, first: int, count: int, huge_order: int
+) -> None:
+    """The blocks as which a range of pages is freed."""
+    pfn = first
+    while pfn < first + count:
+        order = 10
+        while order > 0 and (pfn & ((1 << order) - 1) or pfn + (1 << order) > first + count):
+            order -= 1
+        if order <= 3 or order == huge_order:
+            block = pfn << MOVE_PFN | order
+            _append(lists, step * _LIST_WORDS + _PIECES, pool, used, block)
+        pfn += 1 << order
+
+
+@compiled
+def _bulk_context(contexts: Any, used: Any, at: int, pid: int, level: int) -> Number:
+    """The context whose bulk request ends; the task may have moved to another CPU; or -1."""
+    if contexts[at + _BULK_OPEN] >= 0:
+        return at
+    for other in range(0, used[_CONTEXTS] * _CONTEXT_WORDS, _CONTEXT_WORDS):
+        if (
+            contexts[other + _PID] == pid
+            and contexts[other + _LEVEL] == level
+            and contexts[other + _BULK_OPEN] >= 0
+        ):
+            return other
+    return -1
+
+
+@compiled
+def _read(
+    rows: Any,
+    firsts: Any,
+    pids: Any,
+    skipped: Any,
+    sizes: Any,
+    steps: Any,
+    step_rows: Any,
+    lists: Any,
+    pool: Any,
+    used: Any,
+    contexts: Any,
+    table: Any,
+    of_pages: Any,
+    asked: Any,
+) -> None:
+    first_pfn, pages, cpus = sizes[0], sizes[1], sizes[2]
+    huge_order, claims = sizes[3], sizes[4]
+    for number in range(len(rows)):
+        row = rows[number]
+        code, counter, pid = wide(row["code"]), row["counter"], pids[number]
+        if skipped[code]:
+            continue
+        a, b, c = firsts[number], row["b"], row["c"]
+        page = a - first_pfn
+        inside = 0 <= page < pages
+        of_page = page * _PAGE_WORDS
+        asker = 2 * (4 * pid + wide(row["level"]))
+        if code == _LRU:
+            steps[_step(steps, step_rows, used, row, number, _ON_LRU)]["pfn"] = a
+            continue
+        if code == _ASKED:
+            asked[asker] = a if 0 <= a < _MOST_NODES else -1
+            continue
+        if code == _FLAGS_EVENT:
+            asked[asker + 1] = a
+            continue
+        if code == _PUT_BACK_EVENT:
+            made = steps[_step(steps, step_rows, used, row, number, _PUT_BACK)]
+            made["pfn"], made["order"], made["migratetype"] = a, b, c
+            continue
+        at = _context(contexts, table, used, row, pid, cpus)
+        if code == _ALLOC:
+            node, flags = asked[asker], asked[asker + 1]
+            asked[asker] = asked[asker + 1] = -1
+            if a < 0:
+                continue
+            bulk = contexts[at + _BULK_OPEN]
+            source, source_at, locked_at = contexts, at + _OF_LOCKED, contexts[at + _LOCKED_AT]
+            if bulk >= 0 and lists[bulk * _LIST_WORDS + _LOCKED + 2]:
+                source, source_at = lists, bulk * _LIST_WORDS + _LOCKED
+                locked_at = steps[bulk]["effect"]
+            kind, from_page = _ALLOCATE, -1
+            if not source[source_at + 2] and b > 0:
+                from_page = _captured_from(steps, of_pages, pages, page, b, wide(row["pid"]))
+                if from_page >= 0:
+                    kind = _CAPTURED
+                    giver = of_pages[from_page * _PAGE_WORDS + _RETURNED]
+                    block = (from_page + first_pfn) << MOVE_PFN | b
+                    _put(lists, giver * _LIST_WORDS + _CAPTURES, pool, used, block)
+            step = _step(steps, step_rows, used, row, number, kind)
+            made = steps[step]
+            made["pfn"], made["order"], made["gfp"] = a, b, c & 0xFFFFFFFF
+            made["migratetype"], made["node"], made["alloc_flags"] = row["d"], node, flags
+            if source[source_at + 2]:
+                _move(lists, step * _LIST_WORDS + _LOCKED, source, source_at)
+                _move(lists, step * _LIST_WORDS + _BORROWED, contexts, at + _OF_BORROWED)
+                made["effect"] = locked_at
+                contexts[at + _OF_LOCKED + 2] = 0
+            if bulk >= 0:
+                steps[bulk]["attempts"] += 1
+            contexts[at + _OPEN] = -1
+            if inside:
+                of_pages[of_page + _ANNOUNCED] = -1
+        elif code == _FREE_EVENT:
+            direct = b > 3 and b != huge_order
+            kind = _FREE_DIRECT if direct else _FREE
+            step = _step(steps, step_rows, used, row, number, kind)
+            steps[step]["pfn"], steps[step]["order"] = a, b
+            contexts[at + _OPEN] = step
+            if inside:
+                of_pages[of_page + _ANNOUNCED] = step
+            if direct:
+                _note_returned(of_pages, page, pages, step, counter)
+        elif code == _BATCHED:
+            step = of_pages[of_page + _ANNOUNCED] if inside else -1
+            if step >= 0:
+                of_pages[of_page + _ANNOUNCED] = -1
+                steps[step]["effect"], steps[step]["cpu"] = counter, row["cpu"]
+                contexts[at + _OPEN] = step
+        elif code == _DRAIN_EVENT:
+            step = contexts[at + _OPEN]
+            if not _drains(steps, step):
+                step = _step(steps, step_rows, used, row, number, _UNKNOWN_DRAIN)
+                contexts[at + _OPEN] = step
+            if not lists[step * _LIST_WORDS + _DRAINED + 2]:
+                steps[step]["effect"] = counter
+            _append(lists, step * _LIST_WORDS + _DRAINED, pool, used, a << MOVE_PFN | b)
+            _note_returned(of_pages, page, pages, step, counter)
+        elif code in (_LOCKED_EVENT, _EXTFRAG):
+            block = a << MOVE_PFN | b
+            if code == _EXTFRAG:
+                bulk, open_step = contexts[at + _BULK_OPEN], contexts[at + _OPEN]
+                taken, taken_at = contexts, at + _OF_LOCKED
+                borrowed, borrowed_at = contexts, at + _OF_BORROWED
+                if bulk >= 0:
+                    taken, taken_at = lists, bulk * _LIST_WORDS + _LOCKED
+                    borrowed, borrowed_at = lists, bulk * _LIST_WORDS + _BORROWED
+                seen = _ends_with(taken, taken_at, pool, block)
+                alone = open_step >= 0 and b == c and bulk < 0 and not taken[taken_at + 2]
+                given = of_pages[of_page + _RETURNED] if inside else -1
+                if claims and not seen and alone and given == open_step:
+                    continue  # a captured block of another type: it is on no list
+                _append(borrowed, borrowed_at, pool, used, a << MOVE_PFN)
+                if not claims or seen:
+                    continue
+            if inside:
+                of_pages[of_page + _LEFT] = counter
+            _take_locked(steps, lists, pool, used, contexts, at, block, counter)
+        elif code in (_FREE_ONE, _SPLIT):
+            step = of_pages[of_page + _ANNOUNCED] if inside else -1
+            if step < 0 or wide(steps[step]["order"]) != b:
+                step = _step(steps, step_rows, used, row, number, _FREE_DIRECT)
+                steps[step]["pfn"], steps[step]["order"] = a, b
+                if inside:
+                    of_pages[of_page + _ANNOUNCED] = step
+            made = steps[step]
+            made["kind"], made["effect"], made["cpu"] = _FREE_DIRECT, counter, row["cpu"]
+            made["count"] = c
+            _note_returned(of_pages, page, pages, step, counter)
+        elif code == _ISOLATE_EVENT:
+            step = _step(steps, step_rows, used, row, number, _MERGED)
+            steps[step]["pfn"], steps[step]["order"] = a, b
+            contexts[at + _ISOLATING] = step
+        elif code == _ISOLATE_RETURN:
+            step = contexts[at + _ISOLATING]
+            if step >= 0 and a:
+                steps[step]["kind"] = _ISOLATE
+                page = steps[step]["pfn"] - first_pfn
+                if 0 <= page < pages:
+                    of_pages[page * _PAGE_WORDS + _LEFT] = steps[step]["event"]
+            contexts[at + _ISOLATING] = -1
+        elif code == _BULK_EVENT:
+            step = _step(steps, step_rows, used, row, number, _BULK)
+            made = steps[step]
+            made["gfp"], made["node"], made["count"] = a & 0xFFFFFFFF, b, c
+            contexts[at + _BULK_OPEN] = step
+        elif code == _BULK_RETURN:
+            at = _bulk_context(contexts, used, at, pid, wide(row["level"]))
+            if at >= 0:
+                made = steps[contexts[at + _BULK_OPEN]]
+                made["order"] = made["count"]
+                made["count"] = a - wide(made["attempts"])
+                contexts[at + _BULK_OPEN] = contexts[at + _OPEN] = -1
+        elif code == _RANGE:
+            step = _step(steps, step_rows, used, row, number, _FREE_RANGE)
+            steps[step]["pfn"] = a
+            _take_range(lists, pool, used, step, a, b, huge_order)
+            for one in range(max(page, 0), min(page + b, pages)):
+                announced = of_pages[one * _PAGE_WORDS + _ANNOUNCED]
+                if announced >= 0:
+                    steps[announced]["kind"] = _MERGED
+                    of_pages[one * _PAGE_WORDS + _ANNOUNCED] = -1
+            contexts[at + _OPEN] = step
+        else:
+            kind = _DECAY
+            if code == _DRAIN_BATCH_EVENT:
+                kind = _DRAIN_BATCH
+            elif code == _DRAIN_ALL_EVENT:
+                kind = _DRAIN_ALL
+            step = _step(steps, step_rows, used, row, number, kind)
+            steps[step]["pointer"] = row["a"]
+            steps[step]["count"] = b if code == _DRAIN_ALL_EVENT else wide(row["cpu"])
+            contexts[at + _OPEN] = step
+
+
+@compiled
+def _bound(rows: Any, pids: Any, last: Any, after: Any, before: Any) -> None:
+    """The counters of the events of the same context before and after each event."""
+    for number in range(len(rows)):
+        row = rows[number]
+        key = pids[number]
+        if row["level"]:
+            key = len(last) - 1 - (4 * wide(row["cpu"]) + wide(row["level"]))
+        earlier = last[key]
+        last[key] = number
+        after[number], before[number] = -1, _NEVER
+        if earlier >= 0:
+            after[number] = rows[earlier]["counter"]
+            before[earlier] = row["counter"]
+
+
+@compiled
+def _flatten(steps: Any, chosen: Any, lists: Any, pool: Any, blocks: Any, rows: Any) -> Number:
+    """Copies the chosen steps to ``rows`` and their lists, one after the other, to ``blocks``."""
+    used = 0
+    for number in range(len(chosen)):
+        step = chosen[number]
+        rows[number] = steps[step]
+        row = rows[number]
+        row["blocks"] = used
+        at = step * _LIST_WORDS
+        row["locked"], row["drained"] = lists[at + _LOCKED + 2], lists[at + _DRAINED + 2]
+        row["borrowed"], row["pieces"] = lists[at + _BORROWED + 2], lists[at + _PIECES + 2]
+        row["captured"] = lists[at + _CAPTURES + 2]
+        for which in range(0, _LIST_WORDS, 3):
+            node = lists[at + which]
+            for _ in range(lists[at + which + 2]):
+                blocks[used] = pool[2 * node]
+                node = pool[2 * node + 1]
+                used += 1
+    return used
+
+
+def _make(version: int) -> tuple[Callable[..., int], Callable[..., int]]:
+    @numba.njit(cache=True, nogil=True, error_model="numpy")
+    def read(
+        rows: Any,
+        firsts: Any,
+        pids: Any,
+        skipped: Any,
+        sizes: Any,
+        steps: Any,
+        step_rows: Any,
+        lists: Any,
+        pool: Any,
+        used: Any,
+        contexts: Any,
+        table: Any,
+        of_pages: Any,
+        asked: Any,
+        last: Any,
+        after: Any,
+        before: Any,
+    ) -> Number:
+        if not version:
+            return 1
+        _bound(rows, pids, last, after, before)
+        _read(
+            rows, firsts, pids, skipped, sizes, steps, step_rows, lists, pool, used, contexts,
+            table, of_pages, asked,
+        )  # fmt: skip
+        return 0
+
+    @numba.njit(cache=True, nogil=True, error_model="numpy")
+    def flatten(steps: Any, chosen: Any, lists: Any, pool: Any, blocks: Any, rows: Any) -> Number:
+        return _flatten(steps, chosen, lists, pool, blocks, rows) if version else -1
+
+    return cast("tuple[Callable[..., int], Callable[..., int]]", (read, flatten))
+
+
+@cache
+def _compiled_reader() -> tuple[Callable[..., int], Callable[..., int]]:
+    return _make(digest(__file__))
+
+
+def read_steps(
+    rows: NDArray[np.void],
+    addresses: PageAddresses,
+    *,
+    pfns: range,
+    huge_order: int | None,
+    claims_then_steals: bool,
+) -> ArraySteps:
+    """All steps of a timeline (``analysis.replay.requests.timeline``), by effect.
+
+    ``pfns``: those that any zone spans, or more.
+    """
+    skipped = np.array([name not in _COMPILED for name in EVENT_CODES], np.bool_)
+    read, flatten = _compiled_reader()
+    firsts = _first_fields(rows, addresses)
+    pids, pid_count = _pid_keys(rows)
+    cpus = int(rows["cpu"].max(initial=0)) + 1
+    counts = np.bincount(rows["code"], minlength=len(EVENT_CODES))
+    most_steps = int(counts[[EVENT_CODES[name] for name in _STEP_EVENTS]].sum())
+    steps = np.zeros(most_steps, STEP)
+    step_rows = np.zeros(most_steps, np.int64)
+    lists = np.zeros(most_steps * _LIST_WORDS, np.int64)
+    pool = np.zeros(2 * _most_blocks(rows, counts), np.int64)
+    used = np.zeros(3, np.int64)
+    table = np.full(pid_count * cpus + 4 * cpus, -1, np.int64)
+    contexts = np.zeros((min(len(table), len(rows)) + 1) * _CONTEXT_WORDS, np.int64)
+    of_pages = np.full(len(pfns) * _PAGE_WORDS, -1, np.int64)
+    asked = np.full(8 * pid_count, -1, np.int64)
+    last = np.full(pid_count + 4 * cpus, -1, np.int64)
+    after, before = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
+    huge = -1 if huge_order is None else huge_order
+    sizes = np.array([pfns.start, len(pfns), cpus, huge, claims_then_steals], np.int64)
+    read(
+        rows, firsts, pids, skipped, sizes, steps, step_rows, lists, pool, used, contexts, table,
+        of_pages, asked, last, after, before,
+    )  # fmt: skip
+    made = int(used[_STEPS])
+    steps["after"][:made] = after[step_rows[:made]]
+    steps["before"][:made] = before[step_rows[:made]]
+    chosen = np.flatnonzero(steps["kind"][:made] != Kind.MERGED)
+    chosen = chosen[np.argsort(steps["effect"][chosen], kind="stable")]
+    blocks = np.zeros(int(used[_BLOCKS]), np.int64)
+    sorted_steps = np.zeros(len(chosen), STEP)
+    kept = int(flatten(steps, chosen, lists, pool, blocks, sorted_steps))
+    found = ArraySteps(rows=sorted_steps, blocks=blocks[:kept])
+    if not skipped[np.flatnonzero(counts)].any():
+        return found
+    reader = RequestReader(addresses, huge_order=huge_order, claims_then_steals=claims_then_steals)
+    rare = pack_steps(reader.read(rows[skipped[rows["code"]]]))
+    at = np.searchsorted(rows["counter"], rare.rows["event"])
+    rare.rows["after"], rare.rows["before"] = after[at], before[at]
+    return join_steps(found, rare)
+
+
+def _first_fields(rows: NDArray[np.void], addresses: PageAddresses) -> NDArray[np.int64]:
+    """The first field of every event; pages instead of addresses."""
+    firsts: NDArray[np.uint64] = rows["a"].copy()
+    for name in _POINTERS:
+        there = rows["code"] == EVENT_CODES[name]
+        offsets = firsts[there] - np.uint64(addresses.vmemmap_base)
+        firsts[there] = offsets // np.uint64(addresses.struct_page_bytes)
+    return firsts.view(np.int64)
+
+
+def _pid_keys(rows: NDArray[np.void]) -> tuple[NDArray[np.int64], int]:
+    """Small numbers instead of pids, and how many there are."""
+    pids = rows["pid"].astype(np.int64)
+    if pids.min(initial=0) < 0 or pids.max(initial=0) >= _LARGE_PID:
+        names, pids = np.unique(pids, return_inverse=True)
+        return pids, len(names) + 1
+    return pids, int(pids.max(initial=0)) + 1
+
+
+def _most_blocks(rows: NDArray[np.void], counts: NDArray[np.int64]) -> int:
+    """How many blocks all steps together can have."""
+    ranges = rows["b"][rows["code"] == EVENT_CODES["free_prepared_range"]]
+    pieces = int((ranges // 512 + 32).sum())
+    once = ("mm_page_alloc_zone_locked", "mm_page_pcpu_drain", "mm_page_alloc")
+    events = sum(int(counts[EVENT_CODES[name]]) for name in once)
+    return 1 + events + 2 * int(counts[EVENT_CODES["mm_page_alloc_extfrag"]]) + pieces
