@@ -14,11 +14,12 @@ from analysis.model.allocator.allocator import Allocator
 from analysis.model.compiled.pack import pack
 from analysis.replay.allocator_state import load_allocator, migratetypes_of
 from analysis.replay.compiled_prediction import CompiledPredictor
+from analysis.replay.compiled_reader import read_steps
 from analysis.replay.compiled_state import CompiledState
 from analysis.replay.model_snapshot import ModelSnapshot, snapshot_of, snapshot_of_memory
 from analysis.replay.prediction import Predictor
-from analysis.replay.requests import PageAddresses, RequestReader, Step, timeline
-from analysis.replay.step_arrays import ArraySteps, pack_steps
+from analysis.replay.requests import PageAddresses, RequestReader, timeline
+from analysis.replay.step_arrays import ArraySteps
 from analysis.replay.window import Window
 
 ModelStates = Callable[[Window, Geometry, Sequence[int]], Sequence[ModelSnapshot]]
@@ -38,7 +39,14 @@ def predicted_states(
     state = CompiledState(pack(model), model.cpu_nodes)
     predictor = CompiledPredictor(state, migratetypes_of(window.samples[0]), **_addresses(window))
     states: list[ModelSnapshot] = []
-    steps = pack_steps(_steps(window, geometry, model, counters[-1]))
+    rows, addresses = _timeline(window, geometry, counters[-1])
+    steps = read_steps(
+        rows,
+        addresses,
+        pfns=range(geometry.first_pfn, geometry.first_pfn + geometry.pages),
+        huge_order=model.huge_order,
+        claims_then_steals=model.era.claims_then_steals,
+    )
     for part in _parts(steps.rows["effect"], counters):
         predictor.run_arrays(ArraySteps(rows=steps.rows[part], blocks=steps.blocks))
         states.append(snapshot_of_memory(state.memory, geometry))
@@ -52,7 +60,13 @@ def plainly_predicted_states(
     model = _model(window)
     predictor = Predictor(model, migratetypes_of(window.samples[0]), **_addresses(window))
     states: list[ModelSnapshot] = []
-    steps = _steps(window, geometry, model, counters[-1])
+    rows, addresses = _timeline(window, geometry, counters[-1])
+    reader = RequestReader(
+        addresses,
+        huge_order=model.huge_order,
+        claims_then_steals=model.era.claims_then_steals,
+    )
+    steps = reader.read(rows)
     for part in _parts([step.effect for step in steps], counters):
         predictor.run(steps[part])
         states.append(snapshot_of(model, geometry))
@@ -70,19 +84,16 @@ def _model(window: Window) -> Allocator:
     return load_allocator(sample)
 
 
-def _steps(window: Window, geometry: Geometry, model: Allocator, end: int) -> list[Step]:
+def _timeline(
+    window: Window, geometry: Geometry, end: int
+) -> tuple[NDArray[np.void], PageAddresses]:
+    """The window's events up to a counter, and where struct pages lie."""
     sample = window.samples[0]
     assert window.stream is not None
-    rows = timeline(window.stream, int(sample.meta["trace_counter"]), end)
     addresses = PageAddresses(
         vmemmap_base=int(sample.meta["vmemmap"] or 0), struct_page_bytes=geometry.struct_page_bytes
     )
-    reader = RequestReader(
-        addresses,
-        huge_order=model.huge_order,
-        claims_then_steals=model.era.claims_then_steals,
-    )
-    return reader.read(rows)
+    return timeline(window.stream, int(sample.meta["trace_counter"]), end), addresses
 
 
 def _parts(effects: Sequence[int] | NDArray[np.int64], counters: Sequence[int]) -> list[slice]:
