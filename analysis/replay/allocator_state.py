@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -57,6 +58,18 @@ def load_allocator(sample: MemorySample, tunables: Tunables | None = None) -> Al
     Raises:
         BundleError: the sample is not sound, or holds what the model cannot.
     """
+    allocator = load_without_pages(sample, tunables)
+    _fill_zones(sample, allocator.zones)
+    _fill_pcps(sample, allocator)
+    return allocator
+
+
+def load_without_pages(sample: MemorySample, tunables: Tunables | None = None) -> Allocator:
+    """The model with a sample's counters, and not a page on any list.
+
+    Raises:
+        BundleError: the sample is not sound, or holds what the model cannot.
+    """
     if not sample.sound:
         raise BundleError(
             f"sample {sample.label} did not pass its self-checks: "
@@ -67,9 +80,9 @@ def load_allocator(sample: MemorySample, tunables: Tunables | None = None) -> Al
     release = parse_release(str(sample.meta["release"]))
     era = era_of(release)
     types = migratetypes_of(sample)
-    zones = _zones(sample, era, types, tunables)
+    zones = _zones(sample, era, tunables)
     huge_order = int(sample.meta["pageblock_order"]) if tunables.huge_pages else None
-    pcps = _pcps(sample, zones, types, huge_order, tunables)
+    pcps = _pcps(sample, zones, huge_order, tunables)
     zonelists: dict[tuple[int, bool], list[int]] = {}
     for row in sample.zonelists:
         key = (int(row["node"]), not row["fallback"])
@@ -85,9 +98,7 @@ def load_allocator(sample: MemorySample, tunables: Tunables | None = None) -> Al
     )
 
 
-def _zones(
-    sample: MemorySample, era: Era, types: tuple[Migratetype, ...], tunables: Tunables
-) -> list[Zone]:
+def _zones(sample: MemorySample, era: Era, tunables: Tunables) -> list[Zone]:
     zones: list[Zone] = []
     for number, row in enumerate(sample.zones):
         assert int(row["zone"]) == number, "zones are numbered in order"
@@ -130,6 +141,11 @@ def _zones(
                 boosted=_has_flag(sample, int(row["flags"]), "ZONE_BOOSTED_WATERMARK"),
             )
         )
+    return zones
+
+
+def _fill_zones(sample: MemorySample, zones: Sequence[Zone]) -> None:
+    types = migratetypes_of(sample)
     for row in sample.pageblocks:
         lists = zones[int(row["zone"])].free
         kind = Migratetype.ISOLATE if row["isolated"] else types[int(row["migratetype"])]
@@ -145,7 +161,6 @@ def _zones(
             to_tail=True,
         )
     _mark_movable(sample, zones)
-    return zones
 
 
 def movable_pfns(sample: MemorySample) -> NDArray[np.int64]:
@@ -171,7 +186,7 @@ def _has_flag(sample: MemorySample, flags: int, name: str) -> bool:
     return bit is not None and bool(flags >> int(bit) & 1)
 
 
-def _mark_movable(sample: MemorySample, zones: list[Zone]) -> None:
+def _mark_movable(sample: MemorySample, zones: Sequence[Zone]) -> None:
     found = movable_pfns(sample)
     for zone in zones:
         inside = (found >= zone.free.start_pfn) & (found < zone.free.end_pfn)
@@ -181,7 +196,6 @@ def _mark_movable(sample: MemorySample, zones: list[Zone]) -> None:
 def _pcps(
     sample: MemorySample,
     zones: list[Zone],
-    types: tuple[Migratetype, ...],
     huge_order: int | None,
     tunables: Tunables,
 ) -> dict[tuple[int, int], PerCpuPages]:
@@ -204,8 +218,13 @@ def _pcps(
             alloc_factor=max(int(row["alloc_factor"]), 0),
             free_count=max(int(row["free_count"]), 0),
         )
+    return pcps
+
+
+def _fill_pcps(sample: MemorySample, allocator: Allocator) -> None:
+    types = migratetypes_of(sample)
     for row in sample.pcp_pages:
-        pcp = pcps[int(row["zone"]), int(row["cpu"])]
+        pcp = allocator.pcps[int(row["zone"]), int(row["cpu"])]
         number = int(row["pcp_migratetype"])
         kind = (
             types[number]
@@ -213,7 +232,6 @@ def _pcps(
             else pcp.zone.free.pageblock_migratetype(int(row["pfn"]))
         )
         pcp.lists[int(row["pindex"])][int(row["pfn"])] = kind
-    return pcps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,21 +268,22 @@ class Comparison:
         return not self.differing
 
 
-_ZONE_WORDS = (
+ZONE_NUMBERS = (
     "watermark_boost",
     "nr_reserved_highatomic",
     "nr_free_highatomic",
     "reclaim_active",
     "below_high",
 )
-_PCP_WORDS = ("count", "high", "free_factor", "alloc_factor", "free_count", "flags")
+PCP_NUMBERS = ("count", "high", "free_factor", "alloc_factor", "free_count", "flags")
+"""Attributes of ``Zone`` and of ``PerCpuPages`` that are compared."""
 
 
 def compare_allocator(allocator: Allocator, sample: MemorySample) -> Comparison:
     """Every list in order, every page, and the counters that decide what happens next."""
     other = load_allocator(sample)
-    lists: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = []
-    words: list[tuple[str, object, object]] = []
+    lists: list[_Lists] = []
+    words: list[_Words] = []
     pages_differing = 0
     for mine, theirs in zip(allocator.zones, other.zones, strict=True):
         where = f"zone {mine.number}"
@@ -289,8 +308,30 @@ def compare_allocator(allocator: Allocator, sample: MemorySample) -> Comparison:
         ]
         words += [
             (f"{where} {name}", getattr(pcp, name), getattr(other.pcps[key], name))
-            for name in _PCP_WORDS
+            for name in PCP_NUMBERS
         ]
+    return make_comparison(
+        lists,
+        words,
+        free_pages_model=[zone.free.free_pages for zone in allocator.zones],
+        free_pages_kernel=[zone.free.free_pages for zone in other.zones],
+        pages_differing=pages_differing,
+    )
+
+
+_Lists = tuple[str, tuple[int, ...], tuple[int, ...]]
+_Words = tuple[str, object, object]
+
+
+def make_comparison(
+    lists: Sequence[_Lists],
+    words: Sequence[_Words],
+    *,
+    free_pages_model: Sequence[int],
+    free_pages_kernel: Sequence[int],
+    pages_differing: int,
+) -> Comparison:
+    """Of all lists and numbers: what they are, the model's, the kernel's."""
     return Comparison(
         lists=sum(bool(model or kernel) for _, model, kernel in lists),
         differing=tuple(
@@ -298,8 +339,8 @@ def compare_allocator(allocator: Allocator, sample: MemorySample) -> Comparison:
             for where, model, kernel in lists
             if model != kernel
         ),
-        free_pages_model=tuple(zone.free.free_pages for zone in allocator.zones),
-        free_pages_kernel=tuple(zone.free.free_pages for zone in other.zones),
+        free_pages_model=tuple(free_pages_model),
+        free_pages_kernel=tuple(free_pages_kernel),
         pages_differing=pages_differing,
         counters_differing=tuple(
             f"{what}: {model}, kernel {kernel}" for what, model, kernel in words if model != kernel
@@ -307,9 +348,9 @@ def compare_allocator(allocator: Allocator, sample: MemorySample) -> Comparison:
     )
 
 
-def _zone_words(where: str, mine: Zone, theirs: Zone) -> list[tuple[str, object, object]]:
-    words: list[tuple[str, object, object]] = [
-        (f"{where} {name}", getattr(mine, name), getattr(theirs, name)) for name in _ZONE_WORDS
+def _zone_words(where: str, mine: Zone, theirs: Zone) -> list[_Words]:
+    words: list[_Words] = [
+        (f"{where} {name}", getattr(mine, name), getattr(theirs, name)) for name in ZONE_NUMBERS
     ]
     words += [
         (f"{where} free pages", mine.nr_free.exact(), theirs.nr_free.exact()),

@@ -14,6 +14,7 @@ from analysis.replay.compiled_state import CompiledState, MemoryNotes
 from analysis.replay.prediction import Prediction, Predictor
 from analysis.replay.requests import Kind
 from analysis.replay.step_arrays import ArraySteps
+from analysis.replay.steps import Steps
 
 _DRAINS = (Kind.DRAIN_ALL, Kind.DRAIN_BATCH, Kind.DECAY)
 
@@ -39,31 +40,39 @@ class CompiledPredictor(Predictor):
             notes=MemoryNotes(state.memory),
         )
         self._compiled = state
+        self._type_numbers = np.array([int(kind) for kind in migratetypes], np.int64)
+        self._nodes_by_cpu = np.full(int(state.memory[at.CPUS]), -1, np.int64)
+        for cpu, node in state.cpu_nodes.items():
+            self._nodes_by_cpu[cpu] = node
         self.stops = dict.fromkeys(Stop, 0)
         """How often the loop stopped, by reason."""
 
     def run_arrays(self, steps: ArraySteps) -> Prediction:
         """All steps; may be called again with later ones."""
-        self._begin(steps)
+        self.begin(steps)
+        return self.advance()
+
+    def begin(self, steps: Steps) -> None:
+        """Goes on with these steps, which must be arrays."""
+        assert isinstance(steps, ArraySteps), "the compiled loop takes steps as arrays"
+        super().begin(steps)
+        self._arrays = steps
         self._find_zones(steps)
-        memory = self._compiled.memory
-        types = np.array([int(kind) for kind in self._types], np.int64)
-        cpu_nodes = np.full(int(memory[at.CPUS]), -1, np.int64)
-        for cpu, node in self.state.cpu_nodes.items():
-            cpu_nodes[cpu] = node
+
+    def _do(self, end: int) -> None:
+        memory, steps = self._compiled.memory, self._arrays
         words = np.zeros(run.RUN_WORDS, np.int64)
-        loop = runner()
+        words[run.AT] = self._next
         while True:
-            late = self._late_words()
             stop = Stop(
-                loop(
+                runner()(
                     memory,
-                    steps.rows,
+                    steps.rows[:end],
                     steps.blocks,
-                    types,
-                    cpu_nodes,
+                    self._type_numbers,
+                    self._nodes_by_cpu,
                     self._early,
-                    late,
+                    self._late_words(),
                     len(self._late),
                     words,
                 )
@@ -73,9 +82,8 @@ class CompiledPredictor(Predictor):
                 break
             self._decide(stop, steps, words)
             words[run.AT] += 1
+        self._next = end
         self._count(words)
-        self.result.rotations = self.state.rotations
-        return self.result
 
     def _decide(self, stop: Stop, steps: ArraySteps, words: run.Words) -> None:
         step = steps[int(words[run.AT])]

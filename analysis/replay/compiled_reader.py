@@ -16,9 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.model.compiled.layout import MOVE_PFN, Number, compiled, wide
-from analysis.model.compiled.sources import digest
+from analysis.model.compiled.sources import version_with
 from analysis.replay.requests import EVENT_CODES, Kind, PageAddresses, RequestReader
 from analysis.replay.step_arrays import LISTS, STEP, ArraySteps, join_steps, pack_steps
+
+_VERSION = version_with(__file__)
 
 _COMPILED = (
     "mm_page_alloc",
@@ -513,7 +515,7 @@ def _make(version: int) -> tuple[Callable[..., int], Callable[..., int]]:
 
 @cache
 def _compiled_reader() -> tuple[Callable[..., int], Callable[..., int]]:
-    return _make(digest(__file__))
+    return _make(_VERSION)
 
 
 def read_steps(

@@ -53,7 +53,7 @@ from analysis.model.compiled.layout import (
     compiled,
     wide,
 )
-from analysis.model.compiled.sources import digest
+from analysis.model.compiled.sources import version_with
 from analysis.model.compiled.zone import MOVABLE, RECLAIMABLE, UNMOVABLE
 from analysis.replay.requests import Kind
 
@@ -80,6 +80,9 @@ UNEXPLAINED = {
 
 LATE_WORDS = 4
 """Of a free that came late: counter by which it is over at the latest, cpu, pid, level."""
+
+
+_VERSION = version_with(__file__)
 
 
 class Stop(IntEnum):
@@ -438,4 +441,4 @@ def _make(version: int) -> Run:
 @cache
 def runner() -> Run:
     """The compiled loop; compiles on its first call, unless an earlier process has."""
-    return _make(digest(__file__))
+    return _make(_VERSION)

@@ -128,6 +128,7 @@ class Predictor:
         self._page_shift = page_shift
         self._notes: PageNotes = notes or DictNotes()
         self._steps: Steps = ListSteps(())
+        self._next = 0
         self._early: NDArray[np.bool_] = np.zeros(0, np.bool_)
         """By number of step: its turn was before, in the order that fits."""
         self._late: list[Step] = []
@@ -161,16 +162,28 @@ class Predictor:
 
     def run(self, steps: Sequence[Step]) -> Prediction:
         """All steps; may be called again with later ones."""
-        self._begin(ListSteps(steps))
-        for step in steps:
-            self._take(step)
+        self.begin(ListSteps(steps))
+        return self.advance()
+
+    def begin(self, steps: Steps) -> None:
+        """Goes on with these steps, the first first."""
+        self._steps = steps
+        self._next = 0
+        self._early = np.zeros(len(steps), np.bool_)
+        self._notes.forget_frees()
+
+    def advance(self, counter: int | None = None) -> Prediction:
+        """Does the steps that took effect up to a counter, or all that are left."""
+        end = len(self._steps) if counter is None else self._steps.count_until(counter)
+        self._do(end)
         self.result.rotations = self.state.rotations
         return self.result
 
-    def _begin(self, steps: Steps) -> None:
-        self._steps = steps
-        self._early = np.zeros(len(steps), np.bool_)
-        self._notes.forget_frees()
+    def _do(self, end: int) -> None:
+        """Does the steps before this one that are left."""
+        while self._next < end:
+            self._take(self._steps[self._next])
+            self._next += 1
 
     def _take(self, step: Step) -> None:
         if self._late:

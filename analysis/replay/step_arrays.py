@@ -70,6 +70,9 @@ class ArraySteps:
     def __iter__(self) -> Iterator[Step]:
         return map(self.__getitem__, range(len(self)))
 
+    def count_until(self, counter: int) -> int:
+        return int(np.searchsorted(self.rows["effect"], counter, "right"))
+
     def next_allocation(self, pfn: int, event: int) -> Step | None:
         pfns, events, numbers = self._by_pfn
         first, last = np.searchsorted(pfns, pfn), np.searchsorted(pfns, pfn, "right")

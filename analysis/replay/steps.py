@@ -19,6 +19,9 @@ class Steps(Protocol):
     def __len__(self) -> int: ...
     def __getitem__(self, number: int) -> Step: ...
 
+    def count_until(self, counter: int) -> int:
+        """How many took effect up to a counter."""
+
     def next_allocation(self, pfn: int, event: int) -> Step | None:
         """The first, by effect, that got a page and whose own event comes after one."""
 
@@ -47,6 +50,9 @@ class ListSteps:
 
     def __getitem__(self, number: int) -> Step:
         return self._steps[number]
+
+    def count_until(self, counter: int) -> int:
+        return bisect_right(self._steps, counter, key=lambda step: step.effect)
 
     def next_allocation(self, pfn: int, event: int) -> Step | None:
         return next((step for step in self._by_pfn.get(pfn, ()) if step.event > event), None)

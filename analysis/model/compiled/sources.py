@@ -9,16 +9,23 @@ over the digest of everything that they are made of.
 from __future__ import annotations
 
 import hashlib
-from functools import cache
 from pathlib import Path
 
 _MODEL = Path(__file__).parent.parent
 
 
-@cache
-def digest(*more: str) -> int:
-    """Of every module of ``analysis.model`` and of the files ``more``."""
+def _digest(*paths: Path) -> int:
     state = hashlib.sha256()
-    for path in (*sorted(_MODEL.rglob("*.py")), *map(Path, more)):
+    for path in paths:
         state.update(path.read_bytes())
-    return int.from_bytes(state.digest()[:7], "big")
+    return int.from_bytes(state.digest()[:6], "big")
+
+
+# Read when the modules are, so that they are of the same text.
+VERSION = _digest(*sorted(_MODEL.rglob("*.py")))
+"""Of every module of ``analysis.model``."""
+
+
+def version_with(*files: str) -> int:
+    """The same with more files, the callers' own; to be asked on import."""
+    return VERSION ^ _digest(*map(Path, files))
