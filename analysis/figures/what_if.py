@@ -18,38 +18,37 @@ READING = (
     "and no counterfactual can be trusted further than that."
 )
 _COLORS = {"real": style.INK, "as recorded": style.SKY, "what if": style.VERMILION}
+_SMALL = 0.0005
+"""Differences of the index below this are not worth a word."""
 _DRAWN = ("real", "what if", "as recorded")
 
 
 @style.applied()
 def draw(what_if: WhatIf) -> Figure:
-    """A row of panels for each zone, one for each order told of."""
+    """A row of panels for each zone whose index moved, one for each order told of."""
     stream = what_if.stream
-    by_name = {zone.name: zone for zone in what_if.zones}
-    zones = [
-        (number, name)
-        for number, row in enumerate(stream.begin.zones)
-        if (name := f"node {int(row['node'])} {row['name'].decode()}") in by_name
-    ]
+    zones = [(zone.number, zone.name) for zone in what_if.zones if _moved(what_if, zone.number)]
     orders = what_if.orders
     caption = (
         f"window {stream.name}, Linux {stream.kernel} on {stream.arch}; "
         f"what if {' '.join(what_if.options)}; {what_if.what_if.requests:,} requests"
     )
-    rows = [style.Row(height_in=1.35, widths=(1.0,) * len(orders), gap_above_in=0.4) for _ in zones]
+    widths = (1.0,) * len(orders)
+    row = style.Row(height_in=1.35, widths=widths, gap_above_in=0.4, gap_between_in=1.45)
+    rows = [row] * len(zones)
     if not zones:
         figure, panels = style.new_sheet(TITLE, caption, [style.Row(height_in=1.6)])
-        style.notice(panels[0][0], "no zone has free memory")
+        style.notice(panels[0][0], "no zone's index changed, nor would it have")
         return figure
     figure, panels = style.new_sheet(_finding(what_if), caption, rows)
-    for (number, name), row in zip(zones, panels, strict=True):
-        for order, axes in zip(orders, row, strict=True):
+    for (number, name), drawn in zip(zones, panels, strict=True):
+        for order, axes in zip(orders, drawn, strict=True):
             axes.set_title(f"{name}, order {order}")
             _curves(axes, what_if, number, order)
-            axes.tick_params(labelbottom=row is panels[-1])
+            axes.tick_params(labelbottom=drawn is panels[-1])
     for axes in panels[-1]:
         axes.set_xlabel("events")
-    for axes in (row[0] for row in panels):
+    for axes in (drawn[0] for drawn in panels):
         axes.set_ylabel("unusable share")
     return figure
 
@@ -82,19 +81,32 @@ def _curves(axes: Axes, what_if: WhatIf, zone: int, order: int) -> None:
     style.end_labels(axes, labels)
 
 
+def _moved(what_if: WhatIf, zone: int) -> bool:
+    """Whether any curve of a zone is not one and the same flat line."""
+    for order in what_if.orders:
+        curves = what_if.curves(zone, order).values()
+        if len({float(value) for _, index in curves for value in index}) > 1:
+            return True
+    return False
+
+
 def _finding(what_if: WhatIf) -> str:
-    """Names the zone and order whose index would have ended farthest from what it is."""
+    """Names the zone and order whose index would on average have been farthest from what it was.
+
+    Both averages are the model's, so that its error is in both.
+    """
     farthest: tuple[float, str, int, float, float] | None = None
     for zone in what_if.zones:
-        base = zone.real or zone.as_recorded
         for order in what_if.orders:
-            real, other = base.unusable[order], zone.what_if.unusable[order]
-            if farthest is None or abs(other - real) > farthest[0]:
-                farthest = abs(other - real), zone.name, order, real, other
-    if farthest is None or not farthest[0]:
-        return "At the end nothing would have been more or less fragmented"
-    _, name, order, real, other = farthest
+            curves = what_if.curves(zone.number, order)
+            was, other = (float(curves[name][1].mean()) for name in ("as recorded", "what if"))
+            if farthest is None or abs(other - was) > farthest[0]:
+                farthest = abs(other - was), zone.name, order, was, other
+    rules = " ".join(what_if.options)
+    if farthest is None or farthest[0] < _SMALL:
+        return f"With {rules} memory would have been no more and no less fragmented"
+    _, name, order, was, other = farthest
     return (
-        f"With {' '.join(what_if.options)} {other:.1%} of the free memory in {name} could not "
-        f"have served order {order} at the end, instead of {real:.1%}"
+        f"With {rules} on average {other:.1%} of the free memory in {name} could not have "
+        f"served order {order}, instead of {was:.1%}"
     )

@@ -54,6 +54,8 @@ class ZoneState:
 class ZoneWhatIf:
     """One zone at the window's end."""
 
+    number: int
+    """As the memory samples count zones."""
     name: str
     """``node 0 DMA32``."""
     real: ZoneState | None
@@ -94,6 +96,7 @@ class WhatIf:
                 pcp = int(end.pcps["count"][end.pcps["zone"] == number].sum())
             shown.append(
                 ZoneWhatIf(
+                    number=number,
                     name=f"node {int(row['node'])} {row['name'].decode()}",
                     real=None if real is None else self._state(real[number], pcp or 0),
                     as_recorded=self._state(blocks[0], int(self.as_recorded.on_pcp[-1, number])),
