@@ -10,10 +10,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.replay.operation import EVENTS, Op
+from analysis.replay.operation import EVENTS
 
 _LOCKED = EVENTS.index("mm_page_alloc_zone_locked")
-_ANNOUNCED = EVENTS.index("mm_page_free")
+_BORROWED = EVENTS.index("mm_page_alloc_extfrag")
 _DIRECT = (EVENTS.index("free_one_page"), EVENTS.index("split_large_buddy"))
 _DRAINED = EVENTS.index("mm_page_pcpu_drain")
 
@@ -24,12 +24,14 @@ def quiet_places(records: NDArray[np.void]) -> NDArray[np.bool_]:
     A place is quiet when the operation before it on no processor is a block that left the free
     lists for a request not yet told of, and the one after it on no processor is a block that comes
     back for a request told of before.
+
+    Ignores: a request interrupted by another one, between the two.
     """
     quiet = np.ones(len(records) + 1, np.bool_)
     for cpu in np.unique(records["cpu"]):
         own = np.flatnonzero(records["cpu"] == cpu)
-        event, op = records["event"][own], records["op"][own]
-        opens = (event == _LOCKED) & (op == Op.TAKE)
+        event = records["event"][own]
+        opens = (event == _LOCKED) | (event == _BORROWED)
         closes = (event == _DRAINED) | np.isin(event, _DIRECT)
         # Gap number n lies before the CPU's n-th operation; the last one after all of them.
         busy = np.zeros(len(own) + 1, np.bool_)

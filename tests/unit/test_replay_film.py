@@ -149,6 +149,9 @@ def test_no_moment_lies_within_a_refill_or_a_drain() -> None:
     refill = records_of((0, *LOCKED), (0, *LOCKED), (0, *ALLOC), (0, *FREED))
     assert quiet_places(refill).tolist() == [True, False, False, True, True]
 
+    borrowed = records_of((0, *LOCKED), (0, "mm_page_alloc_extfrag", Op.FALLBACK), (0, *LOCKED))
+    assert quiet_places(borrowed).tolist() == [True, False, False, False]
+
     drain = records_of((0, *FREED), (0, *DRAIN), (0, *DRAIN), (0, *ALLOC))
     assert quiet_places(drain).tolist() == [True, False, False, True, True]
 
