@@ -74,6 +74,7 @@ class WindowOutcome:
             "kernel": window.kernel,
             "cpus": window.cpus,
             "nodes": window.nodes,
+            "prediction": dict(prediction.details) if prediction else None,
         }
 
 

@@ -60,6 +60,7 @@ def replay(
 
     Each window begins with the free lists as the host read them in guest memory. Every traced
     event is applied to them, and the result is compared page by page with what was read later.
+    Then the allocator model is told the requests alone, and chooses the pages itself.
 
     With --what-if the requests are run again under other rules of the allocator, which is never
     told what the kernel chose. --export writes them for other allocators; the directory that it
@@ -85,11 +86,14 @@ def replay(
         return
     from analysis.bundle import open_bundle
     from analysis.replay.outcome import replay_run
+    from analysis.replay.predict import show_prediction
 
     progress = TerminalProgress()
     progress.stage("opening the run")
     bundle = open_bundle(directory)
-    outcome = replay_run(bundle, only=tuple(window or ()), stage=progress.stage)
+    outcome = replay_run(
+        bundle, only=tuple(window or ()), predict=show_prediction, stage=progress.stage
+    )
     progress.close()
     if as_json:
         typer.echo(json.dumps(outcome.to_json(), indent=1))

@@ -130,7 +130,8 @@ class RunDirectory:
 
     def digest_files(self) -> dict[str, FileRecord]:
         """Size and sha256 of every raw file (not the manifest, nor what analysis made)."""
-        derived = {"tables", "figures", "claims.json", "report.html", MANIFEST_NAME}
+        derived = {"tables", "figures", MANIFEST_NAME}
+        derived |= {"claims.json", "report.html", "replay.json", "replay.html"}
         records: dict[str, FileRecord] = {}
         for path in sorted(self.path.rglob("*")):
             relative = path.relative_to(self.path)
