@@ -412,7 +412,10 @@ def _read(
         elif code == _BULK_RETURN:
             at = _bulk_context(contexts, used, at, pid, wide(row["level"]))
             if at >= 0:
-                made = steps[contexts[at + _BULK_OPEN]]
+                bulk = contexts[at + _BULK_OPEN]
+                made = steps[bulk]
+                if not lists[bulk * _LIST_WORDS + _LOCKED + 2]:
+                    made["effect"] = counter
                 made["order"] = made["count"]
                 made["count"] = a - wide(made["attempts"])
                 contexts[at + _BULK_OPEN] = contexts[at + _OPEN] = -1

@@ -490,7 +490,7 @@ class RequestReader:
         self._context(cpu, level, pid).bulk = step
 
     def _take_alloc_pages_bulk_return(
-        self, _counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
+        self, counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
     ) -> None:
         context = self._context(cpu, level, pid)
         if context.bulk is None:  # the task moved to another CPU meanwhile
@@ -501,6 +501,9 @@ class RequestReader:
             else:
                 return
         assert context.bulk is not None
+        if not context.bulk.locked:
+            # Interrupts that reached the lists meanwhile did so before they were locked.
+            context.bulk.effect = counter
         context.bulk.order = context.bulk.count
         context.bulk.count = a - context.bulk.attempts
         context.bulk = None
