@@ -102,6 +102,7 @@ def show_prediction(window: Window) -> Shown | None:
             "requests": prediction.requests,
             "exact": prediction.exact,
             "given": prediction.given,
+            "turned": prediction.turned,
             "misses": {miss.value: count for miss, count in prediction.misses.items()},
             "refills": prediction.refills,
             "refills_exact": prediction.refills_exact,

@@ -85,6 +85,7 @@ def replay(
         counterfactual.predict(directory, as_json=as_json)
         return
     from analysis.bundle import open_bundle
+    from analysis.figures.files import replace_file
     from analysis.replay.outcome import replay_run
     from analysis.replay.predict import show_prediction
 
@@ -95,8 +96,11 @@ def replay(
         bundle, only=tuple(window or ()), predict=show_prediction, stage=progress.stage
     )
     progress.close()
+    shown = json.dumps(outcome.to_json(), indent=1)
+    if not window:
+        replace_file(directory / "replay.json", (shown + "\n").encode())
     if as_json:
-        typer.echo(json.dumps(outcome.to_json(), indent=1))
+        typer.echo(shown)
     else:
         _show(outcome)
     if figures:

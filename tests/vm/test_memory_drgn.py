@@ -23,7 +23,7 @@ from tests.vm.test_memory_sampling import two_nodes
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(300)]
 
-KERNELS = ("bookworm", "experimental")
+KERNELS = ("bookworm", "sid")
 BTF = "/sys/kernel/btf/vmlinux"
 SCRIPT = (
     "dd if=/dev/zero of=/tmp/x bs=64k count=800; rm /tmp/x; for i in 1 2 3 4; do true|cat; done"
