@@ -127,7 +127,7 @@ def _same_moves(m: Any, blocks: Any, first: int, count: int, kind: int) -> bool:
     at = m[MOVES_AT]
     for number in range(count):
         block = blocks[first + number]
-        move = block >> MOVE_PFN << MOVE_PFN | kind | block & (MOVE_ORDER & ~kind)
+        move = block >> MOVE_PFN << MOVE_PFN | kind | block & MOVE_ORDER
         if m[at + number] != move:
             return False
     return True

@@ -60,7 +60,7 @@ class CompiledState:
         drained: list[Block] = []
         for move in m[first : first + count].tolist():
             side = drained if move & at.MOVE_DRAINED else locked
-            side.append((move >> at.MOVE_PFN, move & (at.MOVE_ORDER ^ at.MOVE_DRAINED)))
+            side.append((move >> at.MOVE_PFN, move & at.MOVE_ORDER))
         self._do(Action.CLEAR_MOVES)
         for side in (locked, drained):
             if len(side) > 1:
