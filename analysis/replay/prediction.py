@@ -103,7 +103,7 @@ class Prediction:
 
 
 _LISTED = 200
-_SEARCH = 512
+SEARCH = 512
 """How many allocations ahead an interrupted one is looked for."""
 
 
@@ -488,7 +488,7 @@ class Predictor:
         tried where the per-cpu list would overflow otherwise, and the kernel's did not.
         """
         state = self.state
-        for other in self._steps.interrupted_by(step, _SEARCH):
+        for other in self._steps.interrupted_by(step, SEARCH):
             if self._early[other.number]:
                 continue
             state.show_heads(other.locked, other.borrowed)

@@ -22,7 +22,7 @@ from analysis.replay.allocator_state import Comparison, compare_allocator, load_
 from analysis.replay.allocator_state import migratetypes_of as types_of
 from analysis.replay.exact import Timeline
 from analysis.replay.model_state import PlainState
-from analysis.replay.prediction import Prediction, Predictor
+from analysis.replay.prediction import SEARCH, Prediction, Predictor
 from analysis.replay.requests import Kind, PageAddresses, RequestReader, Step, timeline
 from analysis.replay.window import Window
 
@@ -206,6 +206,8 @@ class _Follower(Predictor):
         )
         self._noting = model
         self._order = _Order()
+        self._placed: set[int] = set()
+        """Numbers of steps that had their turn before another's."""
         self.bulk_pages: dict[int, tuple[int, ...]] = {}
 
     @property
@@ -235,7 +237,7 @@ class _Follower(Predictor):
     def _reorder(self, step: Step, choice: Choice) -> Step | None:
         place = choice.zone, step.cpu, self._pindex(step)
         later = [choice.pfn]
-        if self.state.listed(*place, step.pfn):
+        if self._freed_after(step, choice.pfn) and self.state.listed(*place, step.pfn):
             later += self.state.above(*place, step.pfn)
         other = super()._reorder(step, choice)
         if other is step:
@@ -244,12 +246,17 @@ class _Follower(Predictor):
                 first = min(numbers, key=self._order.place)
                 self._order.move(step.number, first)
         elif other is not None:
-            self.turns.insert(self._order.place(step.number), other.number)
+            self._place_before(step, other)
         return other
 
     def _let_finish(self, step: Step) -> bool:
-        early = self._early.copy()
         done = super()._let_finish(step)
-        for number in np.flatnonzero(self._early != early).tolist():
-            self.turns.insert(self._order.place(step.number), number)
+        if done:
+            for other in self._steps.interrupted_by(step, SEARCH):
+                if self._early[other.number] and other.number not in self._placed:
+                    self._place_before(step, other)
         return done
+
+    def _place_before(self, step: Step, other: Step) -> None:
+        self._placed.add(other.number)
+        self.turns.insert(self._order.place(step.number), other.number)
