@@ -17,7 +17,15 @@ from numpy.typing import NDArray
 
 from analysis.model.compiled.layout import MOVE_PFN, Number, compiled, wide
 from analysis.model.compiled.sources import version_with
-from analysis.replay.requests import EVENT_CODES, Kind, PageAddresses, RequestReader
+from analysis.replay.requests import (
+    EVENT_CODES,
+    MOVABLE,
+    Kind,
+    PageAddresses,
+    RequestReader,
+    Step,
+    compactions_of,
+)
 from analysis.replay.step_arrays import LISTS, STEP, ArraySteps, join_steps, pack_steps
 
 _VERSION = version_with(__file__)
@@ -566,6 +574,8 @@ def read_steps(
     sorted_steps = np.zeros(len(chosen), STEP)
     kept = int(flatten(steps, chosen, lists, pool, blocks, sorted_steps))
     found = ArraySteps(rows=sorted_steps, blocks=blocks[:kept])
+    if opened := _open_lists(found, compactions_of(rows)):
+        found = join_steps(pack_steps(opened), found)
     if not skipped[np.flatnonzero(counts)].any():
         return found
     reader = RequestReader(addresses, huge_order=huge_order, claims_then_steals=claims_then_steals)
@@ -573,6 +583,24 @@ def read_steps(
     at = np.searchsorted(rows["counter"], rare.rows["event"])
     rare.rows["after"], rare.rows["before"] = after[at], before[at]
     return join_steps(found, rare)
+
+
+def _open_lists(found: ArraySteps, compactions: list[tuple[int, int, int]]) -> list[Step]:
+    """See ``RequestReader``: movable lists used while compaction runs."""
+    rows = found.rows
+    used = np.isin(rows["kind"], (_ALLOCATE, _BULK)) & (
+        (rows["borrowed"] > 0) | ((rows["locked"] > 0) & (rows["migratetype"] == MOVABLE))
+    )
+    opened: list[Step] = []
+    for begin, end, zone in compactions:
+        for row in rows[used & (rows["effect"] > begin) & (rows["effect"] < end)]:
+            at = int(row["effect"])
+            step = Step(
+                Kind.COMPACTION, at, at, int(row["cpu"]), int(row["pid"]), int(row["level"])
+            )
+            step.pfn = zone
+            opened.append(step)
+    return opened
 
 
 def _first_fields(rows: NDArray[np.void], addresses: PageAddresses) -> NDArray[np.int64]:

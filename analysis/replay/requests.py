@@ -22,6 +22,8 @@ from analysis.trace.events import EventStream
 IRQ_FLAGS = 0x58
 """TRACE_FLAG_HARDIRQ, TRACE_FLAG_SOFTIRQ and TRACE_FLAG_NMI in an event's common_flags."""
 _HARDIRQ, _SOFTIRQ, _NMI = 0x08, 0x10, 0x40
+MOVABLE = 1
+"""MIGRATE_MOVABLE in every kernel."""
 NO_PAGE = (1 << 64) - 1
 """The pfn of a failed allocation: that of a null page pointer."""
 
@@ -201,6 +203,29 @@ def timeline(stream: EventStream, first: int, last: int) -> NDArray[np.void]:
     return np.concatenate(parts)[np.argsort(np.concatenate(ranks), kind="stable")]
 
 
+def compactions_of(rows: NDArray[np.void]) -> list[tuple[int, int, int]]:
+    """Compactions of a timeline: counters of begin and end, and the zone's first page.
+
+    One that does not end goes on to the last event.
+    """
+    begin, end = EVENT_CODES["mm_compaction_begin"], EVENT_CODES["mm_compaction_end"]
+    found: list[tuple[int, int, int]] = []
+    open_at: dict[tuple[int, int], int] = {}
+    for row in rows[(rows["code"] == begin) | (rows["code"] == end)]:
+        key = int(row["pid"]), int(row["a"])
+        if row["code"] == begin:
+            open_at[key] = int(row["counter"])
+        elif key in open_at:
+            found.append((open_at.pop(key), int(row["counter"]), key[1]))
+    last = int(rows["counter"][-1]) if len(rows) else 0
+    return found + [(start, last, zone) for (_, zone), start in open_at.items()]
+
+
+def uses_movable_lists(kind: int, migratetype: int, locked: bool, borrowed: bool) -> bool:
+    """Whether a step took blocks from lists that compaction turns while it runs."""
+    return kind in (Kind.ALLOCATE, Kind.BULK) and (borrowed or (locked and migratetype == MOVABLE))
+
+
 def _levels(flags: NDArray[Any]) -> NDArray[np.uint8]:
     levels = np.zeros(len(flags), np.uint8)
     levels[(flags & _SOFTIRQ) != 0] = 1
@@ -273,9 +298,25 @@ class RequestReader:
             if taker is not None:
                 taker(counter, cpu, level, pid, a, b, c, d)
         self._bound(rows)
-        self.steps = [step for step in self.steps if step.kind is not Kind.MERGED]
+        opened = self._open_lists(compactions_of(rows))
+        self.steps = opened + [step for step in self.steps if step.kind is not Kind.MERGED]
         self.steps.sort(key=lambda step: step.effect)
         return self.steps
+
+    def _open_lists(self, compactions: list[tuple[int, int, int]]) -> list[Step]:
+        """While compaction runs, the order of movable lists is open at each use of them."""
+        opened: list[Step] = []
+        for begin, end, zone in compactions:
+            for used in self.steps:
+                if begin < used.effect < end and uses_movable_lists(
+                    used.kind, used.migratetype, bool(used.locked), bool(used.borrowed)
+                ):
+                    step = Step(
+                        Kind.COMPACTION, used.effect, used.effect, used.cpu, used.pid, used.level
+                    )
+                    step.pfn = zone
+                    opened.append(step)
+        return opened
 
     def _bound(self, rows: NDArray[np.void]) -> None:
         """Between which events of its own context each step took effect.
