@@ -154,6 +154,8 @@ _TRACEPOINTS = {
     "get_page_from_freelist": ("alloc_flags", "order", "gfp", ""),
     "set_migratetype_isolate": ("page", "", "", ""),
     "unset_migratetype_isolate": ("page", "", "", ""),
+    "move_freepages_block": ("", "", "", ""),
+    "move_freepages_block_isolate": ("", "", "", ""),
 }
 """Event → the fields that matter, as a, b, c, d of a timeline row."""
 
@@ -246,6 +248,7 @@ class _Context:
         "locked_at",
         "node",
         "open",
+        "setting_apart",
         "unreserving",
     )
 
@@ -258,6 +261,7 @@ class _Context:
         self.bulk: Step | None = None
         self.isolating: Step | None = None
         self.unreserving: Step | None = None
+        self.setting_apart: Step | None = None
         self.node = -1
         self.flags = -1
 
@@ -650,7 +654,20 @@ class RequestReader:
     def _take_set_migratetype_isolate(
         self, counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
     ) -> None:
-        self._step(Kind.ISOLATE_PAGEBLOCK, counter, cpu, level, pid).pfn = self._addresses.pfn(a)
+        """A pageblock with pages that cannot move is refused: no free pages change lists then."""
+        step = Step(Kind.ISOLATE_PAGEBLOCK, counter, counter, cpu, pid, level)
+        step.pfn = self._addresses.pfn(a)
+        self._context(cpu, level, pid).setting_apart = step
+
+    def _take_move_freepages_block(
+        self, _counter: int, cpu: int, level: int, pid: int, _a: int, _b: int, _c: int, _d: int
+    ) -> None:
+        context = self._context(cpu, level, pid)
+        if context.setting_apart is not None:
+            self.steps.append(context.setting_apart)
+            context.setting_apart = None
+
+    _take_move_freepages_block_isolate = _take_move_freepages_block
 
     def _take_unset_migratetype_isolate(
         self, counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int

@@ -202,6 +202,39 @@ def test_bounds_are_the_contexts_own_events() -> None:
     assert bounds[3] == (-1, 1 << 62)
 
 
+def test_pageblocks_are_set_apart_only_when_their_free_pages_move() -> None:
+    first, second = MEMMAP + 64 * 512, MEMMAP + 64 * 1024
+    steps = read(
+        ("set_migratetype_isolate", first),
+        ("unset_migratetype_isolate", first),
+        ("set_migratetype_isolate", second),
+        ("move_freepages_block",),
+    )
+    assert [(step.kind, step.pfn) for step in steps] == [
+        (Kind.UNISOLATE_PAGEBLOCK, 512),
+        (Kind.ISOLATE_PAGEBLOCK, 1024),
+    ]
+
+
+def test_movable_lists_are_open_at_each_use_while_compaction_runs() -> None:
+    steps = read(
+        ("mm_compaction_begin", 4096, {"pid": 27}),
+        ("mm_page_alloc_zone_locked", 64, 0, 1),
+        alloc(64, migratetype=1),
+        ("mm_page_alloc_zone_locked", 65, 0, 0),
+        alloc(65),
+        ("mm_compaction_end", 4096, {"pid": 27}),
+    )
+    kinds = [(step.kind, step.effect) for step in steps]
+    assert kinds == [
+        (Kind.COMPACTION, 1),
+        (Kind.COMPACTION, 2),
+        (Kind.ALLOCATE, 2),
+        (Kind.ALLOCATE, 4),
+        (Kind.COMPACTION, 6),
+    ]
+
+
 def test_kswapd_is_known_by_its_own_events() -> None:
     steps = read(
         ("mm_vmscan_kswapd_wake", 1, {"pid": 50}),
