@@ -10,6 +10,11 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A first call may compile, and the machine may be busy: no example is judged by its time.
+settings.register_profile("mmscope", deadline=None)
+settings.load_profile("mmscope")
 
 FAKE_QEMU = Path(__file__).with_name("fake_qemu.py")
 
