@@ -97,7 +97,9 @@ def test_a_sound_window_holds(tmp_path: Path) -> None:
         "kernel",
         "cpus",
         "nodes",
+        "prediction",
     ]
+    assert shown["prediction"] is None
     assert shown["events"]
     assert shown["lost"] == 0
     assert (shown["pages_differing"], shown["blocks_differing"], shown["unexplained"]) == (0, 0, 0)
