@@ -138,15 +138,20 @@ class Walk:
     """Blocks handed out: first page and order."""
     isolated: list[tuple[int, int, int]] = field(default_factory=list)
     boosts: dict[int, int] = field(default_factory=dict)
+    without: frozenset[str] = frozenset()
+    """Actions that are not done."""
+    largest_order: int = MAX_ORDER
+    last: list[Any] = field(default_factory=list)
+    """What was done last: the name of the call, then its arguments."""
 
     def step(self) -> list[tuple[str, Outcome]]:
         """One random action; its name and what came of it, by model."""
-        names = list(_ACTIONS)
+        names = [name for name in _ACTIONS if name not in self.without]
         name = self.random.choices(names, [_ACTIONS[name] for name in names])[0]
         arguments = getattr(self, f"_{name}")()
         if arguments is None:
             return []
-        call, *rest = arguments
+        call, *rest = self.last = arguments
         if name.startswith("allocate"):  # as before every request of a window
             heads = self._heads()
             for model in self.models:
@@ -183,6 +188,7 @@ class Walk:
     def _allocate(self) -> list[Any]:
         random = self.random
         order = random.choices([0, 1, 2, 3, 5, 8, 9, 10], [40, 8, 6, 6, 2, 1, 3, 1])[0]
+        order = min(order, self.largest_order)
         flags = None
         if random.random() < 0.2:
             flags = random.choice([0, 1, 2, 4]) | int(
@@ -210,7 +216,7 @@ class Walk:
             node=request.node,
             order=0,
             gfp=request.gfp,
-            migratetype=request.migratetype,
+            migratetype=_type_of(request.gfp),
         )
         return ["allocate_bulk", one, self.random.choice([1, 2, 8, 40])]
 
@@ -235,6 +241,8 @@ class Walk:
                 size = 1 << pcp.order(pindex) if listed else 1
                 if any(pages & set(range(pfn, pfn + size)) for pfn in listed):
                     return None
+        self.held = [block for block in self.held if _apart(pages, *block)]
+        self.isolated = [block for block in self.isolated if _apart(pages, *block[:2])]
         return ["free_direct", self._cpu(), first, order, None]
 
     def _isolate(self) -> list[Any] | None:
@@ -364,6 +372,17 @@ _ACTIONS = {
     "look": 2,
 }
 """Name → how often."""
+
+
+def _type_of(gfp: int) -> Migratetype:
+    """The type that a request's flags ask for."""
+    if gfp & Gfp.MOVABLE:
+        return Migratetype.MOVABLE
+    return Migratetype.RECLAIMABLE if gfp & Gfp.RECLAIMABLE else Migratetype.UNMOVABLE
+
+
+def _apart(pages: set[int], pfn: int, order: int) -> bool:
+    return pages.isdisjoint(range(pfn, pfn + (1 << order)))
 
 
 def _outcome(model: ModelState, call: object, rest: list[Any]) -> Outcome:

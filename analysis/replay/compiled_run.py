@@ -54,7 +54,7 @@ from analysis.model.compiled.layout import (
     wide,
 )
 from analysis.model.compiled.sources import version_with
-from analysis.model.compiled.zone import MOVABLE, RECLAIMABLE, UNMOVABLE
+from analysis.model.compiled.zone import ISOLATE, MOVABLE, RECLAIMABLE, UNMOVABLE
 from analysis.replay.requests import Kind
 
 # Words of a run: what was counted, why it stopped.
@@ -62,11 +62,11 @@ REQUESTS, EXACT, AMBIGUOUS, GIVEN, TURNED, BULK_PAGES, FREES = 0, 1, 2, 3, 4, 5,
 REFILLS, DRAINS = 7, 8
 """Those that were the kernel's."""
 FREED_ON_PCP, FREED_FREE, DRAINED_FREE, NO_CAUSE = 9, 10, 11, 12
-NOT_ISOLATED, NOT_CARVED, PUT_BACK_FREE = 13, 14, 15
-AT, ANSWER, WAS_GIVEN = 16, 17, 18
+NOT_ISOLATED, NOT_CARVED, PUT_BACK_FREE, CAPTURED_FREE = 13, 14, 15, 16
+AT, ANSWER, WAS_GIVEN = 17, 18, 19
 """The step at which it stopped; the page chosen (or -1), pages got or number of the block that is
 to be freed; whether compaction's work, or a page's node, was taken from the kernel."""
-RUN_WORDS = 19
+RUN_WORDS = 20
 
 UNEXPLAINED = {
     FREED_ON_PCP: "freed page is on a per-cpu list",
@@ -76,6 +76,7 @@ UNEXPLAINED = {
     NOT_ISOLATED: "isolated block is not free as such",
     NOT_CARVED: "page taken is not free",
     PUT_BACK_FREE: "block put back is free",
+    CAPTURED_FREE: "captured block is free",
 }
 
 LATE_WORDS = 4
@@ -116,7 +117,13 @@ _GFP_WRITE = int(Gfp.WRITE)
 
 @compiled
 def _hand_out(m: Any, page: int, order: int) -> None:
-    m[page * ROW + NOTES] = m[page * ROW + NOTES] & ~HANDED_MASK | order << HANDED_SHIFT
+    m[page * ROW + NOTES] = m[page * ROW + NOTES] & ~HANDED_MASK | (order + 1) << HANDED_SHIFT
+
+
+@compiled
+def _handed(m: Any, page: int) -> Number:
+    """The order of the block handed out here, plus one."""
+    return (m[page * ROW + NOTES] & HANDED_MASK) >> HANDED_SHIFT
 
 
 @compiled
@@ -180,21 +187,25 @@ def _announce_captures(m: Any, blocks: Any, first: int, count: int) -> None:
 
 @compiled
 def _free_piece(m: Any, run: Any, cpu: int, pfn: int, order: int, number: int, check: int) -> bool:
-    """A block comes to a per-cpu list; False, and nothing done, if that may be too early."""
+    """A block comes to a per-cpu list; False, and nothing noted, if that may be too early."""
     page = pfn - m[FIRST_PFN]
     at = -1
+    held = 0
     if 0 <= page < m[PAGES]:
-        m[page * ROW + NOTES] &= ~(HANDED_MASK | LOST_NOTE)
+        held = _handed(m, page)
         at = lists.zone_of(m, page)
     if at < 0:
         run[FREED_FREE] += 1
         return True
     if m[page * ROW + PCP_LIST] >= 0:
+        m[page * ROW + NOTES] &= ~(HANDED_MASK | LOST_NOTE)
         run[FREED_ON_PCP] += 1
         return True
-    if check and pcp.overfills(m, at, cpu, order):
+    if held != order + 1 and actions.take_out(m, cpu, page, order):
+        run[FREED_FREE] += 1
+    if check and lists.pageblock_type(m, page) != ISOLATE and pcp.overfills(m, at, cpu, order):
         return False
-    notes = m[page * ROW + NOTES] & ((1 << FREED_SHIFT) - 1)
+    notes = m[page * ROW + NOTES] & ((1 << FREED_SHIFT) - 1) & ~(HANDED_MASK | LOST_NOTE)
     m[page * ROW + NOTES] = notes | (number + 1) << FREED_SHIFT
     if not allocator.free(m, cpu, page, order) or m[FAULT]:
         m[FAULT] = 0
@@ -233,6 +244,7 @@ def _isolate(m: Any, run: Any, cpu: int, page: int, order: int) -> None:
         run[NOT_ISOLATED] += 1
         if not actions.carve(m, cpu, page, order):
             run[NOT_CARVED] += 1
+            actions.take_out(m, cpu, page, order)
 
 
 @compiled
@@ -334,12 +346,15 @@ def run_steps(
         elif kind == _ON_LRU:
             if not inside or lists.zone_of(m, page) < 0:
                 return _STEP
-            zone.set_movable(m, page, (m[page * ROW + NOTES] & HANDED_MASK) >> HANDED_SHIFT, 1)
+            zone.set_movable(m, page, max(_handed(m, page) - 1, 0), 1)
         elif kind == _FREE_DIRECT:
             if not inside:
                 return _STEP
             run[FREES] += 1
+            held = _handed(m, page)
             m[page * ROW + NOTES] &= ~HANDED_MASK
+            if held != order + 1 and actions.take_out(m, cpu, page, order):
+                run[FREED_FREE] += 1
             captured = -1
             begin = at + locked + drained + wide(row["borrowed"]) + wide(row["pieces"])
             for block in blocks[begin : begin + wide(row["captured"])]:
@@ -383,6 +398,7 @@ def run_steps(
                 return _STEP
             run[GIVEN] += 1
             _hand_out(m, page, order)
+            run[CAPTURED_FREE] += actions.take_out(m, cpu, page, order)
         elif kind == _ISOLATE:
             if not inside:
                 return _STEP
@@ -390,6 +406,7 @@ def run_steps(
         elif kind == _PUT_BACK:
             if not inside:
                 return _STEP
+            run[PUT_BACK_FREE] += actions.take_out(m, cpu, page, order)
             if not allocator.put_back(m, cpu, page, order, types[row["migratetype"]]):
                 run[PUT_BACK_FREE] += 1
         elif kind == _FOLD:

@@ -215,6 +215,9 @@ class CompiledState:
     def carve(self, cpu: int, pfn: int, order: int) -> bool:
         return bool(self._do(Action.CARVE, cpu, self._page(pfn), order))
 
+    def take_out(self, cpu: int, pfn: int, order: int) -> bool:
+        return bool(self._do(Action.TAKE_OUT, cpu, self._page(pfn), order))
+
     def _page(self, pfn: int) -> int:
         """Raises ValueError when no zone spans the page."""
         self.zone_of(pfn)
@@ -243,13 +246,16 @@ class MemoryNotes:
         self._first_pfn = int(memory[at.FIRST_PFN])
 
     def hand_out(self, pfn: int, order: int) -> None:
-        self._set(pfn, at.HANDED_MASK, order << at.HANDED_SHIFT)
+        self._set(pfn, at.HANDED_MASK, (order + 1) << at.HANDED_SHIFT)
 
     def take_back(self, pfn: int) -> None:
         self._set(pfn, at.HANDED_MASK, 0)
 
     def order(self, pfn: int) -> int:
-        return (self._get(pfn) & at.HANDED_MASK) >> at.HANDED_SHIFT
+        return max(self._handed(pfn) - 1, 0)
+
+    def is_held(self, pfn: int, order: int) -> bool:
+        return self._handed(pfn) == order + 1
 
     def note_free(self, pfn: int, step: int) -> None:
         self._set(pfn, -1 << at.FREED_SHIFT, (step + 1) << at.FREED_SHIFT)
@@ -269,6 +275,9 @@ class MemoryNotes:
     def forget_frees(self) -> None:
         end = at.ROWS_AT + int(self._memory[at.PAGES]) * at.ROW
         self._memory[at.NOTES : end : at.ROW] &= (1 << at.FREED_SHIFT) - 1
+
+    def _handed(self, pfn: int) -> int:
+        return (self._get(pfn) & at.HANDED_MASK) >> at.HANDED_SHIFT
 
     def _index(self, pfn: int) -> int | None:
         page = pfn - self._first_pfn

@@ -13,6 +13,7 @@ from analysis.model.allocator.allocator import Allocator, Choice, Request
 from analysis.model.allocator.isolation import isolate_pageblock, unisolate_pageblock
 from analysis.model.allocator.pcp import PerCpuPages
 from analysis.model.allocator.zone import ListMove, Zone
+from analysis.model.buddy import is_free
 from analysis.model.freelist import FreeBlock, Migratetype
 
 Block = tuple[int, int]
@@ -108,6 +109,10 @@ class ModelState(Protocol):
 
     def carve(self, cpu: int, pfn: int, order: int) -> bool:
         """Cuts a block out of the zone's lists; whether it was free there."""
+
+    def take_out(self, cpu: int, pfn: int, order: int) -> bool:
+        """Takes pages off all lists, and blocks that share pages with them off per-cpu lists;
+        whether there were any. Afterwards the pages may come to any list: they lie on none."""
 
 
 class PlainState:
@@ -275,6 +280,22 @@ class PlainState:
                 _expand_around(zone, block, pfn, order)
                 return True
         return False
+
+    def take_out(self, cpu: int, pfn: int, order: int) -> bool:
+        zone = self._zone(cpu, pfn)
+        found = False
+        for owner in self.cpu_nodes:
+            pcp = self.allocator.pcps[zone.number, owner]
+            for pindex, pages in enumerate(pcp.lists):
+                if pages:
+                    size = 1 << pcp.order(pindex)
+                    for block in range(pfn & -size, pfn + (1 << order), size):
+                        found |= block in pages and self.forget(block)
+        if self.carve(cpu, pfn, order):
+            return True
+        for page in range(pfn, pfn + (1 << order)):
+            found |= is_free(zone.free, page, 0) and self.carve(cpu, page, 0)
+        return found
 
     def _zone(self, cpu: int, pfn: int) -> Zone:
         zone = self.allocator.zone_of(pfn)

@@ -225,6 +225,7 @@ class Predictor:
             return
         if self._notes.is_lost(step.pfn):  # it was this one that nobody had seen take it
             self._notes.find(step.pfn)
+            self.state.take_out(step.cpu, step.pfn, step.order)
             self.result.misses[Miss.UNSEEN] += 1
             return
         self.state.show_heads(step.locked, step.borrowed)
@@ -401,6 +402,7 @@ class Predictor:
                 self._carve(step.pfn, step.order, step.cpu)
         elif len(step.locked) == 1:
             state.forget(step.pfn)
+        state.take_out(step.cpu, step.pfn, step.order)
         state.moves()
 
     def _fits(self, step: Step, zone: int, pfn: int, order: int) -> bool:
@@ -408,21 +410,29 @@ class Predictor:
         return order == step.order and self.state.zone_of(pfn) == zone
 
     def _return_quietly(self, cpu: int, pfn: int, order: int) -> None:
+        self._take_out(cpu, pfn, order, "fetched page is free")
         try:
             self.state.give_back(cpu, pfn, order)
         except ValueError:
             self.result.unexplained["fetched page is free"] += 1
+
+    def _take_out(self, cpu: int, pfn: int, order: int, why: str) -> None:
+        """Pages are somebody's, whatever the model thinks; counts if it thought otherwise."""
+        if self.state.take_out(cpu, pfn, order):
+            self.result.unexplained[why] += 1
 
     def _carve(self, pfn: int, order: int, cpu: int) -> bool:
         """Cuts a block out of the zone's lists; whether it was free there."""
         if self.state.carve(cpu, pfn, order):
             return True
         self.result.unexplained["page taken is not free"] += 1
+        self.state.take_out(cpu, pfn, order)
         return False
 
     def _captured(self, step: Step) -> None:
         self.result.given += 1
         self._notes.hand_out(step.pfn, step.order)
+        self._take_out(step.cpu, step.pfn, step.order, "captured block is free")
 
     def _bulk(self, step: Step) -> None:
         if step.count <= 0:
@@ -466,6 +476,7 @@ class Predictor:
         self._check_drained(step)
 
     def _free_piece(self, step: Step, pfn: int, order: int) -> None:
+        held = self._notes.is_held(pfn, order)
         self._notes.take_back(pfn)
         self._notes.find(pfn)
         try:
@@ -473,7 +484,10 @@ class Predictor:
             if self.state.on_pcp(pfn):
                 self.result.unexplained["freed page is on a per-cpu list"] += 1
                 return
-            if not step.drained:
+            if not held:
+                self._take_out(step.cpu, pfn, order, "freed page is free")
+            isolated = self.state.pageblock_migratetype(pfn) is Migratetype.ISOLATE
+            if not step.drained and not isolated:
                 while self.state.overfills(zone, step.cpu, order) and self._let_finish(step):
                     pass
             self._notes.note_free(pfn, step.number)
@@ -508,8 +522,11 @@ class Predictor:
 
     def _free_direct(self, step: Step) -> None:
         self.result.frees += 1
+        held = self._notes.is_held(step.pfn, step.order)
         self._notes.take_back(step.pfn)
         try:
+            if not held:
+                self._take_out(step.cpu, step.pfn, step.order, "freed page is free")
             captured = step.captured.get(step.pfn)
             self.state.free_direct(step.cpu, step.pfn, step.order, captured)
         except ValueError:
@@ -617,6 +634,7 @@ class Predictor:
             self._carve(step.pfn, step.order, step.cpu)
 
     def _put_back(self, step: Step) -> None:
+        self._take_out(step.cpu, step.pfn, step.order, "block put back is free")
         try:
             self.state.put_back(step.cpu, step.pfn, step.order, self._types[step.migratetype])
         except ValueError:

@@ -77,6 +77,9 @@ class PageNotes(Protocol):
     def order(self, pfn: int) -> int:
         """Of a block handed out; 0 where none was."""
 
+    def is_held(self, pfn: int, order: int) -> bool:
+        """Whether a block of this order was handed out."""
+
     def note_free(self, pfn: int, step: int) -> None:
         """A block came to a per-cpu list."""
 
@@ -110,6 +113,9 @@ class DictNotes:
 
     def order(self, pfn: int) -> int:
         return self._orders.get(pfn, 0)
+
+    def is_held(self, pfn: int, order: int) -> bool:
+        return self._orders.get(pfn) == order
 
     def note_free(self, pfn: int, step: int) -> None:
         self._frees[pfn] = step

@@ -174,7 +174,7 @@ class PerCpuPages:
         free_high = bool(self.free_factor and 0 < order <= COSTLY_ORDER)
         high = self.high_by_factor(free_high)
         if self.count >= high:
-            self.drain(self._excess_by_factor(high, free_high), pindex)
+            self.drain(self.excess_by_factor(high, free_high), pindex)
 
     def overfills(self, order: int) -> bool:
         """Whether ``put`` of this block would give pages back to the zone; changes nothing."""
@@ -182,9 +182,11 @@ class PerCpuPages:
         trial.count += 1 << order
         if not self.zone.era.pcp_tunes_itself:
             free_high = bool(self.free_factor and 0 < order <= COSTLY_ORDER)
-            return trial.count >= trial.high_by_factor(free_high)
+            high = trial.high_by_factor(free_high)
+            return trial.count >= high and trial.excess_by_factor(high, free_high) > 0
         free_high = trial.count_tuned_free(order)
-        return trial.count >= trial.tuned_high(free_high)
+        high = trial.tuned_high(free_high)
+        return trial.count >= high and trial.tuned_excess(high, free_high) > 0
 
     def high_by_factor(self, free_high: bool) -> int:
         """Kernel: ``nr_pcp_high``; 6.1."""
@@ -192,7 +194,7 @@ class PerCpuPages:
             return 0
         return min(self.batch << 2, self.high) if self.zone.reclaim_active else self.high
 
-    def _excess_by_factor(self, high: int, free_high: bool) -> int:
+    def excess_by_factor(self, high: int, free_high: bool) -> int:
         """Kernel: ``nr_pcp_free``; 6.1."""
         if free_high:
             return self.count
@@ -231,7 +233,7 @@ class PerCpuPages:
         high = self.tuned_high(free_high)
         if self.count < high:
             return
-        excess = self._tuned_excess(high, free_high)
+        excess = self.tuned_excess(high, free_high)
         if zone.era.drains_in_batches:
             while excess > 0 and self.count > 0:
                 part = min(excess, self.batch)
@@ -267,7 +269,7 @@ class PerCpuPages:
                 self.high = clamp(needed, self.high_min, self.high_max)
         return high
 
-    def _tuned_excess(self, high: int, free_high: bool) -> int:
+    def tuned_excess(self, high: int, free_high: bool) -> int:
         """Kernel: ``nr_pcp_free``; 6.12 to 7.3."""
         if free_high:
             return min(self.count, self.batch << self.batch_scale)

@@ -18,6 +18,7 @@ from analysis.model.compiled.layout import (
     CPU,
     MAX_ORDER,
     NOTES,
+    PCP_LIST,
     ROW,
     ZONE_WORDS,
     ZONES,
@@ -79,6 +80,8 @@ class Action(IntEnum):
     """zone, page."""
     UNISOLATE_PAGEBLOCK = 23
     """zone, page."""
+    TAKE_OUT = 24
+    """cpu, page, order → 1 if any of the pages was on a list."""
 
 
 _ALLOCATE, _ALLOCATE_BULK = int(Action.ALLOCATE), int(Action.ALLOCATE_BULK)
@@ -98,6 +101,7 @@ _MAY_BE_TURNED, _SET_THRESHOLD = int(Action.MAY_BE_TURNED), int(Action.SET_THRES
 _CAPTURE, _OVERFILLS, _PUSH = int(Action.CAPTURE), int(Action.OVERFILLS), int(Action.PUSH)
 _FORGET, _CARVE, _CLEAR_MOVES = int(Action.FORGET), int(Action.CARVE), int(Action.CLEAR_MOVES)
 _SHOW_HEADS, _ISOLATE_PAGEBLOCK = int(Action.SHOW_HEADS), int(Action.ISOLATE_PAGEBLOCK)
+_UNISOLATE_PAGEBLOCK = int(Action.UNISOLATE_PAGEBLOCK)
 
 
 @compiled
@@ -138,6 +142,30 @@ def carve(m: Any, cpu: int, page: int, order: int) -> Number:
                 start = high
         return 1
     return 0
+
+
+@compiled
+def take_out(m: Any, cpu: int, page: int, order: int) -> Number:
+    """Takes pages off all lists, and blocks that share pages with them off per-cpu lists; 1 if
+    there were any."""
+    at = act_for(m, page, cpu)
+    if at < 0:
+        return 0
+    found, end = 0, page + (1 << order)
+    for larger in range(m[MAX_ORDER] + 1):
+        start = page & ~((1 << larger) - 1)
+        listed = m[start * ROW + PCP_LIST]
+        if listed >= 0 and start + (1 << lists.pindex_order(m, listed & 15)) > page:
+            found |= lists.forget(m, start)
+    for one in range(page + 1, end):
+        if m[one * ROW + PCP_LIST] >= 0:
+            found |= lists.forget(m, one)
+    if carve(m, cpu, page, order):
+        return 1
+    for one in range(page, end):
+        if zone.is_free(m, at, one, 0):
+            found |= carve(m, cpu, one, 0)
+    return found
 
 
 @compiled
@@ -215,8 +243,10 @@ def perform(m: Any, action: int, a: int, b: int, c: int, d: int, e: int, f: int)
         forget_borrowed(m)
     elif action == _ISOLATE_PAGEBLOCK:
         isolation.isolate_pageblock(m, a, b)
-    else:
+    elif action == _UNISOLATE_PAGEBLOCK:
         isolation.unisolate_pageblock(m, a, b)
+    else:
+        return take_out(m, a, b, c)
     return 0
 
 

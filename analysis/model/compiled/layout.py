@@ -146,7 +146,7 @@ SEEN_SHIFT = 1
 CAPTURE_SHIFT, CAPTURE_MASK = 16, 31 << 16
 """The order at which compaction will take what it grows to, plus one; 0: none."""
 HANDED_SHIFT, HANDED_MASK = 21, 31 << 21
-"""The order of the block handed out here; for callers."""
+"""The order of the block handed out here, plus one; 0: none. For callers."""
 LOST_NOTE = 1 << 26
 """Something took it unseen; for callers."""
 FREED_SHIFT = 27

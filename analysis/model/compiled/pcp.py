@@ -194,12 +194,20 @@ def overfills(m: Any, zone: int, cpu: int, order: int) -> bool:
     if not m[PCP_TUNES_ITSELF]:
         free_high = bool(m[pcp + FREE_FACTOR] and 0 < order <= COSTLY_ORDER)
         high = _high_by_factor(m, zone, pcp, free_high)
-        return bool(m[pcp + COUNT] + (1 << order) >= high)
+        if m[pcp + COUNT] + (1 << order) < high:
+            return False
+        kept_factor = m[pcp + FREE_FACTOR]
+        m[pcp + COUNT] += 1 << order
+        excess = _excess_by_factor(m, pcp, high, free_high)
+        m[pcp + COUNT] -= 1 << order
+        m[pcp + FREE_FACTOR] = kept_factor
+        return bool(excess > 0)
     kept_high, kept_count = m[pcp + HIGH], m[pcp + FREE_COUNT]
     kept_flags, kept_factor = m[pcp + FLAGS], m[pcp + ALLOC_FACTOR]
     m[pcp + COUNT] += 1 << order
     free_high = _count_tuned_free(m, pcp, order)
-    over = bool(m[pcp + COUNT] >= _tuned_high(m, zone, pcp, free_high))
+    high = _tuned_high(m, zone, pcp, free_high)
+    over = bool(m[pcp + COUNT] >= high and _tuned_excess(m, pcp, high, free_high) > 0)
     m[pcp + COUNT] -= 1 << order
     m[pcp + HIGH], m[pcp + FREE_COUNT] = kept_high, kept_count
     m[pcp + FLAGS], m[pcp + ALLOC_FACTOR] = kept_flags, kept_factor

@@ -223,7 +223,7 @@ def move_block(m: Any, zone: int, page: int, migratetype: int) -> None:
 
 
 @compiled
-def _is_free(m: Any, zone: int, page: int, order: int) -> bool:
+def is_free(m: Any, zone: int, page: int, order: int) -> bool:
     for larger in range(m[MAX_ORDER] + 1):
         start = page & ~((1 << larger) - 1)
         held = block_order(m, zone, start)
@@ -279,7 +279,7 @@ def give_back(
     last = page + (1 << order) - 1
     if page & ((1 << order) - 1) or not (spans(m, zone, page) and spans(m, zone, last)):
         return 0
-    if _is_free(m, zone, page, order):
+    if is_free(m, zone, page, order):
         return 0
     pages = 1 << order
     max_order, pageblock_order = m[MAX_ORDER], m[PAGEBLOCK_ORDER]
