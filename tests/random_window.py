@@ -28,7 +28,8 @@ _DRAINS = {
     "decay": Kind.DECAY,
 }
 _UNSEEN = frozenset(
-    {"push", "forget", "carve", "capture", "turn", "set_threshold", "begin_balance", "end_balance"}
+    {"push", "forget", "carve", "capture", "turn", "free_anything"}
+    | {"set_threshold", "begin_balance", "end_balance"}
 )
 """Actions of a walk that its steps do not tell, or not all of."""
 
