@@ -182,7 +182,8 @@ def _context(contexts: Any, table: Any, used: Any, row: Any, pid: int, cpus: int
             contexts[at + word] = 0
         for word in (_LOCKED_AT, _OPEN, _BULK_OPEN, _ISOLATING):
             contexts[at + word] = -1
-        contexts[at + _LEVEL], contexts[at + _PID] = level, pid if level == 0 else 0
+        contexts[at + _LEVEL] = level
+        contexts[at + _PID] = wide(row["pid"]) if level == 0 else 0
     return at
 
 
@@ -418,7 +419,7 @@ def _read(
             made["gfp"], made["node"], made["count"] = a & 0xFFFFFFFF, b, c
             contexts[at + _BULK_OPEN] = step
         elif code == _BULK_RETURN:
-            at = _bulk_context(contexts, used, at, pid, wide(row["level"]))
+            at = _bulk_context(contexts, used, at, wide(row["pid"]), wide(row["level"]))
             if at >= 0:
                 bulk = contexts[at + _BULK_OPEN]
                 made = steps[bulk]

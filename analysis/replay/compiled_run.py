@@ -291,6 +291,7 @@ def run_steps(
             run[REQUESTS] += 1
             _hand_out(m, page, order)
             if early[number]:
+                actions.take_out(m, cpu, page, order)
                 run[AMBIGUOUS] += 1
                 continue
             node = wide(row["node"])

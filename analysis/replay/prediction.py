@@ -221,6 +221,7 @@ class Predictor:
         self.result.requests += 1
         self._notes.hand_out(step.pfn, step.order)
         if self._early[step.number]:
+            self.state.take_out(step.cpu, step.pfn, step.order)
             self.result.ambiguous += 1
             return
         if self._notes.is_lost(step.pfn):  # it was this one that nobody had seen take it

@@ -159,7 +159,8 @@ def pack_steps(steps: Sequence[Step]) -> ArraySteps:
 
 def join_steps(one: ArraySteps, other: ArraySteps) -> ArraySteps:
     """The steps of both, by effect; of two with the same, the first one's first."""
-    rows = np.concatenate([one.rows, other.rows])
+    rows = np.empty(len(one) + len(other), STEP)  # concatenate would pack the fields anew
+    rows[: len(one)], rows[len(one) :] = one.rows, other.rows
     rows["blocks"][len(one.rows) :] += len(one.blocks)
     rows = rows[np.argsort(rows["effect"], kind="stable")]
     return ArraySteps(rows=rows, blocks=np.concatenate([one.blocks, other.blocks]))
