@@ -16,7 +16,7 @@ from analysis.model.freelist import Migratetype
 from analysis.model.release import Release
 from analysis.replay.model_state import PlainState
 from analysis.replay.request_stream import RequestStream
-from analysis.replay.requests import Kind, Step
+from analysis.replay.step import Kind, Step
 from harness.record.memory import (
     AREA,
     BLOCK,

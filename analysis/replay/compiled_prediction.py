@@ -12,7 +12,7 @@ from analysis.replay import compiled_run as run
 from analysis.replay.compiled_run import Stop, runner
 from analysis.replay.compiled_state import CompiledState, MemoryNotes
 from analysis.replay.prediction import Prediction, Predictor
-from analysis.replay.requests import Kind
+from analysis.replay.step import Kind
 from analysis.replay.step_arrays import ArraySteps
 from analysis.replay.steps import Steps
 

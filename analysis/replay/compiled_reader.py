@@ -17,16 +17,10 @@ from numpy.typing import NDArray
 
 from analysis.model.compiled.layout import MOVE_PFN, Number, compiled, wide
 from analysis.model.compiled.sources import version_with
-from analysis.replay.requests import (
-    EVENT_CODES,
-    MOVABLE,
-    Kind,
-    PageAddresses,
-    RequestReader,
-    Step,
-    compactions_of,
-)
+from analysis.replay.requests import MOVABLE, RequestReader
+from analysis.replay.step import Kind, Step
 from analysis.replay.step_arrays import LISTS, STEP, ArraySteps, join_steps, pack_steps
+from analysis.replay.timeline import EVENT_CODES, PageAddresses, compactions_of
 
 _VERSION = version_with(__file__)
 

@@ -55,7 +55,7 @@ from analysis.model.compiled.layout import (
 )
 from analysis.model.compiled.sources import version_with
 from analysis.model.compiled.zone import ISOLATE, MOVABLE, RECLAIMABLE, UNMOVABLE
-from analysis.replay.requests import Kind
+from analysis.replay.step import Kind
 
 # Words of a run: what was counted, why it stopped.
 REQUESTS, EXACT, AMBIGUOUS, GIVEN, TURNED, BULK_PAGES, FREES = 0, 1, 2, 3, 4, 5, 6
@@ -118,6 +118,13 @@ _GFP_WRITE = int(Gfp.WRITE)
 @compiled
 def _hand_out(m: Any, page: int, order: int) -> None:
     m[page * ROW + NOTES] = m[page * ROW + NOTES] & ~HANDED_MASK | (order + 1) << HANDED_SHIFT
+
+
+@compiled
+def _take_back(m: Any, page: int, order: int) -> None:
+    """Nobody holds any of these pages now."""
+    for one in range(page, page + (1 << order)):
+        m[one * ROW + NOTES] &= ~HANDED_MASK
 
 
 @compiled
@@ -198,14 +205,16 @@ def _free_piece(m: Any, run: Any, cpu: int, pfn: int, order: int, number: int, c
         run[FREED_FREE] += 1
         return True
     if m[page * ROW + PCP_LIST] >= 0:
-        m[page * ROW + NOTES] &= ~(HANDED_MASK | LOST_NOTE)
+        _take_back(m, page, order)
+        m[page * ROW + NOTES] &= ~LOST_NOTE
         run[FREED_ON_PCP] += 1
         return True
-    if held != order + 1 and actions.take_out(m, cpu, page, order):
+    if (order or held != 1) and actions.take_out(m, cpu, page, order):
         run[FREED_FREE] += 1
     if check and lists.pageblock_type(m, page) != ISOLATE and pcp.overfills(m, at, cpu, order):
         return False
-    notes = m[page * ROW + NOTES] & ((1 << FREED_SHIFT) - 1) & ~(HANDED_MASK | LOST_NOTE)
+    _take_back(m, page, order)
+    notes = m[page * ROW + NOTES] & ((1 << FREED_SHIFT) - 1) & ~LOST_NOTE
     m[page * ROW + NOTES] = notes | (number + 1) << FREED_SHIFT
     if not allocator.free(m, cpu, page, order) or m[FAULT]:
         m[FAULT] = 0
@@ -353,8 +362,8 @@ def run_steps(
                 return _STEP
             run[FREES] += 1
             held = _handed(m, page)
-            m[page * ROW + NOTES] &= ~HANDED_MASK
-            if held != order + 1 and actions.take_out(m, cpu, page, order):
+            _take_back(m, page, order)
+            if (order or held != 1) and actions.take_out(m, cpu, page, order):
                 run[FREED_FREE] += 1
             captured = -1
             begin = at + locked + drained + wide(row["borrowed"]) + wide(row["pieces"])
@@ -407,6 +416,7 @@ def run_steps(
         elif kind == _PUT_BACK:
             if not inside:
                 return _STEP
+            _take_back(m, page, order)
             run[PUT_BACK_FREE] += actions.take_out(m, cpu, page, order)
             if not allocator.put_back(m, cpu, page, order, types[row["migratetype"]]):
                 run[PUT_BACK_FREE] += 1

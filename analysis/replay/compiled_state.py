@@ -248,14 +248,15 @@ class MemoryNotes:
     def hand_out(self, pfn: int, order: int) -> None:
         self._set(pfn, at.HANDED_MASK, (order + 1) << at.HANDED_SHIFT)
 
-    def take_back(self, pfn: int) -> None:
-        self._set(pfn, at.HANDED_MASK, 0)
+    def take_back(self, pfn: int, order: int) -> None:
+        for page in range(pfn, pfn + (1 << order)):
+            self._set(page, at.HANDED_MASK, 0)
 
     def order(self, pfn: int) -> int:
         return max(self._handed(pfn) - 1, 0)
 
-    def is_held(self, pfn: int, order: int) -> bool:
-        return self._handed(pfn) == order + 1
+    def is_held(self, pfn: int) -> bool:
+        return self._handed(pfn) == 1
 
     def note_free(self, pfn: int, step: int) -> None:
         self._set(pfn, -1 << at.FREED_SHIFT, (step + 1) << at.FREED_SHIFT)

@@ -32,7 +32,7 @@ from analysis.model.freelist import Migratetype
 from analysis.replay.allocator_state import migratetypes_of
 from analysis.replay.model_state import Block, PlainState
 from analysis.replay.request_stream import Followed, RequestStream
-from analysis.replay.requests import Kind, Step
+from analysis.replay.step import Kind, Step
 
 _NOBODY = -1
 """Image of a page that is free in the kernel, or was allocated there and not in the model."""

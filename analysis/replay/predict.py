@@ -28,8 +28,9 @@ from analysis.replay.compiled_prediction import CompiledPredictor
 from analysis.replay.compiled_reader import read_steps
 from analysis.replay.outcome import Prediction as Shown
 from analysis.replay.prediction import Prediction, Predictor
-from analysis.replay.requests import PageAddresses, RequestReader, timeline
+from analysis.replay.requests import RequestReader
 from analysis.replay.step_arrays import ArraySteps
+from analysis.replay.timeline import PageAddresses, timeline
 from analysis.replay.window import Window
 from analysis.trace.events import EventStream
 

@@ -18,8 +18,9 @@ from analysis.replay.compiled_reader import read_steps
 from analysis.replay.compiled_state import CompiledState
 from analysis.replay.model_snapshot import ModelSnapshot, snapshot_of, snapshot_of_memory
 from analysis.replay.prediction import Predictor
-from analysis.replay.requests import PageAddresses, RequestReader, timeline
+from analysis.replay.requests import RequestReader
 from analysis.replay.step_arrays import ArraySteps
+from analysis.replay.timeline import PageAddresses, timeline
 from analysis.replay.window import Window
 
 ModelStates = Callable[[Window, Geometry, Sequence[int]], Sequence[ModelSnapshot]]

@@ -20,7 +20,7 @@ from analysis.model.allocator.gfp import Gfp
 from analysis.model.allocator.pcp import pcp_allowed
 from analysis.model.freelist import Migratetype
 from analysis.replay.model_state import Block, ModelState, PlainState
-from analysis.replay.requests import Kind, Step
+from analysis.replay.step import Kind, Step
 from analysis.replay.steps import DictNotes, ListSteps, PageNotes, Steps
 
 
@@ -411,6 +411,7 @@ class Predictor:
         return order == step.order and self.state.zone_of(pfn) == zone
 
     def _return_quietly(self, cpu: int, pfn: int, order: int) -> None:
+        self._notes.take_back(pfn, order)
         self._take_out(cpu, pfn, order, "fetched page is free")
         try:
             self.state.give_back(cpu, pfn, order)
@@ -477,8 +478,8 @@ class Predictor:
         self._check_drained(step)
 
     def _free_piece(self, step: Step, pfn: int, order: int) -> None:
-        held = self._notes.is_held(pfn, order)
-        self._notes.take_back(pfn)
+        held = order == 0 and self._notes.is_held(pfn)
+        self._notes.take_back(pfn, order)
         self._notes.find(pfn)
         try:
             zone = self.state.zone_of(pfn)
@@ -523,8 +524,8 @@ class Predictor:
 
     def _free_direct(self, step: Step) -> None:
         self.result.frees += 1
-        held = self._notes.is_held(step.pfn, step.order)
-        self._notes.take_back(step.pfn)
+        held = step.order == 0 and self._notes.is_held(step.pfn)
+        self._notes.take_back(step.pfn, step.order)
         try:
             if not held:
                 self._take_out(step.cpu, step.pfn, step.order, "freed page is free")
@@ -635,6 +636,7 @@ class Predictor:
             self._carve(step.pfn, step.order, step.cpu)
 
     def _put_back(self, step: Step) -> None:
+        self._notes.take_back(step.pfn, step.order)
         self._take_out(step.cpu, step.pfn, step.order, "block put back is free")
         try:
             self.state.put_back(step.cpu, step.pfn, step.order, self._types[step.migratetype])

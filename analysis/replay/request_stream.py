@@ -23,7 +23,9 @@ from analysis.replay.allocator_state import migratetypes_of as types_of
 from analysis.replay.exact import Timeline
 from analysis.replay.model_state import PlainState
 from analysis.replay.prediction import SEARCH, Prediction, Predictor
-from analysis.replay.requests import Kind, PageAddresses, RequestReader, Step, timeline
+from analysis.replay.requests import RequestReader
+from analysis.replay.step import Kind, Step
+from analysis.replay.timeline import PageAddresses, timeline
 from analysis.replay.window import Window
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.model.compiled.layout import MOVE_ORDER, MOVE_PFN
-from analysis.replay.requests import Kind, Step
+from analysis.replay.step import Kind, Step
 
 STEP = np.dtype(
     [

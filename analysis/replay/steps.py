@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from analysis.replay.requests import Kind, Step
+from analysis.replay.step import Kind, Step
 
 
 class Steps(Protocol):
@@ -73,12 +73,14 @@ class PageNotes(Protocol):
     """What is known of blocks by their first page."""
 
     def hand_out(self, pfn: int, order: int) -> None: ...
-    def take_back(self, pfn: int) -> None: ...
+    def take_back(self, pfn: int, order: int) -> None:
+        """Nobody holds any of these pages now."""
+
     def order(self, pfn: int) -> int:
         """Of a block handed out; 0 where none was."""
 
-    def is_held(self, pfn: int, order: int) -> bool:
-        """Whether a block of this order was handed out."""
+    def is_held(self, pfn: int) -> bool:
+        """Whether just this page was handed out."""
 
     def note_free(self, pfn: int, step: int) -> None:
         """A block came to a per-cpu list."""
@@ -108,14 +110,15 @@ class DictNotes:
     def hand_out(self, pfn: int, order: int) -> None:
         self._orders[pfn] = order
 
-    def take_back(self, pfn: int) -> None:
-        self._orders.pop(pfn, None)
+    def take_back(self, pfn: int, order: int) -> None:
+        for page in range(pfn, pfn + (1 << order)):
+            self._orders.pop(page, None)
 
     def order(self, pfn: int) -> int:
         return self._orders.get(pfn, 0)
 
-    def is_held(self, pfn: int, order: int) -> bool:
-        return self._orders.get(pfn) == order
+    def is_held(self, pfn: int) -> bool:
+        return self._orders.get(pfn) == 0
 
     def note_free(self, pfn: int, step: int) -> None:
         self._frees[pfn] = step

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from analysis.bundle import MemorySample
 from analysis.replay.request_stream import Followed, RequestStream
-from analysis.replay.requests import Kind, Step
+from analysis.replay.step import Kind, Step
 from analysis.replay.stream_columns import REQUESTS
 
 _CONTEXTS = ("task", "softirq", "hardirq", "nmi")

@@ -18,7 +18,7 @@ from analysis.model.release import Release
 from analysis.replay.compiled_prediction import CompiledPredictor
 from analysis.replay.compiled_state import CompiledState
 from analysis.replay.prediction import Prediction, Predictor
-from analysis.replay.requests import Kind, Step
+from analysis.replay.step import Kind, Step
 from analysis.replay.step_arrays import ArraySteps, pack_steps
 from tests.allocator_model import GFP_KERNEL, GFP_USER_MOVABLE, fill, make_allocator, make_zone
 from tests.bench.bench_tables import timed

@@ -11,14 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.replay.compiled_reader import read_steps
-from analysis.replay.requests import (
-    EVENT_CODES,
-    TIMELINE_ROW,
-    PageAddresses,
-    RequestReader,
-    Step,
-)
+from analysis.replay.requests import RequestReader
+from analysis.replay.step import Step
 from analysis.replay.step_arrays import ArraySteps, pack_steps
+from analysis.replay.timeline import EVENT_CODES, TIMELINE_ROW, PageAddresses
 
 pytestmark = pytest.mark.timeout(900)
 """The first call compiles, which takes long on a machine that does much else."""

@@ -6,7 +6,7 @@ from analysis.model.allocator.allocator import Allocator
 from analysis.model.freelist import Migratetype
 from analysis.model.release import Release
 from analysis.replay.prediction import Miss, Prediction, Predictor
-from analysis.replay.requests import Kind, Step
+from analysis.replay.step import Kind, Step
 from tests.allocator_model import GFP_KERNEL, fill, make_allocator, make_zone
 
 U, M = Migratetype.UNMOVABLE, Migratetype.MOVABLE

@@ -6,14 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from analysis.replay.requests import (
-    EVENT_CODES,
-    TIMELINE_ROW,
-    Kind,
-    PageAddresses,
-    RequestReader,
-    Step,
-)
+from analysis.replay.requests import RequestReader
+from analysis.replay.step import Kind, Step
+from analysis.replay.timeline import EVENT_CODES, TIMELINE_ROW, PageAddresses
 
 MEMMAP = 0xFFFFEA0000000000
 GFP_KERNEL = 0xCC0
