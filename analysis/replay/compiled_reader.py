@@ -20,7 +20,7 @@ from analysis.model.compiled.sources import version_with
 from analysis.replay.requests import MOVABLE, RequestReader
 from analysis.replay.step import Kind, Step
 from analysis.replay.step_arrays import LISTS, STEP, ArraySteps, join_steps, pack_steps
-from analysis.replay.timeline import EVENT_CODES, PageAddresses, compactions_of
+from analysis.replay.timeline import EVENT_CODES, PageAddresses, compactions_of, contexts_of
 
 _VERSION = version_with(__file__)
 
@@ -65,7 +65,6 @@ _STEP_EVENTS = (
 """Those that may make a step each."""
 _POINTERS = ("isolate_free_page", "putback_isolated_page", "free_prepared_range")
 """Events whose first field is the address of a struct page."""
-_LARGE_PID = 1 << 20
 _NOBODY = -1
 _NEVER = 1 << 62
 _MOST_NODES = 1 << 15
@@ -99,15 +98,17 @@ _LIST_WORDS = 3 * len(LISTS)
 
 # A context: its two lists, then what it has under way (a step, or -1).
 _OF_LOCKED, _OF_BORROWED = 0, 3
-_LOCKED_AT, _OPEN, _BULK_OPEN, _ISOLATING, _LEVEL, _PID = 6, 7, 8, 9, 10, 11
-_CONTEXT_WORDS = 12
+_LOCKED_AT, _LOCKED_ON, _OPEN, _BULK_OPEN, _ISOLATING = 6, 7, 8, 9, 10
+_ASKED_NODE, _ASKED_FLAGS = 11, 12
+_CONTEXT_WORDS = 13
 
-# Of a page: the free announced (a step), the step that gave it back last, and when, when it left.
-_ANNOUNCED, _RETURNED, _RETURNED_AT, _LEFT = 0, 1, 2, 3
-_PAGE_WORDS = 4
+# Of a page: the free announced (a step), the step that gave it back last, and when, when it left,
+# and the CPU to whose lists it came last.
+_ANNOUNCED, _RETURNED, _RETURNED_AT, _LEFT, _LISTED_ON = 0, 1, 2, 3, 4
+_PAGE_WORDS = 5
 
 # How much of the arrays is used.
-_STEPS, _BLOCKS, _CONTEXTS = 0, 1, 2
+_STEPS, _BLOCKS = 0, 1
 
 
 @compiled
@@ -164,24 +165,6 @@ def _step(steps: Any, step_rows: Any, used: Any, row: Any, number: int, kind: in
 
 
 @compiled
-def _context(contexts: Any, table: Any, used: Any, row: Any, pid: int, cpus: int) -> Number:
-    """Where the words of the event's context begin."""
-    cpu, level = wide(row["cpu"]), wide(row["level"])
-    key = pid * cpus + cpu if level == 0 else len(table) - 1 - (4 * cpu + level)
-    at = table[key]
-    if at < 0:
-        at = table[key] = used[_CONTEXTS] * _CONTEXT_WORDS
-        used[_CONTEXTS] += 1
-        for word in range(_CONTEXT_WORDS):
-            contexts[at + word] = 0
-        for word in (_LOCKED_AT, _OPEN, _BULK_OPEN, _ISOLATING):
-            contexts[at + word] = -1
-        contexts[at + _LEVEL] = level
-        contexts[at + _PID] = wide(row["pid"]) if level == 0 else 0
-    return at
-
-
-@compiled
 def _drains(steps: Any, step: int) -> bool:
     """Whether blocks may come back from per-cpu lists because of a step."""
     if step < 0:
@@ -219,17 +202,17 @@ def _captured_from(
 
 @compiled
 def _take_locked(
-    steps: Any, lists: Any, pool: Any, used: Any, contexts: Any, at: int, block: int, counter: int
+    steps: Any, lists: Any, pool: Any, used: Any, contexts: Any, at: int, block: int, row: Any
 ) -> None:
     """A block left the zone's lists for a context."""
     bulk = contexts[at + _BULK_OPEN]
     if bulk >= 0:
         if not lists[bulk * _LIST_WORDS + _LOCKED + 2]:
-            steps[bulk]["effect"] = counter
+            steps[bulk]["effect"], steps[bulk]["cpu"] = row["counter"], row["cpu"]
         _append(lists, bulk * _LIST_WORDS + _LOCKED, pool, used, block)
         return
     if not contexts[at + _OF_LOCKED + 2]:
-        contexts[at + _LOCKED_AT] = counter
+        contexts[at + _LOCKED_AT], contexts[at + _LOCKED_ON] = row["counter"], wide(row["cpu"])
     _append(contexts, at + _OF_LOCKED, pool, used, block)
 
 
@@ -250,25 +233,11 @@ def _take_range(
 
 
 @compiled
-def _bulk_context(contexts: Any, used: Any, at: int, pid: int, level: int) -> Number:
-    """The context whose bulk request ends; the task may have moved to another CPU; or -1."""
-    if contexts[at + _BULK_OPEN] >= 0:
-        return at
-    for other in range(0, used[_CONTEXTS] * _CONTEXT_WORDS, _CONTEXT_WORDS):
-        if (
-            contexts[other + _PID] == pid
-            and contexts[other + _LEVEL] == level
-            and contexts[other + _BULK_OPEN] >= 0
-        ):
-            return other
-    return -1
-
-
-@compiled
 def _read(
     rows: Any,
     firsts: Any,
-    pids: Any,
+    context_of: Any,
+    previous: Any,
     skipped: Any,
     sizes: Any,
     steps: Any,
@@ -277,46 +246,43 @@ def _read(
     pool: Any,
     used: Any,
     contexts: Any,
-    table: Any,
     of_pages: Any,
-    asked: Any,
 ) -> None:
-    first_pfn, pages, cpus = sizes[0], sizes[1], sizes[2]
-    huge_order, claims = sizes[3], sizes[4]
+    first_pfn, pages, huge_order, claims = sizes[0], sizes[1], sizes[2], sizes[3]
     for number in range(len(rows)):
         row = rows[number]
-        code, counter, pid = wide(row["code"]), row["counter"], pids[number]
+        code, counter = wide(row["code"]), row["counter"]
         if skipped[code]:
             continue
         a, b, c = firsts[number], row["b"], row["c"]
         page = a - first_pfn
         inside = 0 <= page < pages
         of_page = page * _PAGE_WORDS
-        asker = 2 * (4 * pid + wide(row["level"]))
+        at = context_of[number] * _CONTEXT_WORDS
         if code == _LRU:
             steps[_step(steps, step_rows, used, row, number, _ON_LRU)]["pfn"] = a
             continue
         if code == _ASKED:
-            asked[asker] = a if 0 <= a < _MOST_NODES else -1
+            contexts[at + _ASKED_NODE] = a if 0 <= a < _MOST_NODES else -1
             continue
         if code == _FLAGS_EVENT:
-            asked[asker + 1] = a
+            contexts[at + _ASKED_FLAGS] = a
             continue
         if code == _PUT_BACK_EVENT:
             made = steps[_step(steps, step_rows, used, row, number, _PUT_BACK)]
             made["pfn"], made["order"], made["migratetype"] = a, b, c
             continue
-        at = _context(contexts, table, used, row, pid, cpus)
         if code == _ALLOC:
-            node, flags = asked[asker], asked[asker + 1]
-            asked[asker] = asked[asker + 1] = -1
+            node, flags = contexts[at + _ASKED_NODE], contexts[at + _ASKED_FLAGS]
+            contexts[at + _ASKED_NODE] = contexts[at + _ASKED_FLAGS] = -1
             if a < 0:
                 continue
             bulk = contexts[at + _BULK_OPEN]
-            source, source_at, locked_at = contexts, at + _OF_LOCKED, contexts[at + _LOCKED_AT]
+            source, source_at = contexts, at + _OF_LOCKED
+            locked_at, locked_on = contexts[at + _LOCKED_AT], contexts[at + _LOCKED_ON]
             if bulk >= 0 and lists[bulk * _LIST_WORDS + _LOCKED + 2]:
                 source, source_at = lists, bulk * _LIST_WORDS + _LOCKED
-                locked_at = steps[bulk]["effect"]
+                locked_at, locked_on = steps[bulk]["effect"], wide(steps[bulk]["cpu"])
             kind, from_page = _ALLOCATE, -1
             if not source[source_at + 2] and b > 0:
                 from_page = _captured_from(steps, of_pages, pages, page, b, wide(row["pid"]))
@@ -332,8 +298,13 @@ def _read(
             if source[source_at + 2]:
                 _move(lists, step * _LIST_WORDS + _LOCKED, source, source_at)
                 _move(lists, step * _LIST_WORDS + _BORROWED, contexts, at + _OF_BORROWED)
-                made["effect"] = locked_at
+                made["effect"], made["cpu"] = locked_at, locked_on
                 contexts[at + _OF_LOCKED + 2] = 0
+            elif previous[number] >= 0 and rows[previous[number]]["cpu"] != row["cpu"]:
+                before = rows[previous[number]]
+                made["count"] = 1
+                if inside and of_pages[of_page + _LISTED_ON] == before["cpu"]:
+                    made["effect"], made["cpu"] = before["counter"], before["cpu"]
             if bulk >= 0:
                 steps[bulk]["attempts"] += 1
             contexts[at + _OPEN] = -1
@@ -347,12 +318,14 @@ def _read(
             contexts[at + _OPEN] = step
             if inside:
                 of_pages[of_page + _ANNOUNCED] = step
+                of_pages[of_page + _LISTED_ON] = wide(row["cpu"])
             if direct:
                 _note_returned(of_pages, page, pages, step, counter)
         elif code == _BATCHED:
             step = of_pages[of_page + _ANNOUNCED] if inside else -1
             if step >= 0:
                 of_pages[of_page + _ANNOUNCED] = -1
+                of_pages[of_page + _LISTED_ON] = wide(row["cpu"])
                 steps[step]["effect"], steps[step]["cpu"] = counter, row["cpu"]
                 contexts[at + _OPEN] = step
         elif code == _DRAIN_EVENT:
@@ -361,7 +334,7 @@ def _read(
                 step = _step(steps, step_rows, used, row, number, _UNKNOWN_DRAIN)
                 contexts[at + _OPEN] = step
             if not lists[step * _LIST_WORDS + _DRAINED + 2]:
-                steps[step]["effect"] = counter
+                steps[step]["effect"], steps[step]["cpu"] = counter, row["cpu"]
             _append(lists, step * _LIST_WORDS + _DRAINED, pool, used, a << MOVE_PFN | b)
             _note_returned(of_pages, page, pages, step, counter)
         elif code in (_LOCKED_EVENT, _EXTFRAG):
@@ -383,7 +356,8 @@ def _read(
                     continue
             if inside:
                 of_pages[of_page + _LEFT] = counter
-            _take_locked(steps, lists, pool, used, contexts, at, block, counter)
+                of_pages[of_page + _LISTED_ON] = wide(row["cpu"])
+            _take_locked(steps, lists, pool, used, contexts, at, block, row)
         elif code in (_FREE_ONE, _SPLIT):
             step = of_pages[of_page + _ANNOUNCED] if inside else -1
             if step < 0 or wide(steps[step]["order"]) != b:
@@ -413,9 +387,8 @@ def _read(
             made["gfp"], made["node"], made["count"] = a & 0xFFFFFFFF, b, c
             contexts[at + _BULK_OPEN] = step
         elif code == _BULK_RETURN:
-            at = _bulk_context(contexts, used, at, wide(row["pid"]), wide(row["level"]))
-            if at >= 0:
-                bulk = contexts[at + _BULK_OPEN]
+            bulk = contexts[at + _BULK_OPEN]
+            if bulk >= 0:
                 made = steps[bulk]
                 if not lists[bulk * _LIST_WORDS + _LOCKED + 2]:
                     made["effect"] = counter
@@ -445,19 +418,15 @@ def _read(
 
 
 @compiled
-def _bound(rows: Any, pids: Any, last: Any, after: Any, before: Any) -> None:
-    """The counters of the events of the same context before and after each event."""
+def _bound(rows: Any, context_of: Any, last: Any, previous: Any, after: Any, before: Any) -> None:
+    """The event of the same context before each event; its counter, and that of the next one."""
     for number in range(len(rows)):
-        row = rows[number]
-        key = pids[number]
-        if row["level"]:
-            key = len(last) - 1 - (4 * wide(row["cpu"]) + wide(row["level"]))
-        earlier = last[key]
-        last[key] = number
+        earlier = previous[number] = last[context_of[number]]
+        last[context_of[number]] = number
         after[number], before[number] = -1, _NEVER
         if earlier >= 0:
             after[number] = rows[earlier]["counter"]
-            before[earlier] = row["counter"]
+            before[earlier] = rows[number]["counter"]
 
 
 @compiled
@@ -487,7 +456,7 @@ def _make(version: int) -> tuple[Callable[..., int], Callable[..., int]]:
     def read(
         rows: Any,
         firsts: Any,
-        pids: Any,
+        context_of: Any,
         skipped: Any,
         sizes: Any,
         steps: Any,
@@ -496,19 +465,18 @@ def _make(version: int) -> tuple[Callable[..., int], Callable[..., int]]:
         pool: Any,
         used: Any,
         contexts: Any,
-        table: Any,
         of_pages: Any,
-        asked: Any,
         last: Any,
+        previous: Any,
         after: Any,
         before: Any,
     ) -> Number:
         if not version:
             return 1
-        _bound(rows, pids, last, after, before)
+        _bound(rows, context_of, last, previous, after, before)
         _read(
-            rows, firsts, pids, skipped, sizes, steps, step_rows, lists, pool, used, contexts,
-            table, of_pages, asked,
+            rows, firsts, context_of, previous, skipped, sizes, steps, step_rows, lists, pool, used,
+            contexts, of_pages,
         )  # fmt: skip
         return 0
 
@@ -539,26 +507,24 @@ def read_steps(
     skipped = np.array([name not in _COMPILED for name in EVENT_CODES], np.bool_)
     read, flatten = _compiled_reader()
     firsts = _first_fields(rows, addresses)
-    pids, pid_count = _pid_keys(rows)
-    cpus = int(rows["cpu"].max(initial=0)) + 1
+    context_of = contexts_of(rows)
     counts = np.bincount(rows["code"], minlength=len(EVENT_CODES))
     most_steps = int(counts[[EVENT_CODES[name] for name in _STEP_EVENTS]].sum())
     steps = np.zeros(most_steps, STEP)
     step_rows = np.zeros(most_steps, np.int64)
     lists = np.zeros(most_steps * _LIST_WORDS, np.int64)
     pool = np.zeros(2 * _most_blocks(rows, counts), np.int64)
-    used = np.zeros(3, np.int64)
-    table = np.full(pid_count * cpus + 4 * cpus, -1, np.int64)
-    contexts = np.zeros((min(len(table), len(rows)) + 1) * _CONTEXT_WORDS, np.int64)
+    used = np.zeros(2, np.int64)
+    contexts = np.full((int(context_of.max(initial=0)) + 1, _CONTEXT_WORDS), -1, np.int64)
+    contexts[:, :_LOCKED_AT] = 0
     of_pages = np.full(len(pfns) * _PAGE_WORDS, -1, np.int64)
-    asked = np.full(8 * pid_count, -1, np.int64)
-    last = np.full(pid_count + 4 * cpus, -1, np.int64)
-    after, before = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
+    last = np.full(len(contexts), -1, np.int64)
+    previous, after, before = (np.zeros(len(rows), np.int64) for _ in range(3))
     huge = -1 if huge_order is None else huge_order
-    sizes = np.array([pfns.start, len(pfns), cpus, huge, claims_then_steals], np.int64)
+    sizes = np.array([pfns.start, len(pfns), huge, claims_then_steals], np.int64)
     read(
-        rows, firsts, pids, skipped, sizes, steps, step_rows, lists, pool, used, contexts, table,
-        of_pages, asked, last, after, before,
+        rows, firsts, context_of, skipped, sizes, steps, step_rows, lists, pool, used,
+        contexts.reshape(-1), of_pages, last, previous, after, before,
     )  # fmt: skip
     made = int(used[_STEPS])
     steps["after"][:made] = after[step_rows[:made]]
@@ -606,15 +572,6 @@ def _first_fields(rows: NDArray[np.void], addresses: PageAddresses) -> NDArray[n
         offsets = firsts[there] - np.uint64(addresses.vmemmap_base)
         firsts[there] = offsets // np.uint64(addresses.struct_page_bytes)
     return firsts.view(np.int64)
-
-
-def _pid_keys(rows: NDArray[np.void]) -> tuple[NDArray[np.int64], int]:
-    """Small numbers instead of pids, and how many there are."""
-    pids = rows["pid"].astype(np.int64)
-    if pids.min(initial=0) < 0 or pids.max(initial=0) >= _LARGE_PID:
-        names, pids = np.unique(pids, return_inverse=True)
-        return pids, len(names) + 1
-    return pids, int(pids.max(initial=0)) + 1
 
 
 def _most_blocks(rows: NDArray[np.void], counts: NDArray[np.int64]) -> int:

@@ -326,8 +326,11 @@ def run_steps(
                 return _CHOICE
             if locked:
                 run[REFILLS] += 1
-            run[TURNED if given else EXACT] += 1
-            run[GIVEN] += given
+            if given:
+                run[TURNED] += 1
+                run[GIVEN] += 1
+            else:
+                run[AMBIGUOUS if row["count"] and not locked else EXACT] += 1
             _clear_moves(m)
         elif kind in (_FREE, _FREE_RANGE):
             run[FREES] += 1

@@ -69,8 +69,9 @@ class Prediction:
     """Those for which it chose the very page."""
     ambiguous: int = 0
     """Requests at which the trace leaves the order of two contexts on one CPU open: an interrupt
-    or another task came between a page's leaving its list and the event that tells of it. Right
-    in one order, they are counted here and nowhere else."""
+    or another task came between a page's leaving its list and the event that tells of it, or the
+    task moved to another CPU meanwhile. Right in one order, they are counted here and nowhere
+    else."""
     given: int = 0
     """Allocations where compaction's work was taken from the trace: served by capture (these are
     not among the requests), or chosen from a list that had to be turned first."""
@@ -265,7 +266,7 @@ class Predictor:
             if turned:
                 result.turned += 1
                 result.given += 1
-            elif reordered:
+            elif reordered or (step.count and not step.locked):
                 result.ambiguous += 1
             else:
                 result.exact += 1
@@ -658,8 +659,9 @@ class Predictor:
     def _balance_end(self, step: Step) -> None:
         for zone, boost in self._boosts.pop(step.pid, []):
             self.state.end_balance(zone, boost)
-        if step.node >= 0:
-            self.state.set_kswapd(step.node, awake=False)
+        node = step.node if step.node >= 0 else self._node_pointers.get(step.pointer)
+        if node is not None:
+            self.state.set_kswapd(node, awake=False)
 
     def _threshold(self, step: Step) -> None:
         for zone in self._node_zones(step):

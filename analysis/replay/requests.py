@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.replay.step import Kind, Step
-from analysis.replay.timeline import NAMES, PageAddresses, compactions_of
+from analysis.replay.timeline import EVENT_CODES, NAMES, PageAddresses, compactions_of, contexts_of
 
 MOVABLE = 1
 """MIGRATE_MOVABLE in every kernel."""
@@ -28,7 +28,7 @@ def uses_movable_lists(kind: int, migratetype: int, locked: bool, borrowed: bool
 
 
 class _Context:
-    """What one level of one CPU has under way."""
+    """What a task, or an interrupt level of a CPU, has under way."""
 
     __slots__ = (
         "borrowed",
@@ -37,8 +37,11 @@ class _Context:
         "isolating",
         "locked",
         "locked_at",
+        "locked_on",
         "node",
         "open",
+        "seen_at",
+        "seen_on",
         "setting_apart",
         "unreserving",
     )
@@ -46,7 +49,9 @@ class _Context:
     def __init__(self) -> None:
         self.locked: list[tuple[int, int]] = []
         self.borrowed: list[int] = []
-        self.locked_at = -1
+        self.locked_at = self.locked_on = -1
+        self.seen_at = self.seen_on = -1
+        """Counter and CPU of its event before."""
         self.open: Step | None = None
         """The free or drain that further drained blocks belong to."""
         self.bulk: Step | None = None
@@ -66,7 +71,10 @@ class RequestReader:
         self._addresses = addresses
         self._huge_order = huge_order
         self._claims = claims_then_steals
-        self._contexts: dict[tuple[int, int, int], _Context] = {}
+        self._contexts: dict[int, _Context] = {}
+        self._context = _Context()
+        self._counter = self._cpu = self._level = self._pid = -1
+        """Of the event at hand."""
         self._announced: dict[int, Step] = {}
         """Frees that may yet turn out batched or direct, by pfn."""
         self._returned: dict[int, tuple[Step, int]] = {}
@@ -74,11 +82,13 @@ class RequestReader:
         self._left: dict[int, int] = {}
         """Counter at which a block last left the zone's lists, by pfn."""
         self._daemons: dict[int, int] = {}
-        """Node of each kswapd, by pid."""
+        """Node of each kswapd that says it anywhere, by pid."""
+        self._balancing: dict[int, int] = {}
+        """Node structure that a daemon is at, by pid."""
         self._asleep: set[int] = set()
         """Daemons that said they would sleep and have not changed their zones' thresholds yet."""
-        self._nodes: dict[tuple[int, int], int] = {}
-        self._flags: dict[tuple[int, int], int] = {}
+        self._listed_on: dict[int, int] = {}
+        """CPU to whose lists a block came last, by pfn."""
         self.steps: list[Step] = []
 
     def read(self, rows: NDArray[np.void]) -> list[Step]:
@@ -86,12 +96,21 @@ class RequestReader:
         takers = tuple(getattr(self, f"_take_{name}", None) for name in NAMES)
         columns = (
             rows[name].tolist()
-            for name in ("counter", "code", "cpu", "level", "pid", "a", "b", "c", "d")
+            for name in ("code", "counter", "cpu", "level", "pid", "a", "b", "c", "d")
         )
-        for counter, code, cpu, level, pid, a, b, c, d in zip(*columns, strict=True):
+        says = np.isin(rows["code"], [EVENT_CODES[name] for name in _SAYS_ITS_NODE])
+        self._daemons.update(zip(rows["pid"][says].tolist(), rows["a"][says].tolist(), strict=True))
+        contexts = contexts_of(rows).tolist()
+        for number, code, *said, a, b, c, d in zip(contexts, *columns, strict=True):
             taker = takers[code]
+            context = self._contexts.get(number)
+            if context is None:
+                context = self._contexts[number] = _Context()
+            self._context = context
+            self._counter, self._cpu, self._level, self._pid = said
             if taker is not None:
-                taker(counter, cpu, level, pid, a, b, c, d)
+                taker(a, b, c, d)
+            context.seen_at, context.seen_on = self._counter, self._cpu
         self._bound(rows)
         opened = self._open_lists(compactions_of(rows))
         self.steps = opened + [step for step in self.steps if step.kind is not Kind.MERGED]
@@ -116,14 +135,10 @@ class RequestReader:
     def _bound(self, rows: NDArray[np.void]) -> None:
         """Between which events of its own context each step took effect.
 
-        A context is a task, or the interrupt level of a CPU; one runs after another, so all that
-        happened between two of its events may have happened before or after its step.
+        One context runs after another, so all that happened between two of its events may have
+        happened before or after its step.
         """
-        contexts = np.where(
-            rows["level"] == 0,
-            rows["pid"].astype(np.int64),
-            -1 - 4 * rows["cpu"].astype(np.int64) - rows["level"],
-        )
+        contexts = contexts_of(rows)
         order = np.lexsort((np.arange(len(rows)), contexts))
         counters = rows["counter"][order]
         same = contexts[order][1:] == contexts[order][:-1]
@@ -142,36 +157,30 @@ class RequestReader:
         for step in self.steps:
             step.after, step.before = bounds.get((step.event, step.pid, step.level), (-1, 1 << 62))
 
-    def _context(self, cpu: int, level: int, pid: int) -> _Context:
-        key = (cpu, level, pid if level == 0 else 0)
-        context = self._contexts.get(key)
-        if context is None:
-            context = self._contexts[key] = _Context()
-        return context
+    def _unsaid_step(self, kind: Kind) -> Step:
+        """A step of the event at hand that may not come to be one."""
+        return Step(kind, self._counter, self._counter, self._cpu, self._pid, self._level)
 
-    def _step(self, kind: Kind, counter: int, cpu: int, level: int, pid: int) -> Step:
-        step = Step(kind, counter, counter, cpu, pid, level)
+    def _step(self, kind: Kind) -> Step:
+        step = self._unsaid_step(kind)
         self.steps.append(step)
         return step
 
-    def _take_mm_page_alloc_zone_locked(
-        self, counter: int, cpu: int, level: int, pid: int, a: int, b: int, _c: int, _d: int
-    ) -> None:
-        self._left[a] = counter
-        context = self._context(cpu, level, pid)
+    def _take_mm_page_alloc_zone_locked(self, a: int, b: int, _c: int, _d: int) -> None:
+        self._left[a] = self._counter
+        self._listed_on[a] = self._cpu
+        context = self._context
         if context.bulk is not None:
             if not context.bulk.locked:
-                context.bulk.effect = counter
+                context.bulk.effect, context.bulk.cpu = self._counter, self._cpu
             context.bulk.locked.append((a, b))
             return
         if not context.locked:
-            context.locked_at = counter
+            context.locked_at, context.locked_on = self._counter, self._cpu
         context.locked.append((a, b))
 
-    def _take_mm_page_alloc_extfrag(
-        self, counter: int, cpu: int, level: int, pid: int, a: int, b: int, c: int, d: int
-    ) -> None:
-        context = self._context(cpu, level, pid)
+    def _take_mm_page_alloc_extfrag(self, a: int, b: int, c: int, d: int) -> None:
+        context = self._context
         (context.borrowed if context.bulk is None else context.bulk.borrowed).append(a)
         if not self._claims:
             return
@@ -184,37 +193,40 @@ class RequestReader:
             if returned is not None and returned[0] is context.open:
                 context.borrowed.pop()
                 return
-        self._take_mm_page_alloc_zone_locked(counter, cpu, level, pid, a, b, c, d)
+        self._take_mm_page_alloc_zone_locked(a, b, c, d)
 
-    def _take_mm_page_alloc(
-        self, counter: int, cpu: int, level: int, pid: int, a: int, b: int, c: int, d: int
-    ) -> None:
-        context = self._context(cpu, level, pid)
-        asked = (level, pid)
-        node, flags = self._nodes.pop(asked, -1), self._flags.pop(asked, -1)
+    def _take_mm_page_alloc(self, a: int, b: int, c: int, d: int) -> None:
+        context = self._context
+        node, flags = context.node, context.flags
+        context.node = context.flags = -1
         if a in (NO_PAGE, 0xFFFFFFFFFFFFFFFF):
             return
-        locked, locked_at = context.locked, context.locked_at
+        locked, locked_at, locked_on = context.locked, context.locked_at, context.locked_on
         if context.bulk is not None and context.bulk.locked:
             # The bulk gave up and asked for one page in the ordinary way.
             locked, locked_at = context.bulk.locked, context.bulk.effect
+            locked_on = context.bulk.cpu
             context.bulk.locked = []
         kind = Kind.ALLOCATE
-        if not locked and b > 0 and self._capture(a, b, pid):
+        if not locked and b > 0 and self._capture(a, b):
             kind = Kind.CAPTURED
-        step = self._step(kind, counter, cpu, level, pid)
+        step = self._step(kind)
         step.pfn, step.order, step.gfp, step.migratetype = a, b, c & 0xFFFFFFFF, d
         step.node, step.alloc_flags = node, flags
         if locked:
             step.locked, step.borrowed = locked, context.borrowed
-            step.effect = locked_at
+            step.effect, step.cpu = locked_at, locked_on
             context.locked, context.borrowed = [], []
+        elif context.seen_on not in (-1, self._cpu):
+            step.count = 1
+            if self._listed_on.get(a) == context.seen_on:
+                step.effect, step.cpu = context.seen_at, context.seen_on
         if context.bulk is not None:
             context.bulk.attempts += 1
         context.open = None
         self._announced.pop(a, None)
 
-    def _capture(self, pfn: int, order: int, pid: int) -> bool:
+    def _capture(self, pfn: int, order: int) -> bool:
         """Whether a block that this task gave back just now grew into the one it got."""
         best: tuple[Step, int] | None = None
         block = -1
@@ -222,66 +234,58 @@ class RequestReader:
             returned = self._returned.get(page)
             if returned is not None and (best is None or returned[1] > best[1]):
                 best, block = returned, page
-        if best is None or best[0].pid != pid or best[1] < self._left.get(pfn, -1):
+        if best is None or best[0].pid != self._pid or best[1] < self._left.get(pfn, -1):
             return False
         best[0].captured[block] = order
         return True
 
-    def _take_mm_page_free(
-        self, counter: int, cpu: int, level: int, pid: int, a: int, b: int, _c: int, _d: int
-    ) -> None:
-        context = self._context(cpu, level, pid)
-        step = self._step(Kind.FREE, counter, cpu, level, pid)
+    def _take_mm_page_free(self, a: int, b: int, _c: int, _d: int) -> None:
+        context = self._context
+        step = self._step(Kind.FREE)
         step.pfn, step.order = a, b
         self._announced[a] = step
+        self._listed_on[a] = self._cpu
         context.open = step
         if not (b <= 3 or b == self._huge_order):
             step.kind = Kind.FREE_DIRECT
-            self._returned[a] = step, counter
+            self._returned[a] = step, self._counter
 
-    def _take_mm_page_free_batched(
-        self, counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
-    ) -> None:
+    def _take_mm_page_free_batched(self, a: int, _b: int, _c: int, _d: int) -> None:
         step = self._announced.pop(a, None)
         if step is None:
             return
-        step.effect, step.cpu = counter, cpu
-        self._context(cpu, level, pid).open = step
+        step.effect, step.cpu = self._counter, self._cpu
+        self._listed_on[a] = self._cpu
+        self._context.open = step
 
-    def _take_mm_page_pcpu_drain(
-        self, counter: int, cpu: int, level: int, pid: int, a: int, b: int, _c: int, _d: int
-    ) -> None:
-        context = self._context(cpu, level, pid)
+    def _take_mm_page_pcpu_drain(self, a: int, b: int, _c: int, _d: int) -> None:
+        context = self._context
         step = context.open
         if step is None or step.kind not in _DRAINERS:
-            step = context.open = self._step(Kind.UNKNOWN_DRAIN, counter, cpu, level, pid)
+            step = context.open = self._step(Kind.UNKNOWN_DRAIN)
         if not step.drained:
-            step.effect = counter
+            step.effect, step.cpu = self._counter, self._cpu
         step.drained.append((a, b))
-        self._returned[a] = step, counter
+        self._returned[a] = step, self._counter
 
-    def _take_free_one_page(
-        self, counter: int, cpu: int, level: int, pid: int, a: int, b: int, c: int, _d: int
-    ) -> None:
+    def _take_free_one_page(self, a: int, b: int, c: int, _d: int) -> None:
         """The true order is that of ``split_large_buddy``, where a kernel has it."""
         step = self._announced.get(a)
         if step is None or step.order != b:
-            step = self._step(Kind.FREE_DIRECT, counter, cpu, level, pid)
+            step = self._step(Kind.FREE_DIRECT)
             step.pfn, step.order = a, b
             self._announced[a] = step
         step.kind = Kind.FREE_DIRECT
-        step.effect, step.cpu = counter, cpu
+        step.effect, step.cpu = self._counter, self._cpu
         step.count = c
-        self._returned[a] = step, counter
+        self._returned[a] = step, self._counter
 
     _take_split_large_buddy = _take_free_one_page
 
-    def _take_free_prepared_range(
-        self, counter: int, cpu: int, level: int, pid: int, a: int, b: int, _c: int, _d: int
-    ) -> None:
+    def _take_free_prepared_range(self, a: int, b: int, _c: int, _d: int) -> None:
         """Kernel: mm/page_alloc.c, ``free_prepared_contig_range``; 7.2 and 7.3."""
         pfn = first = self._addresses.pfn(a)
-        step = self._step(Kind.FREE_RANGE, counter, cpu, level, pid)
+        step = self._step(Kind.FREE_RANGE)
         step.pfn = pfn
         while pfn < first + b:
             order = min(
@@ -294,188 +298,135 @@ class RequestReader:
             announced = self._announced.pop(page, None)
             if announced is not None:
                 announced.kind = Kind.MERGED
-        self._context(cpu, level, pid).open = step
+        self._context.open = step
 
-    def _take_isolate_free_page(
-        self, counter: int, cpu: int, level: int, pid: int, a: int, b: int, _c: int, _d: int
-    ) -> None:
-        step = Step(Kind.ISOLATE, counter, counter, cpu, pid, level)
+    def _take_isolate_free_page(self, a: int, b: int, _c: int, _d: int) -> None:
+        step = self._unsaid_step(Kind.ISOLATE)
         step.pfn, step.order = self._addresses.pfn(a), b
-        self._context(cpu, level, pid).isolating = step
+        self._context.isolating = step
 
-    def _take_isolate_free_page_return(
-        self, _counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
-    ) -> None:
-        context = self._context(cpu, level, pid)
+    def _take_isolate_free_page_return(self, a: int, _b: int, _c: int, _d: int) -> None:
+        context = self._context
         if context.isolating is not None and a:
             self.steps.append(context.isolating)
             self._left[context.isolating.pfn] = context.isolating.event
         context.isolating = None
 
-    def _take_putback_isolated_page(
-        self, counter: int, cpu: int, level: int, pid: int, a: int, b: int, c: int, _d: int
-    ) -> None:
-        step = self._step(Kind.PUT_BACK, counter, cpu, level, pid)
+    def _take_putback_isolated_page(self, a: int, b: int, c: int, _d: int) -> None:
+        step = self._step(Kind.PUT_BACK)
         step.pfn, step.order, step.migratetype = self._addresses.pfn(a), b, c
 
-    def _take_alloc_pages_bulk(
-        self, counter: int, cpu: int, level: int, pid: int, a: int, b: int, c: int, _d: int
-    ) -> None:
-        step = self._step(Kind.BULK, counter, cpu, level, pid)
+    def _take_alloc_pages_bulk(self, a: int, b: int, c: int, _d: int) -> None:
+        step = self._step(Kind.BULK)
         step.gfp, step.node, step.count = a & 0xFFFFFFFF, b, c
-        self._context(cpu, level, pid).bulk = step
+        self._context.bulk = step
 
-    def _take_alloc_pages_bulk_return(
-        self, counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
-    ) -> None:
-        context = self._context(cpu, level, pid)
-        if context.bulk is None:  # the task moved to another CPU meanwhile
-            for (_, other_level, other_pid), other in self._contexts.items():
-                if other_pid == pid and other_level == level and other.bulk is not None:
-                    context = other
-                    break
-            else:
-                return
-        assert context.bulk is not None
+    def _take_alloc_pages_bulk_return(self, a: int, _b: int, _c: int, _d: int) -> None:
+        context = self._context
+        if context.bulk is None:
+            return
         if not context.bulk.locked:
             # Interrupts that reached the lists meanwhile did so before they were locked.
-            context.bulk.effect = counter
+            context.bulk.effect = self._counter
         context.bulk.order = context.bulk.count
         context.bulk.count = a - context.bulk.attempts
         context.bulk = None
         context.open = None
 
-    def _drain(self, kind: Kind, counter: int, cpu: int, level: int, pid: int, zone: int) -> Step:
-        step = self._step(kind, counter, cpu, level, pid)
-        step.pointer, step.count = zone, cpu
-        self._context(cpu, level, pid).open = step
+    def _drain(self, kind: Kind, zone: int) -> Step:
+        step = self._step(kind)
+        step.pointer, step.count = zone, self._cpu
+        self._context.open = step
         return step
 
-    def _take_drain_zone_pages(
-        self, counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
-    ) -> None:
-        self._drain(Kind.DRAIN_BATCH, counter, cpu, level, pid, a)
+    def _take_drain_zone_pages(self, a: int, _b: int, _c: int, _d: int) -> None:
+        self._drain(Kind.DRAIN_BATCH, a)
 
-    def _take_drain_pages_zone(
-        self, counter: int, cpu: int, level: int, pid: int, a: int, b: int, _c: int, _d: int
-    ) -> None:
-        self._drain(Kind.DRAIN_ALL, counter, cpu, level, pid, a).count = b
+    def _take_drain_pages_zone(self, a: int, b: int, _c: int, _d: int) -> None:
+        self._drain(Kind.DRAIN_ALL, a).count = b
 
-    def _take_decay_pcp_high(
-        self, counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
-    ) -> None:
-        self._drain(Kind.DECAY, counter, cpu, level, pid, a)
+    def _take_decay_pcp_high(self, a: int, _b: int, _c: int, _d: int) -> None:
+        self._drain(Kind.DECAY, a)
 
-    def _take_refresh_cpu_vm_stats(
-        self, counter: int, cpu: int, level: int, pid: int, _a: int, _b: int, _c: int, _d: int
-    ) -> None:
-        self._step(Kind.FOLD, counter, cpu, level, pid)
+    def _take_refresh_cpu_vm_stats(self, _a: int, _b: int, _c: int, _d: int) -> None:
+        self._step(Kind.FOLD)
 
-    def _take_mm_compaction_begin(
-        self, counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
-    ) -> None:
-        self._step(Kind.COMPACTION, counter, cpu, level, pid).pfn = a
+    def _take_mm_compaction_begin(self, a: int, _b: int, _c: int, _d: int) -> None:
+        self._step(Kind.COMPACTION).pfn = a
 
     _take_mm_compaction_end = _take_mm_compaction_begin
 
-    def _take_mm_lru_insertion(
-        self, counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
-    ) -> None:
-        self._step(Kind.ON_LRU, counter, cpu, level, pid).pfn = a
+    def _take_mm_lru_insertion(self, a: int, _b: int, _c: int, _d: int) -> None:
+        self._step(Kind.ON_LRU).pfn = a
 
-    def _take_balance_pgdat(
-        self, counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
-    ) -> None:
-        step = self._step(Kind.BALANCE_BEGIN, counter, cpu, level, pid)
-        step.pointer, step.node = a, self._daemons.get(pid, -1)
+    def _take_balance_pgdat(self, a: int, _b: int, _c: int, _d: int) -> None:
+        step = self._step(Kind.BALANCE_BEGIN)
+        step.pointer, step.node = a, self._daemons.get(self._pid, -1)
+        self._balancing[self._pid] = a
 
-    def _take_balance_pgdat_return(
-        self, counter: int, cpu: int, level: int, pid: int, _a: int, _b: int, _c: int, _d: int
-    ) -> None:
+    def _take_balance_pgdat_return(self, _a: int, _b: int, _c: int, _d: int) -> None:
         """The daemon queues up to be woken at once, long before it says that it sleeps.
 
         Kernel: mm/vmscan.c, ``kswapd_try_to_sleep``; 6.1 to 7.3.
         """
-        step = self._step(Kind.BALANCE_END, counter, cpu, level, pid)
-        step.node = self._daemons.get(pid, -1)
+        step = self._step(Kind.BALANCE_END)
+        step.pointer = self._balancing.pop(self._pid, 0)
+        step.node = self._daemons.get(self._pid, -1)
 
-    def _take_mm_vmscan_wakeup_kswapd(
-        self, counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
-    ) -> None:
+    def _take_mm_vmscan_wakeup_kswapd(self, a: int, _b: int, _c: int, _d: int) -> None:
         """Being woken takes it off its queue. Kernel: mm/vmscan.c, ``wakeup_kswapd``."""
-        self._step(Kind.KSWAPD_WAKE, counter, cpu, level, pid).node = a
+        self._step(Kind.KSWAPD_WAKE).node = a
 
-    def _take_mm_vmscan_kswapd_wake(
-        self, counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
-    ) -> None:
-        self._daemons[pid] = a
-        self._step(Kind.KSWAPD_WAKE, counter, cpu, level, pid).node = a
+    def _take_mm_vmscan_kswapd_wake(self, a: int, _b: int, _c: int, _d: int) -> None:
+        self._step(Kind.KSWAPD_WAKE).node = a
 
-    def _take_mm_vmscan_kswapd_sleep(
-        self, counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
-    ) -> None:
-        self._daemons[pid] = a
-        self._step(Kind.KSWAPD_SLEEP, counter, cpu, level, pid).node = a
-        self._asleep.add(pid)
+    def _take_mm_vmscan_kswapd_sleep(self, a: int, _b: int, _c: int, _d: int) -> None:
+        self._step(Kind.KSWAPD_SLEEP).node = a
+        self._asleep.add(self._pid)
 
-    def _take_set_pgdat_percpu_threshold(
-        self, counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
-    ) -> None:
-        step = self._step(Kind.THRESHOLD, counter, cpu, level, pid)
-        step.pointer, step.count = a, int(pid not in self._asleep)
-        step.node = self._daemons.get(pid, -1)
-        self._asleep.discard(pid)
+    def _take_set_pgdat_percpu_threshold(self, a: int, _b: int, _c: int, _d: int) -> None:
+        step = self._step(Kind.THRESHOLD)
+        step.pointer, step.count = a, int(self._pid not in self._asleep)
+        step.node = self._daemons.get(self._pid, -1)
+        self._asleep.discard(self._pid)
 
-    def _take_unreserve_highatomic(
-        self, counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
-    ) -> None:
-        step = Step(Kind.UNRESERVE, counter, counter, cpu, pid, level)
+    def _take_unreserve_highatomic(self, a: int, _b: int, _c: int, _d: int) -> None:
+        step = self._unsaid_step(Kind.UNRESERVE)
         step.count = a
-        self._context(cpu, level, pid).unreserving = step
+        self._context.unreserving = step
 
-    def _take_unreserve_highatomic_return(
-        self, counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
-    ) -> None:
-        context = self._context(cpu, level, pid)
+    def _take_unreserve_highatomic_return(self, a: int, _b: int, _c: int, _d: int) -> None:
+        context = self._context
         if context.unreserving is not None and a:
-            context.unreserving.effect = counter
+            context.unreserving.effect = self._counter
             self.steps.append(context.unreserving)
         context.unreserving = None
 
-    def _take_set_migratetype_isolate(
-        self, counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
-    ) -> None:
+    def _take_set_migratetype_isolate(self, a: int, _b: int, _c: int, _d: int) -> None:
         """A pageblock with pages that cannot move is refused: no free pages change lists then."""
-        step = Step(Kind.ISOLATE_PAGEBLOCK, counter, counter, cpu, pid, level)
+        step = self._unsaid_step(Kind.ISOLATE_PAGEBLOCK)
         step.pfn = self._addresses.pfn(a)
-        self._context(cpu, level, pid).setting_apart = step
+        self._context.setting_apart = step
 
-    def _take_move_freepages_block(
-        self, _counter: int, cpu: int, level: int, pid: int, _a: int, _b: int, _c: int, _d: int
-    ) -> None:
-        context = self._context(cpu, level, pid)
+    def _take_move_freepages_block(self, _a: int, _b: int, _c: int, _d: int) -> None:
+        context = self._context
         if context.setting_apart is not None:
             self.steps.append(context.setting_apart)
             context.setting_apart = None
 
     _take_move_freepages_block_isolate = _take_move_freepages_block
 
-    def _take_unset_migratetype_isolate(
-        self, counter: int, cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
-    ) -> None:
-        self._step(Kind.UNISOLATE_PAGEBLOCK, counter, cpu, level, pid).pfn = self._addresses.pfn(a)
+    def _take_unset_migratetype_isolate(self, a: int, _b: int, _c: int, _d: int) -> None:
+        self._step(Kind.UNISOLATE_PAGEBLOCK).pfn = self._addresses.pfn(a)
 
-    def _take_alloc_pages(
-        self, _counter: int, _cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
-    ) -> None:
-        self._nodes[level, pid] = a
+    def _take_alloc_pages(self, a: int, _b: int, _c: int, _d: int) -> None:
+        self._context.node = a
 
-    def _take_get_page_from_freelist(
-        self, _counter: int, _cpu: int, level: int, pid: int, a: int, _b: int, _c: int, _d: int
-    ) -> None:
-        self._flags[level, pid] = a
+    def _take_get_page_from_freelist(self, a: int, _b: int, _c: int, _d: int) -> None:
+        self._context.flags = a
 
 
+_SAYS_ITS_NODE = ("mm_vmscan_kswapd_wake", "mm_vmscan_kswapd_sleep")
 _DRAINERS = frozenset(
     {
         Kind.FREE,

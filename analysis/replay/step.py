@@ -63,7 +63,8 @@ class Step:
     """Asked for; -1 where nobody knows."""
     count: int = 0
     """Pages that a BULK got; CPU of the lists of a DRAIN; 1 for the THRESHOLD of an awake kswapd,
-    0 of one that goes to sleep."""
+    0 of one that goes to sleep; 1 for an ALLOCATE whose task moved to another CPU on its way, so
+    that the trace does not say which CPU's lists served it."""
     pointer: int = 0
     """Zone or node structure that a probe names."""
     alloc_flags: int = -1

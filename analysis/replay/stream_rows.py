@@ -31,7 +31,7 @@ _GIVEN_OUT = (Kind.ALLOCATE, Kind.CAPTURED, Kind.BULK, Kind.ISOLATE)
 """Steps after which pages belong to somebody."""
 _ABOUT_PAGES = (Kind.FREE, Kind.FREE_DIRECT, Kind.FREE_RANGE, Kind.PUT_BACK, Kind.ON_LRU)
 _ORDERED = (Kind.ALLOCATE, Kind.CAPTURED, Kind.ISOLATE, Kind.FREE, Kind.FREE_DIRECT, Kind.PUT_BACK)
-_OF_A_NODE = (Kind.BALANCE_BEGIN, Kind.THRESHOLD)
+_OF_A_NODE = (Kind.BALANCE_BEGIN, Kind.BALANCE_END, Kind.THRESHOLD)
 _OF_A_ZONE = (Kind.DRAIN_ALL, Kind.DRAIN_BATCH, Kind.DECAY)
 _NEVER = 1 << 62
 

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from analysis.trace.events import EventStream
 
-_HARDIRQ, TRACE_FLAG_SOFTIRQ and TRACE_FLAG_NMI in an event's common_flags."""
 _HARDIRQ, _SOFTIRQ, _NMI = 0x08, 0x10, 0x40
 """TRACE_FLAG_HARDIRQ, TRACE_FLAG_SOFTIRQ and TRACE_FLAG_NMI in an event's common_flags."""
 
@@ -65,6 +64,8 @@ _TRACEPOINTS = {
     "move_freepages_block_isolate": ("", "", "", ""),
 }
 """Event → the fields that matter, as a, b, c, d of a timeline row."""
+
+_LARGE_KEY = 1 << 20
 
 NAMES = tuple(_TRACEPOINTS)
 EVENT_CODES = {name: code for code, name in enumerate(NAMES)}
@@ -128,6 +129,23 @@ def compactions_of(rows: NDArray[np.void]) -> list[tuple[int, int, int]]:
             found.append((open_at.pop(key), int(row["counter"]), key[1]))
     last = int(rows["counter"][-1]) if len(rows) else 0
     return found + [(start, last, zone) for (_, zone), start in open_at.items()]
+
+
+def contexts_of(rows: NDArray[np.void]) -> NDArray[np.int64]:
+    """What ran at each event, as small numbers: a task, or an interrupt level of a CPU.
+
+    A task may move from CPU to CPU; the idle tasks, all of them pid 0, do not.
+    """
+    cpus, levels = rows["cpu"].astype(np.int64), rows["level"].astype(np.int64)
+    pids = rows["pid"].astype(np.int64)
+    bound = (levels > 0) | (pids == 0)
+    tasks = 4 * (int(cpus.max(initial=0)) + 1)
+    keys = np.where(bound, 4 * cpus + levels, tasks + pids)
+    if len(keys) and keys.min() >= 0 and keys.max() < _LARGE_KEY:
+        used = np.zeros(int(keys.max()) + 1, np.int64)
+        used[keys] = 1
+        return (np.cumsum(used) - 1)[keys]
+    return np.unique(keys, return_inverse=True)[1].astype(np.int64)
 
 
 def _levels(flags: NDArray[Any]) -> NDArray[np.uint8]:
