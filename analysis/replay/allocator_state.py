@@ -95,6 +95,7 @@ def load_without_pages(sample: MemorySample, tunables: Tunables | None = None) -
         cpu_nodes={int(row["cpu"]): int(row["node"]) for row in sample.cpus},
         huge_order=huge_order,
         has_cma=Migratetype.CMA in types,
+        awake_kswapds=set(sample.meta.get("kswapds_awake") or ()),
     )
 
 

@@ -45,6 +45,7 @@ _COMPILED = (
     "decay_pcp_high",
     "alloc_pages",
     "get_page_from_freelist",
+    "compaction_free",
 )
 """Events that are read here: all that depend on one another, and those there are many of."""
 _STEP_EVENTS = (
@@ -63,7 +64,7 @@ _STEP_EVENTS = (
     "decay_pcp_high",
 )
 """Those that may make a step each."""
-_POINTERS = ("isolate_free_page", "putback_isolated_page", "free_prepared_range")
+_POINTERS = ("compaction_free", "isolate_free_page", "putback_isolated_page", "free_prepared_range")
 """Events whose first field is the address of a struct page."""
 _NOBODY = -1
 _NEVER = 1 << 62
@@ -81,6 +82,7 @@ _FREE_ONE, _SPLIT = EVENT_CODES["free_one_page"], EVENT_CODES["split_large_buddy
 _PUT_BACK_EVENT = EVENT_CODES["putback_isolated_page"]
 _BULK_EVENT = EVENT_CODES["alloc_pages_bulk"]
 _BULK_RETURN = EVENT_CODES["alloc_pages_bulk_return"]
+_KEEPS = EVENT_CODES["compaction_free"]
 _RANGE = EVENT_CODES["free_prepared_range"]
 _DRAIN_BATCH_EVENT = EVENT_CODES["drain_zone_pages"]
 _DRAIN_ALL_EVENT, _DECAY_EVENT = EVENT_CODES["drain_pages_zone"], EVENT_CODES["decay_pcp_high"]
@@ -259,6 +261,8 @@ def _read(
         inside = 0 <= page < pages
         of_page = page * _PAGE_WORDS
         at = context_of[number] * _CONTEXT_WORDS
+        if code == _KEEPS:
+            continue
         if code == _LRU:
             steps[_step(steps, step_rows, used, row, number, _ON_LRU)]["pfn"] = a
             continue
@@ -311,6 +315,9 @@ def _read(
             if inside:
                 of_pages[of_page + _ANNOUNCED] = -1
         elif code == _FREE_EVENT:
+            before = previous[number]
+            if before >= 0 and rows[before]["code"] == _KEEPS and firsts[before] == a:
+                continue
             direct = b > 3 and b != huge_order
             kind = _FREE_DIRECT if direct else _FREE
             step = _step(steps, step_rows, used, row, number, kind)

@@ -35,6 +35,7 @@ class _Context:
         "bulk",
         "flags",
         "isolating",
+        "kept",
         "locked",
         "locked_at",
         "locked_on",
@@ -50,6 +51,8 @@ class _Context:
         self.locked: list[tuple[int, int]] = []
         self.borrowed: list[int] = []
         self.locked_at = self.locked_on = -1
+        self.kept = -1
+        """Page that the event before said goes back to compaction."""
         self.seen_at = self.seen_on = -1
         """Counter and CPU of its event before."""
         self.open: Step | None = None
@@ -110,6 +113,8 @@ class RequestReader:
             self._counter, self._cpu, self._level, self._pid = said
             if taker is not None:
                 taker(a, b, c, d)
+            if code != _KEEPS:
+                context.kept = -1
             context.seen_at, context.seen_on = self._counter, self._cpu
         self._bound(rows)
         opened = self._open_lists(compactions_of(rows))
@@ -241,6 +246,8 @@ class RequestReader:
 
     def _take_mm_page_free(self, a: int, b: int, _c: int, _d: int) -> None:
         context = self._context
+        if context.kept == a:
+            return
         step = self._step(Kind.FREE)
         step.pfn, step.order = a, b
         self._announced[a] = step
@@ -249,6 +256,13 @@ class RequestReader:
         if not (b <= 3 or b == self._huge_order):
             step.kind = Kind.FREE_DIRECT
             self._returned[a] = step, self._counter
+
+    def _take_compaction_free(self, a: int, _b: int, _c: int, _d: int) -> None:
+        """The page is announced as freed next, and goes back to compaction's own lists.
+
+        Kernel: mm/compaction.c, ``compaction_free``, which calls ``free_pages_prepare``; 6.9 on.
+        """
+        self._context.kept = self._addresses.pfn(a)
 
     def _take_mm_page_free_batched(self, a: int, _b: int, _c: int, _d: int) -> None:
         step = self._announced.pop(a, None)
@@ -426,6 +440,7 @@ class RequestReader:
         self._context.flags = a
 
 
+_KEEPS = EVENT_CODES["compaction_free"]
 _SAYS_ITS_NODE = ("mm_vmscan_kswapd_wake", "mm_vmscan_kswapd_sleep")
 _DRAINERS = frozenset(
     {

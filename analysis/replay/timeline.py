@@ -43,6 +43,7 @@ _TRACEPOINTS = {
     "putback_isolated_page": ("page", "order", "migratetype", ""),
     "alloc_pages_bulk": ("gfp", "nid", "nr_pages", ""),
     "alloc_pages_bulk_return": ("populated", "", "", ""),
+    "compaction_free": ("page", "", "", ""),
     "free_prepared_range": ("page", "nr_pages", "", ""),
     "drain_zone_pages": ("zone", "", "", ""),
     "drain_pages_zone": ("zone", "event_cpu", "", ""),

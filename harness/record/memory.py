@@ -181,6 +181,8 @@ META_KEYS = {
 }
 """Keys of ``MemorySample.meta`` and what they say; all are present."""
 OPTIONAL_META_KEYS = {
+    "node_addresses": "node (as text) → address of its pglist_data, as probes show it",
+    "kswapds_awake": "nodes whose kswapd is not on its wait queue; null where that cannot be told",
     "kernel_build_id": "the kernel's build ID, hexadecimal; empty where it does not say",
 }
 """Keys that samples read from a guest have besides."""

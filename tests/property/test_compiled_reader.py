@@ -46,6 +46,7 @@ VALUES = {
     "putback_isolated_page": (pointers, orders, small),
     "alloc_pages_bulk": (gfps, st.sampled_from([-1, 0, 1]), st.integers(0, 9)),
     "alloc_pages_bulk_return": (st.integers(0, 9),),
+    "compaction_free": (pointers,),
     "free_prepared_range": (pointers, st.integers(0, 70)),
     "drain_zone_pages": (st.sampled_from([0xFFFF888000001000, 0]),),
     "drain_pages_zone": (st.sampled_from([0xFFFF888000001000, 0]), small),

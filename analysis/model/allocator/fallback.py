@@ -99,6 +99,30 @@ def _turned(zone: Zone, block: FreeBlock) -> FreeBlock:
     return zone.turn(block, zone.heads_borrowed[zone.borrowed : zone.borrowed + 1])
 
 
+def _turned_to_claim(zone: Zone, block: FreeBlock) -> FreeBlock:
+    """The block whose pageblock to claim, after turning its list where compaction may have.
+
+    The trace tells the page that was taken in the end. Where its pageblock has a block as large as
+    those looked at, and on their list, that one was found.
+
+    Kernel: mm/page_alloc.c, ``__rmqueue_claim``, which traces the page last; 6.12 to 7.3.
+    """
+    there = zone.rotated.get((block.order, block.migratetype))
+    taken = zone.heads_borrowed[zone.borrowed : zone.borrowed + 1]
+    if there is None or not taken:
+        return block
+    if block.order >= zone.free.pageblock_order:
+        return zone.turn(block, taken)
+    start = zone.pageblock_start(taken[0])
+    for found in zone.free_blocks_between(start, start + (1 << zone.free.pageblock_order)):
+        if found.pfn in there and (found.order, found.migratetype) == (
+            block.order,
+            block.migratetype,
+        ):
+            return zone.turn(block, (found.pfn,))
+    return block
+
+
 def takes_whole_pageblock(zone: Zone, order: int, migratetype: Migratetype) -> bool:
     """Whether a fallback to a block of this order may take more of its pageblock.
 
@@ -226,7 +250,7 @@ def _claim(zone: Zone, order: int, migratetype: Migratetype, alloc_flags: int) -
             continue
         if not takes_whole_pageblock(zone, larger, migratetype):
             break
-        block = _turned(zone, block)
+        block = _turned_to_claim(zone, block)
         pfn = _claim_block(zone, block, order, migratetype, alloc_flags)
         if pfn is not None:
             zone.borrowed += 1

@@ -53,6 +53,7 @@ from analysis.model.compiled.zone import (
     pageblock_start,
     take_smallest,
     turned_for_borrowing,
+    turned_for_claiming,
 )
 
 NORMAL_MODE, CMA_MODE = int(Mode.NORMAL), int(Mode.CMA)
@@ -234,7 +235,8 @@ def _claim(m: Any, zone: int, order: int, migratetype: int, alloc_flags: int) ->
             continue
         if not takes_whole_pageblock(m, larger, migratetype):
             break
-        page = _turned(m, zone, page)
+        if m[ROTATED]:
+            page = turned_for_claiming(m, zone, page, larger)
         taken = _claim_block(m, zone, page, larger, order, migratetype, alloc_flags)
         if taken >= 0:
             at = ZONES_AT + zone * ZONE_WORDS

@@ -195,6 +195,23 @@ def turned_for_borrowing(m: Any, zone: int, page: int) -> Number:
 
 
 @compiled
+def turned_for_claiming(m: Any, zone: int, page: int, order: int) -> Number:
+    """The head of another type's list whose pageblock is claimed, after turning the list if need
+    be."""
+    borrowed = m[ZONES_AT + zone * ZONE_WORDS + BORROWED]
+    if borrowed >= m[HEADS_BORROWED]:
+        return page
+    taken = m[m[HEADS_AT] + m[HEADS_TAKEN] + borrowed]
+    if order >= m[PAGEBLOCK_ORDER]:
+        return _turn(m, zone, page, taken)
+    first = pageblock_start(m, taken)
+    for other in range(max(first, 0), min(first + (1 << m[PAGEBLOCK_ORDER]), m[PAGES])):
+        if m[other * ROW + LIST] == m[page * ROW + LIST] and was_seen(m, other, order):
+            return _turn(m, zone, page, other)
+    return page
+
+
+@compiled
 def take_smallest(m: Any, zone: int, order: int, migratetype: int) -> Number:
     """Takes the head of the smallest sufficient list of a type; its first page, or -1."""
     for larger in range(order, m[MAX_ORDER] + 1):

@@ -279,6 +279,12 @@ class MemorySampler:
             frame_mapping=frames.mappings,
         )
 
+    def _kswapds_awake(self, copy: bytes) -> list[int] | None:
+        waits = {node.node: node.kswapd_waits(copy) for node in self._topology.nodes}
+        if None in waits.values():
+            return None
+        return [node for node, waiting in waits.items() if not waiting]
+
     def _meta(self, label: str, stop: _Stop, retries: int, problems: list[str]) -> dict[str, Any]:
         layout, info, place = self.layout, self.kernel.info, self._topology.trace_counter
         counter = None
@@ -307,5 +313,7 @@ class MemorySampler:
             "vmemmap": self._topology.vmemmap,
             "struct_page_bytes": layout.page_bytes,
             "zone_addresses": [zone.address for zone in self._topology.zones],
+            "node_addresses": {str(node.node): node.address for node in self._topology.nodes},
+            "kswapds_awake": self._kswapds_awake(stop.copy),
             "kernel_build_id": info.build_id,
         }

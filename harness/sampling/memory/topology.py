@@ -60,6 +60,25 @@ class ZonePlace:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodePlace:
+    """A node, and where in the copy the wait queue of its kswapd lies."""
+
+    node: int
+    address: int
+    """Of its pglist_data."""
+    queue_address: int
+    """Of the list head, which points to itself while nobody waits."""
+    queue: int | None
+    """None: this kernel's pglist_data has no such queue where it was looked for."""
+
+    def kswapd_waits(self, copy: bytes) -> bool | None:
+        """Kernel: include/linux/wait.h, ``waitqueue_active`` of kswapd_wait."""
+        if self.queue is None:
+            return None
+        return int.from_bytes(copy[self.queue : self.queue + 8], "little") != self.queue_address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
     """Pageblock flags of one memory section."""
 
@@ -78,6 +97,7 @@ class ZonelistPlace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topology:
+    nodes: tuple[NodePlace, ...]
     zones: tuple[ZonePlace, ...]
     cpus: tuple[tuple[int, int], ...]
     """Online CPUs and their nodes."""
@@ -125,6 +145,15 @@ class _Survey:
         )
         pointers = self.kernel.symbol("node_data")
         return {node: self.space.u64(pointers + 8 * node) for node in _bits(mask)[:_MAX_NODES]}
+
+    def node_places(self, nodes: dict[int, int]) -> Iterator[NodePlace]:
+        queue = self.btf.find("pglist_data", "kswapd_wait")
+        for node, pgdat in nodes.items():
+            address, copy = 0, None
+            if queue is not None:
+                address = pgdat + queue.offset + self.btf.offset("wait_queue_head", "head")
+                copy = self.gather.add(address, 8)
+            yield NodePlace(node=node, address=pgdat, queue_address=address, queue=copy)
 
     def cpus(self) -> dict[int, int]:
         """Online CPUs and their per-cpu offsets."""
@@ -242,6 +271,7 @@ def survey(kernel: GuestKernel, layout: Layout) -> tuple[Topology, Gather]:
     place = gather.add(counter, 8) if counter is not None else None
     runs = _runs(kernel, frames, vmemmap, layout.page_bytes)
     zonelists = tuple(work.zonelists(nodes))
+    node_places = tuple(work.node_places(nodes))
     # last, since everything above added to the page table entries that were used
     for slot, size_bytes in sorted(kernel.space.tables):
         start = slot - kernel.space.ram.base
@@ -250,6 +280,7 @@ def survey(kernel: GuestKernel, layout: Layout) -> tuple[Topology, Gather]:
     gather.freeze()
     return (
         Topology(
+            nodes=node_places,
             zones=zones,
             cpus=tuple((cpu, work.cpu_node(offset)) for cpu, offset in cpus.items()),
             usages=usages,

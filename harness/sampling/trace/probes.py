@@ -265,6 +265,18 @@ PREDICT = (
         ),
     ),
     Probe(
+        name="compaction_free",
+        group="predict",
+        why="an announced free goes back to compaction's own pages instead (6.9+)",
+        places=(
+            Place(
+                function="compaction_free",
+                arguments="page=$arg1:x64 data=$arg2:x64",
+                since=(6, 9),
+            ),
+        ),
+    ),
+    Probe(
         name="drain_zone_pages",
         group="predict",
         why="vmstat's worker empties the per-cpu list of a remote zone",
