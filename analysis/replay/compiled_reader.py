@@ -15,8 +15,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.model.compiled.layout import MOVE_PFN, Number, compiled, wide
+from analysis.model.compiled.layout import MOVE_ORDER, MOVE_PFN, Number, compiled, wide
 from analysis.model.compiled.sources import version_with
+from analysis.model.eras import Era
 from analysis.replay.requests import MOVABLE, RequestReader
 from analysis.replay.step import Kind, Step
 from analysis.replay.step_arrays import LISTS, STEP, ArraySteps, join_steps, pack_steps
@@ -93,6 +94,7 @@ _FREE, _FREE_DIRECT, _FREE_RANGE = int(Kind.FREE), int(Kind.FREE_DIRECT), int(Ki
 _ISOLATE, _PUT_BACK, _ON_LRU = int(Kind.ISOLATE), int(Kind.PUT_BACK), int(Kind.ON_LRU)
 _DRAIN_ALL, _DRAIN_BATCH, _DECAY = int(Kind.DRAIN_ALL), int(Kind.DRAIN_BATCH), int(Kind.DECAY)
 _UNKNOWN_DRAIN, _MERGED = int(Kind.UNKNOWN_DRAIN), int(Kind.MERGED)
+_DRAIN_REST = int(Kind.DRAIN_REST)
 
 # A list under way: first and last node in the pool, and how many; three numbers of each.
 _LOCKED, _DRAINED, _BORROWED, _PIECES, _CAPTURES = (3 * number for number in range(len(LISTS)))
@@ -141,6 +143,16 @@ def _ends_with(lists: Any, at: int, pool: Any, block: int) -> bool:
 
 
 @compiled
+def _pages_of(lists: Any, at: int, pool: Any) -> Number:
+    """How many pages a list of blocks is."""
+    pages, node = 0, lists[at]
+    for _ in range(lists[at + 2]):
+        pages += 1 << (pool[2 * node] & MOVE_ORDER)
+        node = pool[2 * node + 1]
+    return pages
+
+
+@compiled
 def _put(lists: Any, at: int, pool: Any, used: Any, block: int) -> None:
     """As ``_append``; replaces a block of the same page."""
     node = lists[at]
@@ -174,7 +186,7 @@ def _drains(steps: Any, step: int) -> bool:
     kind = wide(steps[step]["kind"])
     return bool(
         kind in (_FREE, _FREE_RANGE, _FREE_DIRECT)
-        or kind in (_DRAIN_ALL, _DRAIN_BATCH, _DECAY, _UNKNOWN_DRAIN)
+        or kind in (_DRAIN_ALL, _DRAIN_BATCH, _DECAY, _DRAIN_REST, _UNKNOWN_DRAIN)
     )
 
 
@@ -249,10 +261,14 @@ def _read(
     used: Any,
     contexts: Any,
     of_pages: Any,
+    ran_on: Any,
 ) -> None:
-    first_pfn, pages, huge_order, claims = sizes[0], sizes[1], sizes[2], sizes[3]
+    first_pfn, pages, huge_order = sizes[0], sizes[1], sizes[2]
+    claims, in_batches = sizes[3], sizes[4]
     for number in range(len(rows)):
         row = rows[number]
+        ran = ran_on[row["cpu"]]
+        ran_on[row["cpu"]] = context_of[number]
         code, counter = wide(row["code"]), row["counter"]
         if skipped[code]:
             continue
@@ -342,6 +358,13 @@ def _read(
                 contexts[at + _OPEN] = step
             if not lists[step * _LIST_WORDS + _DRAINED + 2]:
                 steps[step]["effect"], steps[step]["cpu"] = counter, row["cpu"]
+            elif in_batches and ran != context_of[number]:
+                kind = wide(steps[step]["kind"])
+                if kind in (_FREE, _DRAIN_REST):
+                    given = _pages_of(lists, step * _LIST_WORDS + _DRAINED, pool)
+                    steps[step]["count"] = given
+                    step = _step(steps, step_rows, used, row, number, _DRAIN_REST)
+                    contexts[at + _OPEN] = step
             _append(lists, step * _LIST_WORDS + _DRAINED, pool, used, a << MOVE_PFN | b)
             _note_returned(of_pages, page, pages, step, counter)
         elif code in (_LOCKED_EVENT, _EXTFRAG):
@@ -473,6 +496,7 @@ def _make(version: int) -> tuple[Callable[..., int], Callable[..., int]]:
         used: Any,
         contexts: Any,
         of_pages: Any,
+        ran_on: Any,
         last: Any,
         previous: Any,
         after: Any,
@@ -483,7 +507,7 @@ def _make(version: int) -> tuple[Callable[..., int], Callable[..., int]]:
         _bound(rows, context_of, last, previous, after, before)
         _read(
             rows, firsts, context_of, previous, skipped, sizes, steps, step_rows, lists, pool, used,
-            contexts, of_pages,
+            contexts, of_pages, ran_on,
         )  # fmt: skip
         return 0
 
@@ -505,7 +529,7 @@ def read_steps(
     *,
     pfns: range,
     huge_order: int | None,
-    claims_then_steals: bool,
+    era: Era,
 ) -> ArraySteps:
     """All steps of a timeline (``analysis.replay.requests.timeline``), by effect.
 
@@ -525,13 +549,15 @@ def read_steps(
     contexts = np.full((int(context_of.max(initial=0)) + 1, _CONTEXT_WORDS), -1, np.int64)
     contexts[:, :_LOCKED_AT] = 0
     of_pages = np.full(len(pfns) * _PAGE_WORDS, -1, np.int64)
+    ran_on = np.full(int(rows["cpu"].max(initial=0)) + 1, -1, np.int64)
     last = np.full(len(contexts), -1, np.int64)
     previous, after, before = (np.zeros(len(rows), np.int64) for _ in range(3))
     huge = -1 if huge_order is None else huge_order
-    sizes = np.array([pfns.start, len(pfns), huge, claims_then_steals], np.int64)
+    flags = era.claims_then_steals, era.drains_in_batches
+    sizes = np.array([pfns.start, len(pfns), huge, *flags], np.int64)
     read(
         rows, firsts, context_of, skipped, sizes, steps, step_rows, lists, pool, used,
-        contexts.reshape(-1), of_pages, last, previous, after, before,
+        contexts.reshape(-1), of_pages, ran_on, last, previous, after, before,
     )  # fmt: skip
     made = int(used[_STEPS])
     steps["after"][:made] = after[step_rows[:made]]
@@ -546,7 +572,7 @@ def read_steps(
         found = join_steps(pack_steps(opened), found)
     if not skipped[np.flatnonzero(counts)].any():
         return found
-    reader = RequestReader(addresses, huge_order=huge_order, claims_then_steals=claims_then_steals)
+    reader = RequestReader(addresses, huge_order=huge_order, era=era)
     rare = pack_steps(reader.read(rows[skipped[rows["code"]]]))
     at = np.searchsorted(rows["counter"], rare.rows["event"])
     rare.rows["after"], rare.rows["before"] = after[at], before[at]

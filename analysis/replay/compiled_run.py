@@ -333,6 +333,8 @@ def run_steps(
                 run[AMBIGUOUS if row["count"] and not locked else EXACT] += 1
             _clear_moves(m)
         elif kind in (_FREE, _FREE_RANGE):
+            if row["count"]:
+                return _STEP
             run[FREES] += 1
             captured = wide(row["captured"])
             pieces = wide(row["pieces"])

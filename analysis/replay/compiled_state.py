@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from analysis.model.allocator.allocator import Choice, Request
+from analysis.model.allocator.pcp import Excess
 from analysis.model.compiled import layout as at
 from analysis.model.compiled.actions import Action, performer
 from analysis.model.compiled.layout import Memory
@@ -111,8 +113,29 @@ class CompiledState:
             wanted,
         )
 
-    def free(self, cpu: int, pfn: int, order: int) -> None:
-        self._must(Action.FREE, cpu, self._page(pfn), order)
+    def free(self, cpu: int, pfn: int, order: int, stop_after: int = 0) -> Excess | None:
+        page = self._page(pfn)
+        with self._stopping(stop_after):
+            self._must(Action.FREE, cpu, page, order)
+            return self._rest()
+
+    def give_rest(self, cpu: int, zone: int, rest: Excess, stop_after: int) -> Excess | None:
+        with self._stopping(stop_after):
+            self._must(Action.GIVE_REST, cpu, zone, rest.pages, rest.pindex)
+            return self._rest()
+
+    @contextmanager
+    def _stopping(self, pages: int) -> Iterator[None]:
+        """Frees stop giving back after so many pages."""
+        self.memory[at.STOP_AFTER] = pages
+        try:
+            yield
+        finally:
+            self.memory[at.STOP_AFTER] = self.memory[at.REST_PAGES] = 0
+
+    def _rest(self) -> Excess | None:
+        pages = int(self.memory[at.REST_PAGES])
+        return Excess(pages=pages, pindex=int(self.memory[at.REST_PINDEX])) if pages else None
 
     def free_direct(self, cpu: int, pfn: int, order: int, captured_order: int | None) -> None:
         captured = -1 if captured_order is None else captured_order

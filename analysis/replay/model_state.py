@@ -11,7 +11,7 @@ from typing import Protocol
 
 from analysis.model.allocator.allocator import Allocator, Choice, Request
 from analysis.model.allocator.isolation import isolate_pageblock, unisolate_pageblock
-from analysis.model.allocator.pcp import PerCpuPages
+from analysis.model.allocator.pcp import Excess, PerCpuPages
 from analysis.model.allocator.zone import ListMove, Zone
 from analysis.model.buddy import is_free
 from analysis.model.freelist import FreeBlock, Migratetype
@@ -53,8 +53,15 @@ class ModelState(Protocol):
     def allocate_bulk(self, request: Request, wanted: int) -> int:
         """The number of pages it got."""
 
-    def free(self, cpu: int, pfn: int, order: int) -> None:
-        """Raises ValueError: the pages are free, or in no zone."""
+    def free(self, cpu: int, pfn: int, order: int, stop_after: int = 0) -> Excess | None:
+        """See ``PerCpuPages.put`` for ``stop_after`` and what is returned.
+
+        Raises:
+            ValueError: the pages are free, or in no zone.
+        """
+
+    def give_rest(self, cpu: int, zone: int, rest: Excess, stop_after: int) -> Excess | None:
+        """A free that was interrupted goes on. Raises ValueError: a page on the lists is free."""
 
     def free_direct(self, cpu: int, pfn: int, order: int, captured_order: int | None) -> None:
         """Raises ValueError: the pages are free, or in no zone."""
@@ -161,8 +168,11 @@ class PlainState:
     def allocate_bulk(self, request: Request, wanted: int) -> int:
         return len(self.allocator.allocate_bulk(request, wanted))
 
-    def free(self, cpu: int, pfn: int, order: int) -> None:
-        self.allocator.free(cpu, pfn, order)
+    def free(self, cpu: int, pfn: int, order: int, stop_after: int = 0) -> Excess | None:
+        return self.allocator.free(cpu, pfn, order, stop_after=stop_after)
+
+    def give_rest(self, cpu: int, zone: int, rest: Excess, stop_after: int) -> Excess | None:
+        return self._owned(cpu, zone, cpu).give_rest(rest, stop_after=stop_after)
 
     def free_direct(self, cpu: int, pfn: int, order: int, captured_order: int | None) -> None:
         self.allocator.free_direct(cpu, pfn, order, captured_order=captured_order)

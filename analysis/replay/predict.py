@@ -174,7 +174,7 @@ def _plain(
     steps = RequestReader(
         addresses_of(begin),
         huge_order=allocator.huge_order,
-        claims_then_steals=allocator.era.claims_then_steals,
+        era=allocator.era,
     ).read(rows)
     read = time.perf_counter()
     predictor = Predictor(allocator, migratetypes_of(begin), **pointers_of(begin))
@@ -199,13 +199,12 @@ def compiled_steps(
     zones = begin.zones
     first = int(zones["start_pfn"].min())
     last = int((zones["start_pfn"] + zones["spanned_pages"]).max())
-    era = era_of(parse_release(str(begin.meta["release"])))
     return read_steps(
         rows,
         addresses_of(begin),
         pfns=range(first, last),
         huge_order=huge_order,
-        claims_then_steals=era.claims_then_steals,
+        era=era_of(parse_release(str(begin.meta["release"]))),
     )
 
 

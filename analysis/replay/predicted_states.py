@@ -46,7 +46,7 @@ def predicted_states(
         addresses,
         pfns=range(geometry.first_pfn, geometry.first_pfn + geometry.pages),
         huge_order=model.huge_order,
-        claims_then_steals=model.era.claims_then_steals,
+        era=model.era,
     )
     for part in _parts(steps.rows["effect"], counters):
         predictor.run_arrays(ArraySteps(rows=steps.rows[part], blocks=steps.blocks))
@@ -65,7 +65,7 @@ def plainly_predicted_states(
     reader = RequestReader(
         addresses,
         huge_order=model.huge_order,
-        claims_then_steals=model.era.claims_then_steals,
+        era=model.era,
     )
     steps = reader.read(rows)
     for part in _parts([step.effect for step in steps], counters):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from analysis.model.allocator.allocator import Allocator, Choice, Request
 from analysis.model.allocator.gfp import Gfp
-from analysis.model.allocator.pcp import pcp_allowed
+from analysis.model.allocator.pcp import Excess, pcp_allowed
 from analysis.model.freelist import Migratetype
 from analysis.replay.model_state import Block, ModelState, PlainState
 from analysis.replay.step import Kind, Step
@@ -135,6 +135,8 @@ class Predictor:
         self._late: list[Step] = []
         self._nodes = frozenset(self.state.zone_nodes)
         self._boosts: dict[int, list[tuple[int, int]]] = {}
+        self._rests: dict[tuple[int, int], tuple[int, Excess]] = {}
+        """By pid and level: the zone whose lists an interrupted free has still to shrink."""
         self._act: Mapping[Kind, Callable[[Step], object]] = {
             Kind.ALLOCATE: self._allocate,
             Kind.CAPTURED: self._captured,
@@ -148,6 +150,7 @@ class Predictor:
             Kind.DRAIN_BATCH: self._drain_known,
             Kind.DECAY: self._drain_known,
             Kind.UNKNOWN_DRAIN: self._drain_unknown,
+            Kind.DRAIN_REST: self._drain_rest,
             Kind.FOLD: lambda step: self.state.fold(step.cpu),
             Kind.ON_LRU: self._on_lru,
             Kind.COMPACTION: lambda step: self.state.may_be_turned(step.pfn),
@@ -494,9 +497,28 @@ class Predictor:
                 while self.state.overfills(zone, step.cpu, order) and self._let_finish(step):
                     pass
             self._notes.note_free(pfn, step.number)
-            self.state.free(step.cpu, pfn, order)
+            rest = self.state.free(step.cpu, pfn, order, step.count)
+            self._leave(step, zone, rest)
         except ValueError:
             self.result.unexplained["freed page is free"] += 1
+
+    def _leave(self, step: Step, zone: int, rest: Excess | None) -> None:
+        """Keeps what an interrupted free has still to give back."""
+        if rest is None:
+            self._rests.pop((step.pid, step.level), None)
+        else:
+            self._rests[step.pid, step.level] = zone, rest
+
+    def _drain_rest(self, step: Step) -> None:
+        self._announce_captures(step)
+        left = self._rests.pop((step.pid, step.level), None)
+        if left is not None:
+            zone, rest = left
+            try:
+                self._leave(step, zone, self.state.give_rest(step.cpu, zone, rest, step.count))
+            except ValueError:
+                self.result.unexplained["drained page is free"] += 1
+        self._check_drained(step)
 
     def _let_finish(self, step: Step) -> bool:
         """Lets an allocation that this step interrupted take its page, if it may have before.

@@ -91,7 +91,7 @@ def stream_of_window(window: Window, real: Timeline | None = None) -> RequestStr
             struct_page_bytes=int(begin.meta["struct_page_bytes"]),
         ),
         huge_order=int(begin.meta["pageblock_order"]),
-        claims_then_steals=era.claims_then_steals,
+        era=era,
     )
     steps = reader.read(timeline(window.stream, cuts[0], cuts[-1]))
     for number, step in enumerate(steps):

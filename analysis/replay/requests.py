@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.model.eras import Era
 from analysis.replay.step import Kind, Step
 from analysis.replay.timeline import EVENT_CODES, NAMES, PageAddresses, compactions_of, contexts_of
 
@@ -68,12 +69,12 @@ class _Context:
 class RequestReader:
     """Turns a timeline into steps."""
 
-    def __init__(
-        self, addresses: PageAddresses, *, huge_order: int | None, claims_then_steals: bool
-    ) -> None:
+    def __init__(self, addresses: PageAddresses, *, huge_order: int | None, era: Era) -> None:
         self._addresses = addresses
         self._huge_order = huge_order
-        self._claims = claims_then_steals
+        self._claims, self._in_batches = era.claims_then_steals, era.drains_in_batches
+        self._ran_on: dict[int, _Context] = {}
+        """What ran last on each CPU."""
         self._contexts: dict[int, _Context] = {}
         self._context = _Context()
         self._counter = self._cpu = self._level = self._pid = -1
@@ -116,6 +117,7 @@ class RequestReader:
             if code != _KEEPS:
                 context.kept = -1
             context.seen_at, context.seen_on = self._counter, self._cpu
+            self._ran_on[self._cpu] = context
         self._bound(rows)
         opened = self._open_lists(compactions_of(rows))
         self.steps = opened + [step for step in self.steps if step.kind is not Kind.MERGED]
@@ -279,8 +281,21 @@ class RequestReader:
             step = context.open = self._step(Kind.UNKNOWN_DRAIN)
         if not step.drained:
             step.effect, step.cpu = self._counter, self._cpu
+        elif self._interrupted(step):
+            step.count = sum(1 << order for _, order in step.drained)
+            step = context.open = self._step(Kind.DRAIN_REST)
         step.drained.append((a, b))
         self._returned[a] = step, self._counter
+
+    def _interrupted(self, step: Step) -> bool:
+        """Whether another context ran between two batches of a free.
+
+        Kernel: mm/page_alloc.c, ``free_frozen_page_commit``, which lets go of the lists between
+            two batches; 7.2 and 7.3.
+        """
+        ran = self._ran_on.get(self._cpu)
+        can = self._in_batches and step.kind in (Kind.FREE, Kind.DRAIN_REST)
+        return can and ran is not self._context
 
     def _take_free_one_page(self, a: int, b: int, c: int, _d: int) -> None:
         """The true order is that of ``split_large_buddy``, where a kernel has it."""
@@ -450,6 +465,7 @@ _DRAINERS = frozenset(
         Kind.DRAIN_ALL,
         Kind.DRAIN_BATCH,
         Kind.DECAY,
+        Kind.DRAIN_REST,
         Kind.UNKNOWN_DRAIN,
     }
 )

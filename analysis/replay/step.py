@@ -36,6 +36,8 @@ class Kind(IntEnum):
     """Single pages that are freed as the blocks of ``pieces``."""
     COMPACTION = 23
     """Compaction began or ended in a zone: ``pfn`` is the zone's first page."""
+    DRAIN_REST = 24
+    """A FREE goes on giving back after another context ran between two of its batches."""
     MERGED = 22
     """A free that became part of another step."""
 
@@ -64,7 +66,8 @@ class Step:
     count: int = 0
     """Pages that a BULK got; CPU of the lists of a DRAIN; 1 for the THRESHOLD of an awake kswapd,
     0 of one that goes to sleep; 1 for an ALLOCATE whose task moved to another CPU on its way, so
-    that the trace does not say which CPU's lists served it."""
+    that the trace does not say which CPU's lists served it; pages that a FREE or DRAIN_REST gave
+    back before it was interrupted between batches, 0 where it was not."""
     pointer: int = 0
     """Zone or node structure that a probe names."""
     alloc_flags: int = -1

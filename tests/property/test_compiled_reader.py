@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analysis.model.eras import Era, era_of
+from analysis.model.release import Release
 from analysis.replay.compiled_reader import read_steps
 from analysis.replay.requests import RequestReader
 from analysis.replay.step import Step
@@ -31,6 +33,7 @@ pointers = pages.map(lambda pfn: MEMMAP + pfn * PAGE_BYTES)
 orders = st.sampled_from([0, 0, 0, 1, 2, 3, 5, 9, 10])
 small = st.integers(0, 3)
 gfps = st.sampled_from([0xCC0, 0x140CCA, 0x1_0000_0CC0])
+ERAS = st.sampled_from([era_of(Release(*release)) for release in ((6, 1), (6, 12), (7, 3))])
 VALUES = {
     "mm_page_alloc": (st.one_of(pages, pages, st.just(NO_PAGE)), orders, gfps, small),
     "mm_page_free": (pages, orders),
@@ -83,34 +86,30 @@ def timelines(draw: st.DrawFn) -> np.ndarray[Any, Any]:
 
 
 def both(
-    rows: np.ndarray[Any, Any], *, huge_order: int | None, claims: bool
+    rows: np.ndarray[Any, Any], *, huge_order: int | None, era: Era
 ) -> tuple[list[Step], ArraySteps]:
     addresses = PageAddresses(vmemmap_base=MEMMAP, struct_page_bytes=PAGE_BYTES)
-    reader = RequestReader(addresses, huge_order=huge_order, claims_then_steals=claims)
-    compiled = read_steps(
-        rows, addresses, pfns=range(192), huge_order=huge_order, claims_then_steals=claims
-    )
+    reader = RequestReader(addresses, huge_order=huge_order, era=era)
+    compiled = read_steps(rows, addresses, pfns=range(192), huge_order=huge_order, era=era)
     return reader.read(rows), compiled
 
 
-@given(timelines(), st.sampled_from([None, 9]), st.booleans())
+@given(timelines(), st.sampled_from([None, 9]), ERAS)
 @settings(max_examples=500, deadline=None)
 def test_both_readers_read_the_same_steps(
-    rows: np.ndarray[Any, Any], huge_order: int | None, claims: bool
+    rows: np.ndarray[Any, Any], huge_order: int | None, era: Era
 ) -> None:
-    plain, compiled = both(rows, huge_order=huge_order, claims=claims)
+    plain, compiled = both(rows, huge_order=huge_order, era=era)
     assert len(compiled) == len(plain)
     for number, step in enumerate(plain):
         found = {name: getattr(compiled[number], name) for name in FIELDS}
         assert found == {name: getattr(step, name) for name in FIELDS}
 
 
-@given(timelines(), st.booleans())
+@given(timelines(), ERAS)
 @settings(max_examples=100, deadline=None)
-def test_steps_are_packed_and_looked_up_without_loss(
-    rows: np.ndarray[Any, Any], claims: bool
-) -> None:
-    plain, read = both(rows, huge_order=9, claims=claims)
+def test_steps_are_packed_and_looked_up_without_loss(rows: np.ndarray[Any, Any], era: Era) -> None:
+    plain, read = both(rows, huge_order=9, era=era)
     packed = pack_steps(plain)
     for number, step in enumerate(plain):
         step.number = number

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from analysis.model.eras import era_of
+from analysis.model.release import Release
 from analysis.replay.requests import RequestReader
 from analysis.replay.step import Kind, Step
 from analysis.replay.timeline import EVENT_CODES, TIMELINE_ROW, PageAddresses
@@ -29,11 +31,11 @@ def rows(*events: tuple[Any, ...]) -> np.ndarray[Any, Any]:
     return made
 
 
-def read(*events: tuple[Any, ...], claims: bool = False) -> list[Step]:
+def read(*events: tuple[Any, ...], release: tuple[int, int] | None = None) -> list[Step]:
     reader = RequestReader(
         PageAddresses(vmemmap_base=MEMMAP, struct_page_bytes=64),
         huge_order=9,
-        claims_then_steals=claims,
+        era=era_of(Release(*(release or (6, 1)))),
     )
     return reader.read(rows(*events))
 
@@ -177,9 +179,9 @@ def test_a_page_that_left_the_lists_again_was_not_captured() -> None:
 
 def test_fallbacks_that_take_without_the_usual_event_are_seen_since_6_12() -> None:
     steal = ("mm_page_alloc_extfrag", 64, 0, 5)
-    (step,) = read(steal, alloc(64), claims=True)
+    (step,) = read(steal, alloc(64), release=(6, 12))
     assert step.locked == [(64, 0)]
-    (step,) = read(("mm_page_alloc_zone_locked", 64, 0, 0), steal, alloc(64), claims=True)
+    (step,) = read(("mm_page_alloc_zone_locked", 64, 0, 0), steal, alloc(64), release=(6, 12))
     assert step.locked == [(64, 0)]
     assert step.borrowed == [64]
 

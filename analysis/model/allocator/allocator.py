@@ -17,7 +17,7 @@ from analysis.model.allocator.gfp import (
     reserve_flags,
     slow_flags,
 )
-from analysis.model.allocator.pcp import PerCpuPages, pcp_allowed
+from analysis.model.allocator.pcp import Excess, PerCpuPages, pcp_allowed
 from analysis.model.allocator.watermark import watermark_fast
 from analysis.model.allocator.zone import Zone
 from analysis.model.eras import Era
@@ -125,8 +125,8 @@ class Allocator:
         choice = self.allocate(request)
         return [] if choice is None else [choice.pfn]
 
-    def free(self, cpu: int, pfn: int, order: int) -> None:
-        """A block is freed on a processor.
+    def free(self, cpu: int, pfn: int, order: int, *, stop_after: int = 0) -> Excess | None:
+        """A block is freed on a processor. See ``PerCpuPages.put`` for ``stop_after``.
 
         Kernel: mm/page_alloc.c, ``free_unref_page`` (``__free_frozen_pages``); 6.1 to 7.3.
 
@@ -139,9 +139,9 @@ class Allocator:
             zone.free.pageblock_migratetype(pfn) is Migratetype.ISOLATE
         ):
             self.free_direct(cpu, pfn, order)
-            return
+            return None
         self._forget_movable(zone, pfn, order)
-        self.pcps[zone.number, cpu].put(pfn, order)
+        return self.pcps[zone.number, cpu].put(pfn, order, stop_after=stop_after)
 
     def free_direct(
         self, cpu: int, pfn: int, order: int, *, captured_order: int | None = None

@@ -40,6 +40,14 @@ def clamp(value: int, low: int, high: int) -> int:
     return max(value, low)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Excess:
+    """Pages still to be given back to the zone, beginning with a list."""
+
+    pages: int
+    pindex: int
+
+
 @dataclass(slots=True, kw_only=True)
 class PerCpuPages:
     """One processor's lists of one zone. Kernel: include/linux/mmzone.h, ``per_cpu_pages``."""
@@ -153,12 +161,14 @@ class PerCpuPages:
         if not zone.era.accounts_each_block:
             zone.nr_free.add(zone.cpu, -(fetched << order))
 
-    def put(self, pfn: int, order: int) -> None:
+    def put(self, pfn: int, order: int, *, stop_after: int = 0) -> Excess | None:
         """A freed block comes to the head of its list; too many are given back to the zone.
+
+        Where pages are given back in batches, another task may get the lists in between: after
+        ``stop_after`` pages (0: never) the rest is returned, for ``give_rest``.
 
         Kernel: mm/page_alloc.c, ``free_unref_page_commit`` (6.1, 6.12),
             ``free_frozen_page_commit`` (7.2, 7.3).
-        Ignores: another task getting the lists between the batches of 7.2 and 7.3.
         """
         zone = self.zone
         source = zone.free.pageblock_migratetype(pfn)
@@ -169,12 +179,12 @@ class PerCpuPages:
         pages.move_to_end(pfn, last=False)
         self.count += 1 << order
         if zone.era.pcp_tunes_itself:
-            self._put_tuned(pindex, order)
-            return
+            return self._put_tuned(pindex, order, stop_after)
         free_high = bool(self.free_factor and 0 < order <= COSTLY_ORDER)
         high = self.high_by_factor(free_high)
         if self.count >= high:
             self.drain(self.excess_by_factor(high, free_high), pindex)
+        return None
 
     def overfills(self, order: int) -> bool:
         """Whether ``put`` of this block would give pages back to the zone; changes nothing."""
@@ -227,24 +237,33 @@ class PerCpuPages:
             self.free_count += 1 << order
         return free_high
 
-    def _put_tuned(self, pindex: int, order: int) -> None:
-        zone = self.zone
+    def _put_tuned(self, pindex: int, order: int, stop_after: int) -> Excess | None:
         free_high = self.count_tuned_free(order)
         high = self.tuned_high(free_high)
         if self.count < high:
-            return
-        excess = self.tuned_excess(high, free_high)
-        if zone.era.drains_in_batches:
-            while excess > 0 and self.count > 0:
-                part = min(excess, self.batch)
-                self.drain(part, pindex)
-                excess -= part
-        else:
-            self.drain(excess, pindex)
+            return None
+        excess = Excess(pages=self.tuned_excess(high, free_high), pindex=pindex)
+        return self.give_rest(excess, stop_after=stop_after)
+
+    def give_rest(self, excess: Excess, *, stop_after: int = 0) -> Excess | None:
+        """Gives back what is too much; what is left of it after ``stop_after`` pages, if any."""
+        zone = self.zone
+        left, given = excess.pages, 0
+        if not zone.era.drains_in_batches:
+            self.drain(left, excess.pindex)
+            left = 0
+        while left > 0 and self.count > 0:
+            part, before = min(left, self.batch), self.count
+            self.drain(part, excess.pindex)
+            left -= part
+            given += before - self.count
+            if stop_after and given >= stop_after and left > 0 and self.count > 0:
+                return Excess(pages=left, pindex=excess.pindex)
         if zone.below_high and watermark_ok(
             zone, 0, zone.watermark(2), len(zone.lowmem_reserve) - 1, 0, zone.nr_free.seen()
         ):
             zone.below_high = False
+        return None
 
     def tuned_high(self, free_high: bool) -> int:
         """Kernel: ``nr_pcp_high``; 6.12 to 7.3."""

@@ -82,6 +82,8 @@ class Action(IntEnum):
     """zone, page."""
     TAKE_OUT = 24
     """cpu, page, order → 1 if any of the pages was on a list."""
+    GIVE_REST = 25
+    """cpu, zone, pages, pindex."""
 
 
 _ALLOCATE, _ALLOCATE_BULK = int(Action.ALLOCATE), int(Action.ALLOCATE_BULK)
@@ -101,7 +103,7 @@ _MAY_BE_TURNED, _SET_THRESHOLD = int(Action.MAY_BE_TURNED), int(Action.SET_THRES
 _CAPTURE, _OVERFILLS, _PUSH = int(Action.CAPTURE), int(Action.OVERFILLS), int(Action.PUSH)
 _FORGET, _CARVE, _CLEAR_MOVES = int(Action.FORGET), int(Action.CARVE), int(Action.CLEAR_MOVES)
 _SHOW_HEADS, _ISOLATE_PAGEBLOCK = int(Action.SHOW_HEADS), int(Action.ISOLATE_PAGEBLOCK)
-_UNISOLATE_PAGEBLOCK = int(Action.UNISOLATE_PAGEBLOCK)
+_UNISOLATE_PAGEBLOCK, _GIVE_REST = int(Action.UNISOLATE_PAGEBLOCK), int(Action.GIVE_REST)
 
 
 @compiled
@@ -216,6 +218,10 @@ def perform(m: Any, action: int, a: int, b: int, c: int, d: int, e: int, f: int)
             pcp.drain_batch(m, b, c)
         else:
             pcp.decay(m, b, c)
+        return 1
+    if action == _GIVE_REST:
+        m[ZONES_AT + b * ZONE_WORDS + CPU] = a
+        pcp.give_rest(m, b, a, c, d)
         return 1
     if action == _FOLD:
         allocator.fold(m, a)

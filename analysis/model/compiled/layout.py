@@ -73,6 +73,8 @@ FAULT = 25
 """1 after a block on a per-cpu list turned out to be free as well; the step broke off there."""
 HEADS_TAKEN, HEADS_BORROWED = 26, 27
 """How many heads were told: pages that the kernel took, then pages that fallbacks chose."""
+STOP_AFTER, REST_PAGES, REST_PINDEX = 28, 29, 30
+"""Pages after which a free stops giving back, 0 for never; what it left, and its list."""
 ERA_AT = 32
 ERA_FIELDS = (
     "merges_reserved",

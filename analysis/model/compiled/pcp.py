@@ -41,7 +41,10 @@ from analysis.model.compiled.layout import (
     PINDEXES,
     RECLAIM_ACTIVE,
     RESERVES,
+    REST_PAGES,
+    REST_PINDEX,
     ROW,
+    STOP_AFTER,
     ZONE_WORDS,
     ZONES_AT,
     Number,
@@ -267,12 +270,24 @@ def _put_tuned(m: Any, zone: int, cpu: int, pcp: int, pindex: int, order: int) -
     high = _tuned_high(m, zone, pcp, free_high)
     if m[pcp + COUNT] < high:
         return
-    excess = _tuned_excess(m, pcp, high, free_high)
+    give_rest(m, zone, cpu, _tuned_excess(m, pcp, high, free_high), pindex)
+
+
+@compiled
+def give_rest(m: Any, zone: int, cpu: int, excess: int, pindex: int) -> None:
+    """Gives back what is too much, or some of it: see ``STOP_AFTER``."""
+    pcp = pcp_at(m, zone, cpu)
     if m[DRAINS_IN_BATCHES]:
+        given = 0
         while excess > 0 and m[pcp + COUNT] > 0 and not m[FAULT]:
-            part = min(excess, m[pcp + BATCH])
+            part, before = min(excess, m[pcp + BATCH]), m[pcp + COUNT]
             drain(m, zone, cpu, part, pindex)
             excess -= part
+            given += before - m[pcp + COUNT]
+            stop = m[STOP_AFTER]
+            if stop and given >= stop and excess > 0 and m[pcp + COUNT] > 0 and not m[FAULT]:
+                m[REST_PAGES], m[REST_PINDEX] = excess, pindex
+                return
     else:
         drain(m, zone, cpu, excess, pindex)
     at = ZONES_AT + zone * ZONE_WORDS
