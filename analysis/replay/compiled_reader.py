@@ -358,11 +358,11 @@ def _read(
                 contexts[at + _OPEN] = step
             if not lists[step * _LIST_WORDS + _DRAINED + 2]:
                 steps[step]["effect"], steps[step]["cpu"] = counter, row["cpu"]
-            elif in_batches and ran != context_of[number]:
+            elif ran != context_of[number]:
                 kind = wide(steps[step]["kind"])
-                if kind in (_FREE, _DRAIN_REST):
+                if kind in (_DRAIN_ALL, _DECAY, _DRAIN_REST) or (in_batches and kind == _FREE):
                     given = _pages_of(lists, step * _LIST_WORDS + _DRAINED, pool)
-                    steps[step]["count"] = given
+                    steps[step]["stop_after"] = given
                     step = _step(steps, step_rows, used, row, number, _DRAIN_REST)
                     contexts[at + _OPEN] = step
             _append(lists, step * _LIST_WORDS + _DRAINED, pool, used, a << MOVE_PFN | b)

@@ -333,7 +333,7 @@ def run_steps(
                 run[AMBIGUOUS if row["count"] and not locked else EXACT] += 1
             _clear_moves(m)
         elif kind in (_FREE, _FREE_RANGE):
-            if row["count"]:
+            if row["stop_after"]:
                 return _STEP
             run[FREES] += 1
             captured = wide(row["captured"])
@@ -383,6 +383,8 @@ def run_steps(
             _clear_moves(m)
         elif kind in (_DRAIN_ALL, _DRAIN_BATCH, _DECAY):
             owner = row["count"]
+            if row["stop_after"]:
+                return _STEP
             if row["zone"] >= 0:
                 if owner < 0 or owner >= m[CPUS]:
                     return _STEP

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 from analysis.model.allocator.allocator import Choice, Request
 from analysis.model.allocator.pcp import Excess
@@ -114,28 +113,7 @@ class CompiledState:
         )
 
     def free(self, cpu: int, pfn: int, order: int, stop_after: int = 0) -> Excess | None:
-        page = self._page(pfn)
-        with self._stopping(stop_after):
-            self._must(Action.FREE, cpu, page, order)
-            return self._rest()
-
-    def give_rest(self, cpu: int, zone: int, rest: Excess, stop_after: int) -> Excess | None:
-        with self._stopping(stop_after):
-            self._must(Action.GIVE_REST, cpu, zone, rest.pages, rest.pindex)
-            return self._rest()
-
-    @contextmanager
-    def _stopping(self, pages: int) -> Iterator[None]:
-        """Frees stop giving back after so many pages."""
-        self.memory[at.STOP_AFTER] = pages
-        try:
-            yield
-        finally:
-            self.memory[at.STOP_AFTER] = self.memory[at.REST_PAGES] = 0
-
-    def _rest(self) -> Excess | None:
-        pages = int(self.memory[at.REST_PAGES])
-        return Excess(pages=pages, pindex=int(self.memory[at.REST_PINDEX])) if pages else None
+        return self._stopping(stop_after, Action.FREE, cpu, self._page(pfn), order)
 
     def free_direct(self, cpu: int, pfn: int, order: int, captured_order: int | None) -> None:
         captured = -1 if captured_order is None else captured_order
@@ -147,14 +125,21 @@ class CompiledState:
     def put_back(self, cpu: int, pfn: int, order: int, migratetype: Migratetype) -> None:
         self._must(Action.PUT_BACK, cpu, self._page(pfn), order, migratetype)
 
-    def drain_all(self, cpu: int, zone: int, owner: int) -> None:
-        self._must(Action.DRAIN_ALL, cpu, zone, owner)
+    def drain_all(self, cpu: int, zone: int, owner: int, stop_after: int = 0) -> Excess | None:
+        return self._stopping(stop_after, Action.DRAIN_ALL, cpu, zone, owner)
 
-    def drain_batch(self, cpu: int, zone: int, owner: int) -> None:
-        self._must(Action.DRAIN_BATCH, cpu, zone, owner)
+    def drain_batch(self, cpu: int, zone: int, owner: int, stop_after: int = 0) -> None:
+        self._stopping(stop_after, Action.DRAIN_BATCH, cpu, zone, owner)
 
-    def decay(self, cpu: int, zone: int, owner: int) -> None:
-        self._must(Action.DECAY, cpu, zone, owner)
+    def decay(self, cpu: int, zone: int, owner: int, stop_after: int = 0) -> Excess | None:
+        return self._stopping(stop_after, Action.DECAY, cpu, zone, owner)
+
+    def give_rest(
+        self, cpu: int, zone: int, owner: int, rest: Excess, stop_after: int
+    ) -> Excess | None:
+        return self._stopping(
+            stop_after, Action.GIVE_REST, cpu, zone, owner, rest.pages, rest.pindex
+        )
 
     def fold(self, cpu: int) -> None:
         self._do(Action.FOLD, cpu)
@@ -252,6 +237,18 @@ class CompiledState:
     def _do(self, action: Action, *numbers: int) -> int:
         a, b, c, d, e, f = (*map(int, numbers), *([0] * (6 - len(numbers))))
         return int(self._perform(self.memory, int(action), a, b, c, d, e, f))
+
+    def _stopping(self, pages: int, action: Action, *numbers: int) -> Excess | None:
+        """Does it, and what is left after so many pages were given back."""
+        m = self.memory
+        m[at.STOP_AFTER] = pages
+        try:
+            self._must(action, *numbers)
+            if not m[at.REST_PAGES]:
+                return None
+            return Excess(pages=int(m[at.REST_PAGES]), pindex=int(m[at.REST_PINDEX]))
+        finally:
+            m[at.STOP_AFTER] = m[at.REST_PAGES] = 0
 
     def _must(self, action: Action, *numbers: int) -> None:
         done = self._do(action, *numbers)

@@ -54,14 +54,11 @@ class ModelState(Protocol):
         """The number of pages it got."""
 
     def free(self, cpu: int, pfn: int, order: int, stop_after: int = 0) -> Excess | None:
-        """See ``PerCpuPages.put`` for ``stop_after`` and what is returned.
+        """See ``Excess`` for ``stop_after`` and what is returned, here and below.
 
         Raises:
             ValueError: the pages are free, or in no zone.
         """
-
-    def give_rest(self, cpu: int, zone: int, rest: Excess, stop_after: int) -> Excess | None:
-        """A free that was interrupted goes on. Raises ValueError: a page on the lists is free."""
 
     def free_direct(self, cpu: int, pfn: int, order: int, captured_order: int | None) -> None:
         """Raises ValueError: the pages are free, or in no zone."""
@@ -70,11 +67,16 @@ class ModelState(Protocol):
     def put_back(self, cpu: int, pfn: int, order: int, migratetype: Migratetype) -> None:
         """Raises ValueError: the pages are free, or in no zone."""
 
-    def drain_all(self, cpu: int, zone: int, owner: int) -> None:
-        """Raises ValueError: a page on the lists is free; so do the next two."""
+    def drain_all(self, cpu: int, zone: int, owner: int, stop_after: int = 0) -> Excess | None:
+        """Raises ValueError: a page on the lists is free; so do the next three."""
 
-    def drain_batch(self, cpu: int, zone: int, owner: int) -> None: ...
-    def decay(self, cpu: int, zone: int, owner: int) -> None: ...
+    def drain_batch(self, cpu: int, zone: int, owner: int, stop_after: int = 0) -> None: ...
+    def decay(self, cpu: int, zone: int, owner: int, stop_after: int = 0) -> Excess | None: ...
+    def give_rest(
+        self, cpu: int, zone: int, owner: int, rest: Excess, stop_after: int
+    ) -> Excess | None:
+        """What was interrupted goes on."""
+
     def fold(self, cpu: int) -> None: ...
     def unreserve_highatomic(self, *, force: bool) -> bool: ...
     def mark_movable(self, pfn: int, order: int) -> None: ...
@@ -171,9 +173,6 @@ class PlainState:
     def free(self, cpu: int, pfn: int, order: int, stop_after: int = 0) -> Excess | None:
         return self.allocator.free(cpu, pfn, order, stop_after=stop_after)
 
-    def give_rest(self, cpu: int, zone: int, rest: Excess, stop_after: int) -> Excess | None:
-        return self._owned(cpu, zone, cpu).give_rest(rest, stop_after=stop_after)
-
     def free_direct(self, cpu: int, pfn: int, order: int, captured_order: int | None) -> None:
         self.allocator.free_direct(cpu, pfn, order, captured_order=captured_order)
 
@@ -183,14 +182,19 @@ class PlainState:
     def put_back(self, cpu: int, pfn: int, order: int, migratetype: Migratetype) -> None:
         self.allocator.put_back(cpu, pfn, order, migratetype)
 
-    def drain_all(self, cpu: int, zone: int, owner: int) -> None:
-        self._owned(cpu, zone, owner).drain_all()
+    def drain_all(self, cpu: int, zone: int, owner: int, stop_after: int = 0) -> Excess | None:
+        return self._owned(cpu, zone, owner).drain_all(stop_after=stop_after)
 
-    def drain_batch(self, cpu: int, zone: int, owner: int) -> None:
+    def drain_batch(self, cpu: int, zone: int, owner: int, stop_after: int = 0) -> None:  # noqa: ARG002
         self._owned(cpu, zone, owner).drain_batch()
 
-    def decay(self, cpu: int, zone: int, owner: int) -> None:
-        self._owned(cpu, zone, owner).decay()
+    def decay(self, cpu: int, zone: int, owner: int, stop_after: int = 0) -> Excess | None:
+        return self._owned(cpu, zone, owner).decay(stop_after=stop_after)
+
+    def give_rest(
+        self, cpu: int, zone: int, owner: int, rest: Excess, stop_after: int
+    ) -> Excess | None:
+        return self._owned(cpu, zone, owner).give_rest(rest, stop_after=stop_after)
 
     def fold(self, cpu: int) -> None:
         self.allocator.fold(cpu)

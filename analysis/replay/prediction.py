@@ -135,8 +135,8 @@ class Predictor:
         self._late: list[Step] = []
         self._nodes = frozenset(self.state.zone_nodes)
         self._boosts: dict[int, list[tuple[int, int]]] = {}
-        self._rests: dict[tuple[int, int], tuple[int, Excess]] = {}
-        """By pid and level: the zone whose lists an interrupted free has still to shrink."""
+        self._rests: dict[tuple[int, int], tuple[int, int, Excess]] = {}
+        """By pid and level: zone and CPU of the lists that it has still to shrink."""
         self._act: Mapping[Kind, Callable[[Step], object]] = {
             Kind.ALLOCATE: self._allocate,
             Kind.CAPTURED: self._captured,
@@ -497,25 +497,26 @@ class Predictor:
                 while self.state.overfills(zone, step.cpu, order) and self._let_finish(step):
                     pass
             self._notes.note_free(pfn, step.number)
-            rest = self.state.free(step.cpu, pfn, order, step.count)
-            self._leave(step, zone, rest)
+            rest = self.state.free(step.cpu, pfn, order, step.stop_after)
+            self._leave(step, zone, step.cpu, rest)
         except ValueError:
             self.result.unexplained["freed page is free"] += 1
 
-    def _leave(self, step: Step, zone: int, rest: Excess | None) -> None:
-        """Keeps what an interrupted free has still to give back."""
+    def _leave(self, step: Step, zone: int, owner: int, rest: Excess | None) -> None:
+        """Keeps what an interrupted step has still to give back."""
         if rest is None:
             self._rests.pop((step.pid, step.level), None)
         else:
-            self._rests[step.pid, step.level] = zone, rest
+            self._rests[step.pid, step.level] = zone, owner, rest
 
     def _drain_rest(self, step: Step) -> None:
         self._announce_captures(step)
         left = self._rests.pop((step.pid, step.level), None)
         if left is not None:
-            zone, rest = left
+            zone, owner, rest = left
             try:
-                self._leave(step, zone, self.state.give_rest(step.cpu, zone, rest, step.count))
+                rest_left = self.state.give_rest(step.cpu, zone, owner, rest, step.stop_after)
+                self._leave(step, zone, owner, rest_left)
             except ValueError:
                 self.result.unexplained["drained page is free"] += 1
         self._check_drained(step)
@@ -638,7 +639,8 @@ class Predictor:
                 Kind.DECAY: self.state.decay,
             }[step.kind]
             try:
-                drain(step.cpu, zone, step.count)
+                left = drain(step.cpu, zone, step.count, step.stop_after)
+                self._leave(step, zone, step.count, left)
             except ValueError:
                 self.result.unexplained["drained page is free"] += 1
         self._check_drained(step)

@@ -282,19 +282,20 @@ class RequestReader:
         if not step.drained:
             step.effect, step.cpu = self._counter, self._cpu
         elif self._interrupted(step):
-            step.count = sum(1 << order for _, order in step.drained)
+            step.stop_after = sum(1 << order for _, order in step.drained)
             step = context.open = self._step(Kind.DRAIN_REST)
         step.drained.append((a, b))
         self._returned[a] = step, self._counter
 
     def _interrupted(self, step: Step) -> bool:
-        """Whether another context ran between two batches of a free.
+        """Whether another context ran while a step gave pages back.
 
-        Kernel: mm/page_alloc.c, ``free_frozen_page_commit``, which lets go of the lists between
-            two batches; 7.2 and 7.3.
+        Kernel: mm/page_alloc.c, ``drain_pages_zone`` and ``decay_pcp_high``, which let go of the
+            lists between two batches, and ``free_frozen_page_commit``, which does so in 7.2 and
+            7.3.
         """
         ran = self._ran_on.get(self._cpu)
-        can = self._in_batches and step.kind in (Kind.FREE, Kind.DRAIN_REST)
+        can = step.kind in _LETS_GO or (self._in_batches and step.kind is Kind.FREE)
         return can and ran is not self._context
 
     def _take_free_one_page(self, a: int, b: int, c: int, _d: int) -> None:
@@ -455,6 +456,7 @@ class RequestReader:
         self._context.flags = a
 
 
+_LETS_GO = (Kind.DRAIN_ALL, Kind.DECAY, Kind.DRAIN_REST)
 _KEEPS = EVENT_CODES["compaction_free"]
 _SAYS_ITS_NODE = ("mm_vmscan_kswapd_wake", "mm_vmscan_kswapd_sleep")
 _DRAINERS = frozenset(

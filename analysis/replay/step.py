@@ -37,7 +37,7 @@ class Kind(IntEnum):
     COMPACTION = 23
     """Compaction began or ended in a zone: ``pfn`` is the zone's first page."""
     DRAIN_REST = 24
-    """A FREE goes on giving back after another context ran between two of its batches."""
+    """A FREE, DRAIN_ALL or DECAY goes on after another context ran while it gave back pages."""
     MERGED = 22
     """A free that became part of another step."""
 
@@ -66,8 +66,9 @@ class Step:
     count: int = 0
     """Pages that a BULK got; CPU of the lists of a DRAIN; 1 for the THRESHOLD of an awake kswapd,
     0 of one that goes to sleep; 1 for an ALLOCATE whose task moved to another CPU on its way, so
-    that the trace does not say which CPU's lists served it; pages that a FREE or DRAIN_REST gave
-    back before it was interrupted between batches, 0 where it was not."""
+    that the trace does not say which CPU's lists served it."""
+    stop_after: int = 0
+    """Pages that it gave back from per-cpu lists before another context ran; 0 where none did."""
     pointer: int = 0
     """Zone or node structure that a probe names."""
     alloc_flags: int = -1

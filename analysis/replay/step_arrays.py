@@ -32,6 +32,7 @@ STEP = np.dtype(
         ("pid", "<i4"),
         ("alloc_flags", "<i4"),
         ("attempts", "<i4"),
+        ("stop_after", "<i4"),
         ("cpu", "<i2"),
         ("node", "<i2"),
         ("zone", "<i2"),  # of a drain, where the probe's pointer or a block tells; else -1

@@ -29,6 +29,7 @@ REQUESTS: Columns = {
     "pfn": ("pages", "first page where no allocation of the stream names it"),
     "alloc_flags": ("bits", "ALLOC_* of the attempt that succeeded, where a probe told"),
     "argument": ("", "see the document, by op"),
+    "stop_after": ("pages", "given back from per-cpu lists before another context ran; null: none"),
     "pieces": ("blocks", "free_range: the blocks that are freed"),
     "after": ("events", "counter of the same context's event before; the effect is later"),
     "before": ("events", "counter of the same context's next event; the effect is earlier"),

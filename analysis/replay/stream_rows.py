@@ -22,7 +22,7 @@ _TYPES: Mapping[str, pa.DataType] = {
     "cpu": pa.int16(), "pid": pa.int32(), "context": _NAMES, "order": pa.int8(),
     "pages": pa.int64(), "gfp": pa.uint32(), "migratetype": _NAMES, "node": pa.int16(),
     "zone": pa.int16(), "allocation": pa.int64(), "first_page": pa.int64(), "pfn": pa.int64(),
-    "alloc_flags": pa.int64(), "argument": pa.int64(), "pieces": _BLOCKS, "after": pa.int64(),
+    "alloc_flags": pa.int64(), "argument": pa.int64(), "stop_after": pa.int64(), "pieces": _BLOCKS, "after": pa.int64(),
     "before": pa.int64(), "kernel_pfn": pa.int64(), "kernel_pages": _PFNS,
     "kernel_node": pa.int16(), "kernel_fetched": _BLOCKS, "kernel_drained": _BLOCKS,
     "kernel_borrowed": _PFNS, "kernel_captured": _BLOCKS,
@@ -118,6 +118,7 @@ def _row(
         "pid": step.pid,
         "context": _CONTEXTS[step.level],
         "argument": step.count or None,
+        "stop_after": step.stop_after or None,
         "after": step.after if step.after >= 0 else None,
         "before": step.before if step.before < _NEVER else None,
         "kernel_fetched": _blocks(step.locked),
@@ -197,6 +198,7 @@ def _step(row: Mapping[str, Any], types: Mapping[str, int]) -> Step:
     step.migratetype = -1 if row["migratetype"] is None else types[row["migratetype"]]
     step.node = -1 if row["node"] is None else row["node"]
     step.count = row["argument"] or 0
+    step.stop_after = row["stop_after"] or 0
     step.pointer = 0 if row["zone"] is None else row["zone"] + 1
     step.alloc_flags = -1 if row["alloc_flags"] is None else row["alloc_flags"]
     if kind is Kind.BULK:

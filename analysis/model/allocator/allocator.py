@@ -126,7 +126,7 @@ class Allocator:
         return [] if choice is None else [choice.pfn]
 
     def free(self, cpu: int, pfn: int, order: int, *, stop_after: int = 0) -> Excess | None:
-        """A block is freed on a processor. See ``PerCpuPages.put`` for ``stop_after``.
+        """A block is freed on a processor. ``stop_after``: see ``Excess``.
 
         Kernel: mm/page_alloc.c, ``free_unref_page`` (``__free_frozen_pages``); 6.1 to 7.3.
 

@@ -40,12 +40,22 @@ def clamp(value: int, low: int, high: int) -> int:
     return max(value, low)
 
 
+DECAYING, DRAINING_ALL = -1, -2
+"""Instead of a pindex, of what ``decay`` and ``drain_all`` left."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Excess:
-    """Pages still to be given back to the zone, beginning with a list."""
+    """What is still to be given back to the zone.
+
+    Whoever gives back many pages lets go of the lists now and then, and another task may get them
+    in between. Every method that does so takes ``stop_after``: after so many pages (0: never) it
+    returns what is left, for ``PerCpuPages.give_rest``.
+    """
 
     pages: int
     pindex: int
+    """List to begin with, or ``DECAYING`` or ``DRAINING_ALL``."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -164,8 +174,7 @@ class PerCpuPages:
     def put(self, pfn: int, order: int, *, stop_after: int = 0) -> Excess | None:
         """A freed block comes to the head of its list; too many are given back to the zone.
 
-        Where pages are given back in batches, another task may get the lists in between: after
-        ``stop_after`` pages (0: never) the rest is returned, for ``give_rest``.
+        Only 7.2 and 7.3 let go of the lists in between.
 
         Kernel: mm/page_alloc.c, ``free_unref_page_commit`` (6.1, 6.12),
             ``free_frozen_page_commit`` (7.2, 7.3).
@@ -242,23 +251,29 @@ class PerCpuPages:
         high = self.tuned_high(free_high)
         if self.count < high:
             return None
-        excess = Excess(pages=self.tuned_excess(high, free_high), pindex=pindex)
-        return self.give_rest(excess, stop_after=stop_after)
+        return self._give_excess(self.tuned_excess(high, free_high), pindex, stop_after)
 
-    def give_rest(self, excess: Excess, *, stop_after: int = 0) -> Excess | None:
-        """Gives back what is too much; what is left of it after ``stop_after`` pages, if any."""
+    def give_rest(self, rest: Excess, *, stop_after: int = 0) -> Excess | None:
+        """Goes on with what was left."""
+        if rest.pindex == DRAINING_ALL:
+            return self.drain_all(stop_after=stop_after)
+        if rest.pindex == DECAYING:
+            return self._decay(rest.pages, stop_after)
+        return self._give_excess(rest.pages, rest.pindex, stop_after)
+
+    def _give_excess(self, left: int, pindex: int, stop_after: int) -> Excess | None:
         zone = self.zone
-        left, given = excess.pages, 0
         if not zone.era.drains_in_batches:
-            self.drain(left, excess.pindex)
+            self.drain(left, pindex)
             left = 0
+        given = 0
         while left > 0 and self.count > 0:
             part, before = min(left, self.batch), self.count
-            self.drain(part, excess.pindex)
+            self.drain(part, pindex)
             left -= part
             given += before - self.count
             if stop_after and given >= stop_after and left > 0 and self.count > 0:
-                return Excess(pages=left, pindex=excess.pindex)
+                return Excess(pages=left, pindex=pindex)
         if zone.below_high and watermark_ok(
             zone, 0, zone.watermark(2), len(zone.lowmem_reserve) - 1, 0, zone.nr_free.seen()
         ):
@@ -319,16 +334,22 @@ class PerCpuPages:
                 zone.give_back(pfn, order, migratetype=source if remembered else None)
                 zone.moves.append((ListMove.DRAINED, pfn, order))
 
-    def drain_all(self) -> None:
+    def drain_all(self, *, stop_after: int = 0) -> Excess | None:
         """Kernel: mm/page_alloc.c, ``drain_pages_zone``; 6.1 to 7.3."""
+        given = 0
         while self.count:
+            before = self.count
             self.drain(min(self.count, self.batch << self.batch_scale))
+            given += before - self.count
+            if stop_after and given >= stop_after and self.count:
+                return Excess(pages=self.count, pindex=DRAINING_ALL)
+        return None
 
     def drain_batch(self) -> None:
         """Kernel: mm/page_alloc.c, ``drain_zone_pages``; 6.1 to 7.3."""
         self.drain(min(self.count, self.batch))
 
-    def decay(self) -> None:
+    def decay(self, *, stop_after: int = 0) -> Excess | None:
         """Lets the lists shrink, now and then.
 
         Kernel: mm/page_alloc.c, ``decay_pcp_high``; 6.12 to 7.3.
@@ -339,8 +360,15 @@ class PerCpuPages:
                 self.high - (self.high >> 3),
                 self.high_min,
             )
-        excess = self.count - self.high
-        while excess > 0:
-            part = min(excess, self.batch)
+        return self._decay(self.count - self.high, stop_after)
+
+    def _decay(self, left: int, stop_after: int) -> Excess | None:
+        given = 0
+        while left > 0:
+            part, before = min(left, self.batch), self.count
             self.drain(part)
-            excess -= part
+            left -= part
+            given += before - self.count
+            if stop_after and given >= stop_after and left > 0:
+                return Excess(pages=left, pindex=DECAYING)
+        return None

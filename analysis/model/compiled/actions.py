@@ -83,7 +83,7 @@ class Action(IntEnum):
     TAKE_OUT = 24
     """cpu, page, order → 1 if any of the pages was on a list."""
     GIVE_REST = 25
-    """cpu, zone, pages, pindex."""
+    """cpu, zone, owner, pages, pindex."""
 
 
 _ALLOCATE, _ALLOCATE_BULK = int(Action.ALLOCATE), int(Action.ALLOCATE_BULK)
@@ -221,7 +221,7 @@ def perform(m: Any, action: int, a: int, b: int, c: int, d: int, e: int, f: int)
         return 1
     if action == _GIVE_REST:
         m[ZONES_AT + b * ZONE_WORDS + CPU] = a
-        pcp.give_rest(m, b, a, c, d)
+        pcp.give_rest(m, b, c, d, e)
         return 1
     if action == _FOLD:
         allocator.fold(m, a)

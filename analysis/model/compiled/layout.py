@@ -74,7 +74,8 @@ FAULT = 25
 HEADS_TAKEN, HEADS_BORROWED = 26, 27
 """How many heads were told: pages that the kernel took, then pages that fallbacks chose."""
 STOP_AFTER, REST_PAGES, REST_PINDEX = 28, 29, 30
-"""Pages after which a free stops giving back, 0 for never; what it left, and its list."""
+"""Pages after which per-cpu lists stop giving back, 0 for never; what was left, and its list:
+see ``analysis.model.allocator.pcp.Excess``."""
 ERA_AT = 32
 ERA_FIELDS = (
     "merges_reserved",

@@ -7,6 +7,8 @@ from typing import Any
 from analysis.model.allocator.gfp import Alloc
 from analysis.model.allocator.pcp import (
     COSTLY_ORDER,
+    DECAYING,
+    DRAINING_ALL,
     FREE_HIGH_BATCH,
     LOW_ORDER_LISTS,
     PCP_TYPES,
@@ -270,12 +272,31 @@ def _put_tuned(m: Any, zone: int, cpu: int, pcp: int, pindex: int, order: int) -
     high = _tuned_high(m, zone, pcp, free_high)
     if m[pcp + COUNT] < high:
         return
-    give_rest(m, zone, cpu, _tuned_excess(m, pcp, high, free_high), pindex)
+    _give_excess(m, zone, cpu, _tuned_excess(m, pcp, high, free_high), pindex)
 
 
 @compiled
-def give_rest(m: Any, zone: int, cpu: int, excess: int, pindex: int) -> None:
-    """Gives back what is too much, or some of it: see ``STOP_AFTER``."""
+def give_rest(m: Any, zone: int, cpu: int, pages: int, pindex: int) -> None:
+    """Goes on with what was left."""
+    if pindex == DRAINING_ALL:
+        drain_all(m, zone, cpu)
+    elif pindex == DECAYING:
+        _decay(m, zone, cpu, pages)
+    else:
+        _give_excess(m, zone, cpu, pages, pindex)
+
+
+@compiled
+def _stops(m: Any, given: int, left: int, pindex: int) -> bool:
+    """Whether it is time to stop, and then notes what is left: see ``STOP_AFTER``."""
+    if not m[STOP_AFTER] or given < m[STOP_AFTER] or left <= 0 or m[FAULT]:
+        return False
+    m[REST_PAGES], m[REST_PINDEX] = left, pindex
+    return True
+
+
+@compiled
+def _give_excess(m: Any, zone: int, cpu: int, excess: int, pindex: int) -> None:
     pcp = pcp_at(m, zone, cpu)
     if m[DRAINS_IN_BATCHES]:
         given = 0
@@ -284,9 +305,7 @@ def give_rest(m: Any, zone: int, cpu: int, excess: int, pindex: int) -> None:
             drain(m, zone, cpu, part, pindex)
             excess -= part
             given += before - m[pcp + COUNT]
-            stop = m[STOP_AFTER]
-            if stop and given >= stop and excess > 0 and m[pcp + COUNT] > 0 and not m[FAULT]:
-                m[REST_PAGES], m[REST_PINDEX] = excess, pindex
+            if m[pcp + COUNT] > 0 and _stops(m, given, excess, pindex):
                 return
     else:
         drain(m, zone, cpu, excess, pindex)
@@ -371,9 +390,13 @@ def drain(m: Any, zone: int, cpu: int, pages: int, pindex: int) -> None:
 @compiled
 def drain_all(m: Any, zone: int, cpu: int) -> None:
     pcp = pcp_at(m, zone, cpu)
+    given = 0
     while m[pcp + COUNT] > 0 and not m[FAULT]:
-        most = m[pcp + BATCH] << m[BATCH_SCALE]
+        most, before = m[pcp + BATCH] << m[BATCH_SCALE], m[pcp + COUNT]
         drain(m, zone, cpu, min(m[pcp + COUNT], most), 0)
+        given += before - m[pcp + COUNT]
+        if _stops(m, given, m[pcp + COUNT], DRAINING_ALL):
+            return
 
 
 @compiled
@@ -391,8 +414,17 @@ def decay(m: Any, zone: int, cpu: int) -> None:
             m[pcp + HIGH] - (m[pcp + HIGH] >> 3),
             m[pcp + HIGH_MIN],
         )
-    excess = m[pcp + COUNT] - m[pcp + HIGH]
-    while excess > 0 and not m[FAULT]:
-        part = min(excess, m[pcp + BATCH])
+    _decay(m, zone, cpu, m[pcp + COUNT] - m[pcp + HIGH])
+
+
+@compiled
+def _decay(m: Any, zone: int, cpu: int, left: int) -> None:
+    pcp = pcp_at(m, zone, cpu)
+    given = 0
+    while left > 0 and not m[FAULT]:
+        part, before = min(left, m[pcp + BATCH]), m[pcp + COUNT]
         drain(m, zone, cpu, part, 0)
-        excess -= part
+        left -= part
+        given += before - m[pcp + COUNT]
+        if _stops(m, given, left, DECAYING):
+            return
