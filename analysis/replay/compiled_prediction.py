@@ -103,7 +103,10 @@ class CompiledPredictor(Predictor):
             self._take(step)
 
     def _late_words(self) -> run.Words:
-        late = [(step.before, step.cpu, step.pid, step.level) for step in self._late]
+        late = [
+            (free.before, free.cpu if by_interrupt else -1, free.pid, free.level)
+            for free, by_interrupt in self._late
+        ]
         return np.array([*late, (0, 0, 0, 0)], np.int64).reshape(-1)
 
     def _find_zones(self, steps: ArraySteps) -> None:

@@ -21,7 +21,13 @@ from analysis.model.eras import Era
 from analysis.replay.requests import MOVABLE, RequestReader
 from analysis.replay.step import Kind, Step
 from analysis.replay.step_arrays import LISTS, STEP, ArraySteps, join_steps, pack_steps
-from analysis.replay.timeline import EVENT_CODES, PageAddresses, compactions_of, contexts_of
+from analysis.replay.timeline import (
+    EVENT_CODES,
+    PageAddresses,
+    compactions_of,
+    contexts_of,
+    neighbours,
+)
 
 _VERSION = version_with(__file__)
 
@@ -68,7 +74,6 @@ _STEP_EVENTS = (
 _POINTERS = ("compaction_free", "isolate_free_page", "putback_isolated_page", "free_prepared_range")
 """Events whose first field is the address of a struct page."""
 _NOBODY = -1
-_NEVER = 1 << 62
 _MOST_NODES = 1 << 15
 """More than there can be."""
 
@@ -448,18 +453,6 @@ def _read(
 
 
 @compiled
-def _bound(rows: Any, context_of: Any, last: Any, previous: Any, after: Any, before: Any) -> None:
-    """The event of the same context before each event; its counter, and that of the next one."""
-    for number in range(len(rows)):
-        earlier = previous[number] = last[context_of[number]]
-        last[context_of[number]] = number
-        after[number], before[number] = -1, _NEVER
-        if earlier >= 0:
-            after[number] = rows[earlier]["counter"]
-            before[earlier] = rows[number]["counter"]
-
-
-@compiled
 def _flatten(steps: Any, chosen: Any, lists: Any, pool: Any, blocks: Any, rows: Any) -> Number:
     """Copies the chosen steps to ``rows`` and their lists, one after the other, to ``blocks``."""
     used = 0
@@ -487,6 +480,7 @@ def _make(version: int) -> tuple[Callable[..., int], Callable[..., int]]:
         rows: Any,
         firsts: Any,
         context_of: Any,
+        previous: Any,
         skipped: Any,
         sizes: Any,
         steps: Any,
@@ -497,14 +491,9 @@ def _make(version: int) -> tuple[Callable[..., int], Callable[..., int]]:
         contexts: Any,
         of_pages: Any,
         ran_on: Any,
-        last: Any,
-        previous: Any,
-        after: Any,
-        before: Any,
     ) -> Number:
         if not version:
             return 1
-        _bound(rows, context_of, last, previous, after, before)
         _read(
             rows, firsts, context_of, previous, skipped, sizes, steps, step_rows, lists, pool, used,
             contexts, of_pages, ran_on,
@@ -539,6 +528,7 @@ def read_steps(
     read, flatten = _compiled_reader()
     firsts = _first_fields(rows, addresses)
     context_of = contexts_of(rows)
+    found = neighbours(rows, context_of)
     counts = np.bincount(rows["code"], minlength=len(EVENT_CODES))
     most_steps = int(counts[[EVENT_CODES[name] for name in _STEP_EVENTS]].sum())
     steps = np.zeros(most_steps, STEP)
@@ -550,33 +540,31 @@ def read_steps(
     contexts[:, :_LOCKED_AT] = 0
     of_pages = np.full(len(pfns) * _PAGE_WORDS, -1, np.int64)
     ran_on = np.full(int(rows["cpu"].max(initial=0)) + 1, -1, np.int64)
-    last = np.full(len(contexts), -1, np.int64)
-    previous, after, before = (np.zeros(len(rows), np.int64) for _ in range(3))
     huge = -1 if huge_order is None else huge_order
     flags = era.claims_then_steals, era.drains_in_batches
     sizes = np.array([pfns.start, len(pfns), huge, *flags], np.int64)
     read(
-        rows, firsts, context_of, skipped, sizes, steps, step_rows, lists, pool, used,
-        contexts.reshape(-1), of_pages, ran_on, last, previous, after, before,
+        rows, firsts, context_of, found.previous, skipped, sizes, steps, step_rows, lists, pool,
+        used, contexts.reshape(-1), of_pages, ran_on,
     )  # fmt: skip
     made = int(used[_STEPS])
-    steps["after"][:made] = after[step_rows[:made]]
-    steps["before"][:made] = before[step_rows[:made]]
+    steps["after"][:made] = found.after[step_rows[:made]]
+    steps["before"][:made] = found.before[step_rows[:made]]
     chosen = np.flatnonzero(steps["kind"][:made] != Kind.MERGED)
     chosen = chosen[np.argsort(steps["effect"][chosen], kind="stable")]
     blocks = np.zeros(int(used[_BLOCKS]), np.int64)
     sorted_steps = np.zeros(len(chosen), STEP)
     kept = int(flatten(steps, chosen, lists, pool, blocks, sorted_steps))
-    found = ArraySteps(rows=sorted_steps, blocks=blocks[:kept])
-    if opened := _open_lists(found, compactions_of(rows)):
-        found = join_steps(pack_steps(opened), found)
+    all_steps = ArraySteps(rows=sorted_steps, blocks=blocks[:kept])
+    if opened := _open_lists(all_steps, compactions_of(rows)):
+        all_steps = join_steps(pack_steps(opened), all_steps)
     if not skipped[np.flatnonzero(counts)].any():
-        return found
+        return all_steps
     reader = RequestReader(addresses, huge_order=huge_order, era=era)
     rare = pack_steps(reader.read(rows[skipped[rows["code"]]]))
     at = np.searchsorted(rows["counter"], rare.rows["event"])
-    rare.rows["after"], rare.rows["before"] = after[at], before[at]
-    return join_steps(found, rare)
+    rare.rows["after"], rare.rows["before"] = found.after[at], found.before[at]
+    return join_steps(all_steps, rare)
 
 
 def _open_lists(found: ArraySteps, compactions: list[tuple[int, int, int]]) -> list[Step]:

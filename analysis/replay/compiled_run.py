@@ -80,7 +80,8 @@ UNEXPLAINED = {
 }
 
 LATE_WORDS = 4
-"""Of a free that came late: counter by which it is over at the latest, cpu, pid, level."""
+"""Of a free put off: counter by which it is over at the latest; CPU of the interrupt that it was
+put off for, or -1; pid, level."""
 
 
 _VERSION = version_with(__file__)

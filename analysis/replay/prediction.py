@@ -132,7 +132,8 @@ class Predictor:
         self._next = 0
         self._early: NDArray[np.bool_] = np.zeros(0, np.bool_)
         """By number of step: its turn was before, in the order that fits."""
-        self._late: list[Step] = []
+        self._late: list[tuple[Step, bool]] = []
+        """Frees put off, and whether it was for an interrupt, not another task."""
         self._nodes = frozenset(self.state.zone_nodes)
         self._boosts: dict[int, list[tuple[int, int]]] = {}
         self._rests: dict[tuple[int, int], tuple[int, int, Excess]] = {}
@@ -282,9 +283,9 @@ class Predictor:
 
         Three cases, each with the model set right for it. The page chosen was taken before by a
         context that was interrupted before it could tell; it is that context's. The pages above
-        the kernel's were freed by contexts that interrupted this one after it had taken its page.
-        Or the page chosen is one that an interrupted context had announced as freed, but not put
-        on the list yet. In the last two the page of the step itself is taken here.
+        the kernel's were freed by contexts that interrupted this one after it had taken its page,
+        which is taken here. Or the page chosen is one that an interrupted context had announced
+        as freed, but not put on the list yet; it comes there when that goes on.
         """
         state = self.state
         other = self._under_way(step, choice.pfn)
@@ -298,7 +299,27 @@ class Predictor:
                 state.forget(step.pfn)
                 self._push(*place, choice.pfn)
                 return step
-        return None
+        free = self._freeing(step, choice.pfn)
+        if free is not None:
+            self._put_off(free, step)
+        return free
+
+    def _freeing(self, step: Step, pfn: int) -> Step | None:
+        """The free of a page that this step may have come before, though it was announced."""
+        number = self._notes.last_free(pfn)
+        free = self._steps[number] if number >= 0 else None
+        fits = (
+            free is not None
+            and free.kind is Kind.FREE
+            and free.event < step.effect < free.before
+            and (free.pid, free.level) != (step.pid, step.level)
+        )
+        return free if fits else None
+
+    def _put_off(self, free: Step, step: Step) -> None:
+        """A page that was taken off its list again is freed when the other context goes on."""
+        self._late.append((free, step.pid == free.pid))
+        self.result.late_frees += 1
 
     def _freed_after(self, step: Step, pfn: int) -> bool:
         """The page came to a per-cpu list after the step's context was seen last."""
@@ -601,17 +622,9 @@ class Predictor:
         kernel = set(step.drained)
         kept: list[Block] = []
         for pfn, order in drained:
-            number = self._notes.last_free(pfn)
-            free = self._steps[number] if number >= 0 else None
-            if (
-                (pfn, order) not in kernel
-                and free is not None
-                and free.event < step.effect < free.before
-                and (free.pid, free.level) != (step.pid, step.level)
-                and self._carve(pfn, order, step.cpu)
-            ):
-                self._late.append(free)
-                self.result.late_frees += 1
+            free = self._freeing(step, pfn) if (pfn, order) not in kernel else None
+            if free is not None and self._carve(pfn, order, step.cpu):
+                self._put_off(free, step)
             else:
                 kept.append((pfn, order))
         return kept
@@ -622,10 +635,11 @@ class Predictor:
         An interrupt is over with the CPU's first event that is not its own; a task that was
         preempted goes on some time before its next event.
         """
-        for free in list(self._late):
+        for free, by_interrupt in list(self._late):
             interrupting = step.pid == free.pid and step.level > free.level
-            if free.before <= step.effect or (step.cpu == free.cpu and not interrupting):
-                self._late.remove(free)
+            over = by_interrupt and step.cpu == free.cpu and not interrupting
+            if over or free.before <= step.effect:
+                self._late.remove((free, by_interrupt))
                 self._free_piece(free, free.pfn, free.order)
                 self.state.moves()
 

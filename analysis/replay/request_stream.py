@@ -220,16 +220,16 @@ class _Follower(Predictor):
         late = list(self._late)
         if late:
             self._finish_late(step)
-            for free in late:
-                if free not in self._late:
-                    self.turns.append(free.number)
+            for put_off in late:
+                if put_off not in self._late:
+                    self.turns.append(put_off[0].number)
             late = list(self._late)
         if not (step.kind is Kind.ALLOCATE and self._early[step.number]):
             self.turns.append(step.number)
         self._act[step.kind](step)
-        for free in self._late:
-            if free not in late:
-                self.turns.pop(self._order.place(free.number))
+        for put_off in self._late:
+            if put_off not in late:
+                self.turns.pop(self._order.place(put_off[0].number))
 
     def _bulk(self, step: Step) -> None:
         self._noting.last_bulk = []
@@ -247,7 +247,7 @@ class _Follower(Predictor):
             if numbers:
                 first = min(numbers, key=self._order.place)
                 self._order.move(step.number, first)
-        elif other is not None:
+        elif other is not None and other.kind is Kind.ALLOCATE:
             self._place_before(step, other)
         return other
 

@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 
 from analysis.model.eras import Era
 from analysis.replay.step import Kind, Step
-from analysis.replay.timeline import EVENT_CODES, NAMES, PageAddresses, compactions_of, contexts_of
+from analysis.replay.timeline import (
+    EVENT_CODES,
+    NAMES,
+    NEVER,
+    PageAddresses,
+    compactions_of,
+    contexts_of,
+    neighbours,
+)
 
 MOVABLE = 1
 """MIGRATE_MOVABLE in every kernel."""
@@ -104,8 +112,8 @@ class RequestReader:
         )
         says = np.isin(rows["code"], [EVENT_CODES[name] for name in _SAYS_ITS_NODE])
         self._daemons.update(zip(rows["pid"][says].tolist(), rows["a"][says].tolist(), strict=True))
-        contexts = contexts_of(rows).tolist()
-        for number, code, *said, a, b, c, d in zip(contexts, *columns, strict=True):
+        contexts = contexts_of(rows)
+        for number, code, *said, a, b, c, d in zip(contexts.tolist(), *columns, strict=True):
             taker = takers[code]
             context = self._contexts.get(number)
             if context is None:
@@ -118,7 +126,7 @@ class RequestReader:
                 context.kept = -1
             context.seen_at, context.seen_on = self._counter, self._cpu
             self._ran_on[self._cpu] = context
-        self._bound(rows)
+        self._bound(rows, contexts)
         opened = self._open_lists(compactions_of(rows))
         self.steps = opened + [step for step in self.steps if step.kind is not Kind.MERGED]
         self.steps.sort(key=lambda step: step.effect)
@@ -139,30 +147,19 @@ class RequestReader:
                     opened.append(step)
         return opened
 
-    def _bound(self, rows: NDArray[np.void]) -> None:
+    def _bound(self, rows: NDArray[np.void], contexts: NDArray[np.int64]) -> None:
         """Between which events of its own context each step took effect.
 
         One context runs after another, so all that happened between two of its events may have
         happened before or after its step.
         """
-        contexts = contexts_of(rows)
-        order = np.lexsort((np.arange(len(rows)), contexts))
-        counters = rows["counter"][order]
-        same = contexts[order][1:] == contexts[order][:-1]
-        after = np.full(len(rows), -1, np.int64)
-        before = np.full(len(rows), 1 << 62, np.int64)
-        after[1:][same] = counters[:-1][same]
-        before[:-1][same] = counters[1:][same]
+        found = neighbours(rows, contexts)
         # An event and the one that interrupted it while it was recorded may share a counter.
-        names = zip(
-            counters.tolist(),
-            rows["pid"][order].tolist(),
-            rows["level"][order].tolist(),
-            strict=True,
-        )
-        bounds = dict(zip(names, zip(after.tolist(), before.tolist(), strict=True), strict=True))
+        names = zip(*(rows[name].tolist() for name in ("counter", "pid", "level")), strict=True)
+        bounds = zip(found.after.tolist(), found.before.tolist(), strict=True)
+        by_name = dict(zip(names, bounds, strict=True))
         for step in self.steps:
-            step.after, step.before = bounds.get((step.event, step.pid, step.level), (-1, 1 << 62))
+            step.after, step.before = by_name.get((step.event, step.pid, step.level), (-1, NEVER))
 
     def _unsaid_step(self, kind: Kind) -> Step:
         """A step of the event at hand that may not come to be one."""

@@ -66,11 +66,14 @@ _TRACEPOINTS = {
 }
 """Event → the fields that matter, as a, b, c, d of a timeline row."""
 
+NEVER = 1 << 62
 _LARGE_KEY = 1 << 20
 
 NAMES = tuple(_TRACEPOINTS)
 EVENT_CODES = {name: code for code, name in enumerate(NAMES)}
 """Event → the code in a timeline row."""
+
+_FREE = EVENT_CODES["mm_page_free"]
 
 TIMELINE_ROW = np.dtype(
     [
@@ -147,6 +150,59 @@ def contexts_of(rows: NDArray[np.void]) -> NDArray[np.int64]:
         used[keys] = 1
         return (np.cumsum(used) - 1)[keys]
     return np.unique(keys, return_inverse=True)[1].astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbours:
+    """Of every row of a timeline: what the same context did before and after."""
+
+    previous: NDArray[np.int64]
+    """Row of the event before, or -1."""
+    after: NDArray[np.int64]
+    """Counter of the last event that was surely over, or -1."""
+    before: NDArray[np.int64]
+    """Counter of the event after, or ``NEVER``."""
+
+
+def neighbours(rows: NDArray[np.void], contexts: NDArray[np.int64]) -> Neighbours:
+    """Between which events of its own context each event happened.
+
+    A task that is switched in first clears up after the one before, which may free pages: these
+    frees come in the midst of what it was about when it was switched out.
+
+    Kernel: kernel/sched/core.c, ``finish_task_switch``.
+    """
+    counters = rows["counter"].astype(np.int64)
+    numbers = np.arange(len(rows))
+    earlier = _before_of_same(contexts)
+    previous = earlier.copy()
+    on_cpu = _before_of_same(rows["cpu"].astype(np.int64))
+    switched = (on_cpu < 0) | (contexts[on_cpu] != contexts)
+    clears = (rows["code"] == _FREE) & (rows["level"] == 0)
+    for cpu in np.unique(rows["cpu"]):
+        here = np.flatnonzero(rows["cpu"] == cpu)
+        since = np.maximum.accumulate(np.where(switched[here], numbers[here], -1))
+        other = np.maximum.accumulate(np.where(clears[here], -1, numbers[here]))
+        clearing = since > other
+        first = np.full(len(rows), -1)
+        first[here[clearing]] = since[clearing]
+        goes_on = (earlier >= 0) & (first[earlier] >= 0)
+        earlier[goes_on] = previous[first[earlier[goes_on]]]
+    before = np.full(len(rows), NEVER, np.int64)
+    followed = previous[previous >= 0]
+    before[followed] = counters[previous >= 0]
+    after = np.where(earlier >= 0, counters[earlier], -1)
+    return Neighbours(previous=previous, after=after, before=before)
+
+
+def _before_of_same(keys: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Of every element: the place of the one before with the same key, or -1."""
+    small = keys.astype(np.uint16) if keys.max(initial=0) < 1 << 16 else keys
+    order = np.argsort(small, kind="stable")
+    found = np.full(len(keys), -1, np.int64)
+    same = keys[order][1:] == keys[order][:-1]
+    found[order[1:][same]] = order[:-1][same]
+    return found
 
 
 def _levels(flags: NDArray[Any]) -> NDArray[np.uint8]:
