@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from analysis.model.compiled.layout import MOVE_ORDER, MOVE_PFN, Number, compiled, wide
 from analysis.model.compiled.sources import version_with
 from analysis.model.eras import Era
+from analysis.replay import step as step_module
+from analysis.replay import timeline as timeline_module
 from analysis.replay.requests import MOVABLE, RequestReader
 from analysis.replay.step import Kind, Step
 from analysis.replay.step_arrays import LISTS, STEP, ArraySteps, join_steps, pack_steps
@@ -29,7 +31,7 @@ from analysis.replay.timeline import (
     neighbours,
 )
 
-_VERSION = version_with(__file__)
+_VERSION = version_with(__file__, step_module.__file__, timeline_module.__file__)
 
 _COMPILED = (
     "mm_page_alloc",

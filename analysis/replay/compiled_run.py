@@ -55,6 +55,7 @@ from analysis.model.compiled.layout import (
 )
 from analysis.model.compiled.sources import version_with
 from analysis.model.compiled.zone import ISOLATE, MOVABLE, RECLAIMABLE, UNMOVABLE
+from analysis.replay import step as step_module
 from analysis.replay.step import Kind
 
 # Words of a run: what was counted, why it stopped.
@@ -84,7 +85,7 @@ LATE_WORDS = 4
 put off for, or -1; pid, level."""
 
 
-_VERSION = version_with(__file__)
+_VERSION = version_with(__file__, step_module.__file__)
 
 
 class Stop(IntEnum):

@@ -11,7 +11,7 @@ from analysis.model.compiled.actions import Action, performer
 from analysis.model.compiled.layout import Memory
 from analysis.model.freelist import Migratetype
 from analysis.model.stat_threshold import normal_threshold, pressure_threshold
-from analysis.replay.model_state import Block
+from analysis.replay.model_state import Block, free_count_later
 
 _LOW_ORDER_LISTS, _COSTLY_ORDER, _PCP_TYPES = 12, 3, 3
 
@@ -208,6 +208,12 @@ class CompiledState:
             found.append(page + self._first_pfn)
             page = int(m[page * at.ROW + at.PCP_NEXT])
         return found
+
+    def count_free_later(self, zone: int, cpu: int, pages: int) -> None:
+        m = self.memory
+        lists = int(m[at.PCPS_AT]) + (zone * int(m[at.CPUS]) + cpu) * at.PCP_WORDS
+        at_count = lists + at.FREE_COUNT
+        m[at_count] = free_count_later(int(m[at_count]), pages)
 
     def push(
         self, zone: int, cpu: int, pindex: int, pfn: int, kind: Migratetype, *, to_tail: bool

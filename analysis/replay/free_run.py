@@ -216,10 +216,12 @@ class _Runner:
             Kind.DRAIN_BATCH: self._drain,
             Kind.DECAY: self._drain,
             Kind.UNKNOWN_DRAIN: self._drain_unknown,
+            Kind.DRAIN_REST: lambda _step: None,  # here whoever gives back does so in one go
             Kind.FOLD: lambda step: state.fold(step.cpu),
             Kind.ON_LRU: self._on_lru,
             Kind.COMPACTION: lambda step: state.may_be_turned(step.pfn),
             Kind.BALANCE_BEGIN: self._balance_begin,
+            Kind.BOOST_END: self._boost_end,
             Kind.BALANCE_END: self._balance_end,
             Kind.KSWAPD_WAKE: lambda step: state.set_kswapd(step.node, awake=True),
             Kind.KSWAPD_SLEEP: lambda step: state.set_kswapd(step.node, awake=False),
@@ -425,9 +427,12 @@ class _Runner:
         zones = self._zones_of(step)
         self._boosts[step.pid] = [(zone, self._state.begin_balance(zone)) for zone in zones]
 
-    def _balance_end(self, step: Step) -> None:
+    def _boost_end(self, step: Step) -> None:
         for zone, boost in self._boosts.pop(step.pid, []):
             self._state.end_balance(zone, boost)
+
+    def _balance_end(self, step: Step) -> None:
+        self._boost_end(step)
         if step.node >= 0:
             self._state.set_kswapd(step.node, awake=False)
 

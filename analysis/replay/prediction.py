@@ -156,6 +156,7 @@ class Predictor:
             Kind.ON_LRU: self._on_lru,
             Kind.COMPACTION: lambda step: self.state.may_be_turned(step.pfn),
             Kind.BALANCE_BEGIN: self._balance_begin,
+            Kind.BOOST_END: self._boost_end,
             Kind.BALANCE_END: self._balance_end,
             Kind.KSWAPD_WAKE: lambda step: self.state.set_kswapd(step.node, awake=True),
             Kind.KSWAPD_SLEEP: lambda step: self.state.set_kswapd(step.node, awake=False),
@@ -254,7 +255,6 @@ class Predictor:
             choice is not None
             and choice.pfn != step.pfn
             and not locked
-            and not step.locked
             and (other := self._reorder(step, choice)) is not None
         ):
             reordered = True
@@ -281,11 +281,12 @@ class Predictor:
     def _reorder(self, step: Step, choice: Choice) -> Step | None:
         """Whose page the choice is in another order of contexts, which the trace allows.
 
-        Three cases, each with the model set right for it. The page chosen was taken before by a
+        Four cases, each with the model set right for it. The page chosen was taken before by a
         context that was interrupted before it could tell; it is that context's. The pages above
         the kernel's were freed by contexts that interrupted this one after it had taken its page,
-        which is taken here. Or the page chosen is one that an interrupted context had announced
-        as freed, but not put on the list yet; it comes there when that goes on.
+        or that interrupted the context that freed the kernel's page before it put that on its
+        list; the kernel's is taken. Or the page chosen is one that an interrupted context had
+        announced as freed, but not put on the list yet; it comes there when that goes on.
         """
         state = self.state
         other = self._under_way(step, choice.pfn)
@@ -293,11 +294,14 @@ class Predictor:
             self._early[other.number] = True
             return other
         place = choice.zone, step.cpu, self._pindex(step)
-        if state.listed(*place, step.pfn) and self._freed_after(step, choice.pfn):
-            above = state.above(*place, step.pfn)
-            if all(self._freed_after(step, pfn) for pfn in above):
+        if not step.locked and state.listed(*place, step.pfn):
+            above = [choice.pfn, *state.above(*place, step.pfn)]
+            if all(
+                self._freed_after(step, pfn) or self._freed_before(step.pfn, pfn) for pfn in above
+            ):
                 state.forget(step.pfn)
                 self._push(*place, choice.pfn)
+                state.count_free_later(choice.zone, step.cpu, len(above) << step.order)
                 return step
         free = self._freeing(step, choice.pfn)
         if free is not None:
@@ -325,6 +329,11 @@ class Predictor:
         """The page came to a per-cpu list after the step's context was seen last."""
         number = self._notes.last_free(pfn)
         return number >= 0 and self._steps[number].effect > step.after
+
+    def _freed_before(self, pfn: int, other: int) -> bool:
+        """The free of a page may have been put off until another page had been freed."""
+        number, last = self._notes.last_free(other), self._notes.last_free(pfn)
+        return number > last >= 0 and self._freeing(self._steps[number], pfn) is not None
 
     def _under_way(self, step: Step, pfn: int) -> Step | None:
         """The later allocation of a page whose context ran before this step and not since."""
@@ -694,9 +703,12 @@ class Predictor:
         zones = self._node_zones(step)
         self._boosts[step.pid] = [(zone, self.state.begin_balance(zone)) for zone in zones]
 
-    def _balance_end(self, step: Step) -> None:
+    def _boost_end(self, step: Step) -> None:
         for zone, boost in self._boosts.pop(step.pid, []):
             self.state.end_balance(zone, boost)
+
+    def _balance_end(self, step: Step) -> None:
+        self._boost_end(step)
         node = step.node if step.node >= 0 else self._node_pointers.get(step.pointer)
         if node is not None:
             self.state.set_kswapd(node, awake=False)

@@ -400,6 +400,11 @@ class RequestReader:
         step.pointer = self._balancing.pop(self._pid, 0)
         step.node = self._daemons.get(self._pid, -1)
 
+    def _take_wakeup_kcompactd(self, a: int, _b: int, _c: int, _d: int) -> None:
+        """Kernel: mm/vmscan.c, ``balance_pgdat``, which calls it last where there was a boost."""
+        if self._balancing.get(self._pid) == a:
+            self._step(Kind.BOOST_END)
+
     def _take_mm_vmscan_wakeup_kswapd(self, a: int, _b: int, _c: int, _d: int) -> None:
         """Being woken takes it off its queue. Kernel: mm/vmscan.c, ``wakeup_kswapd``."""
         self._step(Kind.KSWAPD_WAKE).node = a

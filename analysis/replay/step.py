@@ -38,6 +38,8 @@ class Kind(IntEnum):
     """Compaction began or ended in a zone: ``pfn`` is the zone's first page."""
     DRAIN_REST = 24
     """A FREE, DRAIN_ALL or DECAY goes on after another context ran while it gave back pages."""
+    BOOST_END = 25
+    """Kswapd took boosts back, or is through with its zones without one."""
     MERGED = 22
     """A free that became part of another step."""
 

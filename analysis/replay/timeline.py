@@ -51,6 +51,7 @@ _TRACEPOINTS = {
     "refresh_cpu_vm_stats": ("", "", "", ""),
     "balance_pgdat": ("pgdat", "", "", ""),
     "balance_pgdat_return": ("", "", "", ""),
+    "wakeup_kcompactd": ("pgdat", "", "", ""),
     "mm_vmscan_wakeup_kswapd": ("nid", "", "", ""),
     "mm_vmscan_kswapd_wake": ("nid", "", "", ""),
     "mm_vmscan_kswapd_sleep": ("nid", "", "", ""),

@@ -342,6 +342,17 @@ PREDICT = (
         returns=True,
     ),
     Probe(
+        name="wakeup_kcompactd",
+        group="predict",
+        why="in balance_pgdat: boosts have come down, long before a busy CPU lets it return",
+        places=(
+            Place(
+                function="wakeup_kcompactd",
+                arguments="pgdat=$arg1:x64 order=$arg2:s32 highest_zoneidx=$arg3:s32",
+            ),
+        ),
+    ),
+    Probe(
         name="reserve_highatomic",
         group="predict",
         why="a pageblock is set aside for atomic requests (else seen by set_pageblock_flags)",
