@@ -99,27 +99,31 @@ def _turned(zone: Zone, block: FreeBlock) -> FreeBlock:
     return zone.turn(block, zone.heads_borrowed[zone.borrowed : zone.borrowed + 1])
 
 
-def _turned_to_claim(zone: Zone, block: FreeBlock) -> FreeBlock:
+def _turned_to_claim(zone: Zone, block: FreeBlock, migratetype: Migratetype) -> FreeBlock:
     """The block whose pageblock to claim, after turning its list where compaction may have.
 
     The trace tells the page that was taken in the end. Where its pageblock has a block as large as
-    those looked at, and on their list, that one was found.
+    those looked at, and on their list, that one was found; where it has none, the one found was
+    not to be had.
 
     Kernel: mm/page_alloc.c, ``__rmqueue_claim``, which traces the page last; 6.12 to 7.3.
     """
-    there = zone.rotated.get((block.order, block.migratetype))
+    order, lender = block.order, block.migratetype
+    there = zone.rotated.get((order, lender))
     taken = zone.heads_borrowed[zone.borrowed : zone.borrowed + 1]
     if there is None or not taken:
         return block
-    if block.order >= zone.free.pageblock_order:
+    if order >= zone.free.pageblock_order:
         return zone.turn(block, taken)
     start = zone.pageblock_start(taken[0])
     for found in zone.free_blocks_between(start, start + (1 << zone.free.pageblock_order)):
-        if found.pfn in there and (found.order, found.migratetype) == (
-            block.order,
-            block.migratetype,
-        ):
+        if found.pfn in there and (found.order, found.migratetype) == (order, lender):
             return zone.turn(block, (found.pfn,))
+    if zone.pageblock_start(block.pfn) != start and _claimable(zone, block, migratetype):
+        for pfn in zone.free.pfns(order, lender):
+            other = FreeBlock(pfn=pfn, order=order, migratetype=lender)
+            if pfn in there and not _claimable(zone, other, migratetype):
+                return zone.turn(block, (pfn,))
     return block
 
 
@@ -250,13 +254,29 @@ def _claim(zone: Zone, order: int, migratetype: Migratetype, alloc_flags: int) -
             continue
         if not takes_whole_pageblock(zone, larger, migratetype):
             break
-        block = _turned_to_claim(zone, block)
+        block = _turned_to_claim(zone, block, migratetype)
         pfn = _claim_block(zone, block, order, migratetype, alloc_flags)
         if pfn is not None:
             zone.borrowed += 1
             zone.extfrags += 1
             return pfn
     return None
+
+
+def _claimable(zone: Zone, block: FreeBlock, migratetype: Migratetype) -> bool:
+    """Whether the pageblock of a block smaller than it can be claimed."""
+    lists = zone.free
+    lender = lists.pageblock_migratetype(block.pfn)
+    if lender is Migratetype.HIGHATOMIC:
+        return False
+    start = zone.pageblock_start(block.pfn)
+    end = start + (1 << lists.pageblock_order)
+    if not (lists.spans(start) and lists.spans(end - 1)):
+        return False
+    free_pages = sum(1 << found.order for found in zone.free_blocks_between(start, end))
+    movable_pages = zone.movable_between(start, end)
+    alike = _alike_pages(zone, migratetype, lender, free_pages, movable_pages)
+    return _mostly_alike(zone, free_pages + alike)
 
 
 def _claim_block(
@@ -276,14 +296,7 @@ def _claim_block(
         zone.moves.append((ListMove.LOCKED, block.pfn, order))
         return block.pfn
     boost_watermark(zone, alloc_flags)
-    start = zone.pageblock_start(block.pfn)
-    end = start + (1 << lists.pageblock_order)
-    if not (lists.spans(start) and lists.spans(end - 1)):
-        return None
-    free_pages = sum(1 << found.order for found in zone.free_blocks_between(start, end))
-    movable_pages = zone.movable_between(start, end)
-    alike = _alike_pages(zone, migratetype, lender, free_pages, movable_pages)
-    if not _mostly_alike(zone, free_pages + alike):
+    if not _claimable(zone, block, migratetype):
         return None
     zone.move_pageblock(block.pfn, migratetype)
     return zone.take_smallest(order, migratetype)

@@ -15,11 +15,18 @@ from analysis.model.compiled.layout import (
     BORROWED,
     CLAIMS_THEN_STEALS,
     EXTFRAGS,
+    HEADS_AT,
+    HEADS_BORROWED,
+    HEADS_TAKEN,
+    LIST,
     MANAGED,
     MAX_ORDER,
     MODE,
+    NEXT,
     PAGEBLOCK_ORDER,
+    PAGES,
     ROTATED,
+    ROW,
     WATERMARK,
     ZONE_WORDS,
     ZONES_AT,
@@ -34,6 +41,7 @@ from analysis.model.compiled.lists import (
     remove,
     set_pageblock_type,
     spans,
+    was_seen,
 )
 from analysis.model.compiled.zone import (
     CMA,
@@ -52,8 +60,8 @@ from analysis.model.compiled.zone import (
     note_locked,
     pageblock_start,
     take_smallest,
+    turn,
     turned_for_borrowing,
-    turned_for_claiming,
 )
 
 NORMAL_MODE, CMA_MODE = int(Mode.NORMAL), int(Mode.CMA)
@@ -236,7 +244,7 @@ def _claim(m: Any, zone: int, order: int, migratetype: int, alloc_flags: int) ->
         if not takes_whole_pageblock(m, larger, migratetype):
             break
         if m[ROTATED]:
-            page = turned_for_claiming(m, zone, page, larger)
+            page = _turned_to_claim(m, zone, page, larger, migratetype)
         taken = _claim_block(m, zone, page, larger, order, migratetype, alloc_flags)
         if taken >= 0:
             at = ZONES_AT + zone * ZONE_WORDS
@@ -244,6 +252,43 @@ def _claim(m: Any, zone: int, order: int, migratetype: int, alloc_flags: int) ->
             m[at + EXTFRAGS] += 1
             return taken
     return -1
+
+
+@compiled
+def _claimable(m: Any, zone: int, page: int, migratetype: int) -> bool:
+    """Whether the pageblock of a block smaller than it can be claimed."""
+    lender = pageblock_type(m, page)
+    start = pageblock_start(m, page)
+    end = start + (1 << m[PAGEBLOCK_ORDER])
+    if lender == HIGHATOMIC or not (spans(m, zone, start) and spans(m, zone, end - 1)):
+        return False
+    block = block_words(m, page)
+    free_pages = m[block + BLOCK_FREE]
+    alike = _alike_pages(m, migratetype, lender, free_pages, m[block + BLOCK_MOVABLE])
+    return bool(free_pages + alike >= 1 << (m[PAGEBLOCK_ORDER] - 1))
+
+
+@compiled
+def _turned_to_claim(m: Any, zone: int, page: int, order: int, migratetype: int) -> Number:
+    """The block whose pageblock to claim, after turning its list where compaction may have."""
+    borrowed = m[ZONES_AT + zone * ZONE_WORDS + BORROWED]
+    if borrowed >= m[HEADS_BORROWED]:
+        return page
+    taken = m[m[HEADS_AT] + m[HEADS_TAKEN] + borrowed]
+    if order >= m[PAGEBLOCK_ORDER]:
+        return turn(m, zone, page, taken)
+    start, listed = pageblock_start(m, taken), m[page * ROW + LIST]
+    for other in range(max(start, 0), min(start + (1 << m[PAGEBLOCK_ORDER]), m[PAGES])):
+        if m[other * ROW + LIST] == listed and was_seen(m, other, order):
+            return turn(m, zone, page, other)
+    if pageblock_start(m, page) != start and _claimable(m, zone, page, migratetype):
+        top = m[PAGES] + listed
+        other = m[page * ROW + NEXT]
+        while other != top:
+            if was_seen(m, other, order) and not _claimable(m, zone, other, migratetype):
+                return turn(m, zone, page, other)
+            other = m[other * ROW + NEXT]
+    return page
 
 
 @compiled
@@ -263,14 +308,7 @@ def _claim_block(
         note_locked(m, zone, page, order)
         return page
     boost_watermark(m, zone, alloc_flags)
-    start = pageblock_start(m, page)
-    end = start + (1 << pageblock_order)
-    if not (spans(m, zone, start) and spans(m, zone, end - 1)):
-        return -1
-    block = block_words(m, page)
-    free_pages = m[block + BLOCK_FREE]
-    alike = _alike_pages(m, migratetype, lender, free_pages, m[block + BLOCK_MOVABLE])
-    if free_pages + alike < 1 << (pageblock_order - 1):
+    if not _claimable(m, zone, page, migratetype):
         return -1
     move_pageblock(m, zone, page, migratetype)
     return take_smallest(m, zone, order, migratetype)

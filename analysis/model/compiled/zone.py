@@ -156,7 +156,7 @@ def may_be_turned(m: Any, zone: int) -> None:
 
 
 @compiled
-def _turn(m: Any, zone: int, page: int, other: int) -> Number:
+def turn(m: Any, zone: int, page: int, other: int) -> Number:
     """The head of a list, after turning the list if the block that the kernel chose says so."""
     listed = m[page * ROW + LIST]
     order = listed >> LIST_ORDER & 31
@@ -182,7 +182,7 @@ def turned_for_taking(m: Any, zone: int, page: int) -> Number:
     taken = m[ZONES_AT + zone * ZONE_WORDS + LOCKED]
     if taken >= m[HEADS_TAKEN]:
         return page
-    return _turn(m, zone, page, m[m[HEADS_AT] + taken])
+    return turn(m, zone, page, m[m[HEADS_AT] + taken])
 
 
 @compiled
@@ -191,24 +191,7 @@ def turned_for_borrowing(m: Any, zone: int, page: int) -> Number:
     borrowed = m[ZONES_AT + zone * ZONE_WORDS + BORROWED]
     if borrowed >= m[HEADS_BORROWED]:
         return page
-    return _turn(m, zone, page, m[m[HEADS_AT] + m[HEADS_TAKEN] + borrowed])
-
-
-@compiled
-def turned_for_claiming(m: Any, zone: int, page: int, order: int) -> Number:
-    """The head of another type's list whose pageblock is claimed, after turning the list if need
-    be."""
-    borrowed = m[ZONES_AT + zone * ZONE_WORDS + BORROWED]
-    if borrowed >= m[HEADS_BORROWED]:
-        return page
-    taken = m[m[HEADS_AT] + m[HEADS_TAKEN] + borrowed]
-    if order >= m[PAGEBLOCK_ORDER]:
-        return _turn(m, zone, page, taken)
-    first = pageblock_start(m, taken)
-    for other in range(max(first, 0), min(first + (1 << m[PAGEBLOCK_ORDER]), m[PAGES])):
-        if m[other * ROW + LIST] == m[page * ROW + LIST] and was_seen(m, other, order):
-            return _turn(m, zone, page, other)
-    return page
+    return turn(m, zone, page, m[m[HEADS_AT] + m[HEADS_TAKEN] + borrowed])
 
 
 @compiled
