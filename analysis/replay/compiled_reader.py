@@ -110,8 +110,8 @@ _LIST_WORDS = 3 * len(LISTS)
 # A context: its two lists, then what it has under way (a step, or -1).
 _OF_LOCKED, _OF_BORROWED = 0, 3
 _LOCKED_AT, _LOCKED_ON, _OPEN, _BULK_OPEN, _ISOLATING = 6, 7, 8, 9, 10
-_ASKED_NODE, _ASKED_FLAGS = 11, 12
-_CONTEXT_WORDS = 13
+_ASKED_NODE, _ASKED_FLAGS, _INSERTED = 11, 12, 13
+_CONTEXT_WORDS = 14
 
 # Of a page: the free announced (a step), the step that gave it back last, and when, when it left,
 # and the CPU to whose lists it came last.
@@ -287,7 +287,8 @@ def _read(
         if code == _KEEPS:
             continue
         if code == _LRU:
-            steps[_step(steps, step_rows, used, row, number, _ON_LRU)]["pfn"] = a
+            step = contexts[at + _INSERTED] = _step(steps, step_rows, used, row, number, _ON_LRU)
+            steps[step]["pfn"] = a
             continue
         if code == _ASKED:
             contexts[at + _ASKED_NODE] = a if 0 <= a < _MOST_NODES else -1
@@ -341,6 +342,8 @@ def _read(
             before = previous[number]
             if before >= 0 and rows[before]["code"] == _KEEPS and firsts[before] == a:
                 continue
+            if before >= 0 and rows[before]["code"] == _LRU:
+                steps[contexts[at + _INSERTED]]["order"] = b
             direct = b > 3 and b != huge_order
             kind = _FREE_DIRECT if direct else _FREE
             step = _step(steps, step_rows, used, row, number, kind)

@@ -363,7 +363,8 @@ def run_steps(
         elif kind == _ON_LRU:
             if not inside or lists.zone_of(m, page) < 0:
                 return _STEP
-            zone.set_movable(m, page, max(_handed(m, page) - 1, 0), 1)
+            held = _handed(m, page)
+            zone.set_movable(m, page, held - 1 if held else order, 1)
         elif kind == _FREE_DIRECT:
             if not inside:
                 return _STEP

@@ -383,7 +383,7 @@ class _Runner:
     def _on_lru(self, step: Step) -> None:
         image = self._images.of(step.pfn)
         if image != _NOBODY:
-            self._state.mark_movable(image, self._orders.get(step.pfn, 0))
+            self._state.mark_movable(image, self._orders.get(step.pfn, step.order))
 
     # Drains.
     def _drain(self, step: Step) -> None:

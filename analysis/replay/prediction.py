@@ -692,7 +692,8 @@ class Predictor:
             self.result.unexplained["block put back is free"] += 1
 
     def _on_lru(self, step: Step) -> None:
-        self.state.mark_movable(step.pfn, self._notes.order(step.pfn))
+        held = self._notes.is_held(step.pfn)
+        self.state.mark_movable(step.pfn, 0 if held else self._notes.order(step.pfn) or step.order)
 
     def _node_zones(self, step: Step) -> list[int]:
         node = step.node if step.node >= 0 else self._node_pointers.get(step.pointer)

@@ -43,6 +43,7 @@ class _Context:
         "borrowed",
         "bulk",
         "flags",
+        "inserted",
         "isolating",
         "kept",
         "locked",
@@ -60,6 +61,8 @@ class _Context:
         self.locked: list[tuple[int, int]] = []
         self.borrowed: list[int] = []
         self.locked_at = self.locked_on = -1
+        self.inserted: Step | None = None
+        """The page that its event before put on an LRU list."""
         self.kept = -1
         """Page that the event before said goes back to compaction."""
         self.seen_at = self.seen_on = -1
@@ -124,6 +127,8 @@ class RequestReader:
                 taker(a, b, c, d)
             if code != _KEEPS:
                 context.kept = -1
+            if code != _INSERTS:
+                context.inserted = None
             context.seen_at, context.seen_on = self._counter, self._cpu
             self._ran_on[self._cpu] = context
         self._bound(rows, contexts)
@@ -247,6 +252,8 @@ class RequestReader:
         context = self._context
         if context.kept == a:
             return
+        if context.inserted is not None:
+            context.inserted.order = b
         step = self._step(Kind.FREE)
         step.pfn, step.order = a, b
         self._announced[a] = step
@@ -384,7 +391,13 @@ class RequestReader:
     _take_mm_compaction_end = _take_mm_compaction_begin
 
     def _take_mm_lru_insertion(self, a: int, _b: int, _c: int, _d: int) -> None:
-        self._step(Kind.ON_LRU).pfn = a
+        """A folio that was moved has the order of the old one, which is freed next.
+
+        Kernel: mm/migrate.c, ``migrate_folio_move`` and ``migrate_folio_done``; mm/swap.c, where
+            large folios do not wait for others to be put on a list with.
+        """
+        step = self._context.inserted = self._step(Kind.ON_LRU)
+        step.pfn = a
 
     def _take_balance_pgdat(self, a: int, _b: int, _c: int, _d: int) -> None:
         step = self._step(Kind.BALANCE_BEGIN)
@@ -459,6 +472,7 @@ class RequestReader:
 
 
 _LETS_GO = (Kind.DRAIN_ALL, Kind.DECAY, Kind.DRAIN_REST)
+_INSERTS = EVENT_CODES["mm_lru_insertion"]
 _KEEPS = EVENT_CODES["compaction_free"]
 _SAYS_ITS_NODE = ("mm_vmscan_kswapd_wake", "mm_vmscan_kswapd_sleep")
 _DRAINERS = frozenset(

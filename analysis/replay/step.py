@@ -60,6 +60,7 @@ class Step:
     pfn: int = -1
     """The kernel's answer for ALLOCATE; else the page in question."""
     order: int = 0
+    """Of an ON_LRU: that of a folio that was moved, where the trace tells no allocation of it."""
     gfp: int = 0
     migratetype: int = -1
     """The kernel's number."""

@@ -137,6 +137,8 @@ def _row(
         row["zone"] = stream.zone_pointers.get(step.pointer)
     if kind in _ORDERED:
         row["order"], row["pages"] = step.order, 1 << step.order
+    elif kind is Kind.ON_LRU:
+        row["order"] = step.order or None
     if kind in (Kind.ALLOCATE, Kind.CAPTURED):
         row["kernel_pfn"] = step.pfn
         row["alloc_flags"] = step.alloc_flags if step.alloc_flags >= 0 else None
