@@ -52,6 +52,11 @@ def migratetypes_of(sample: MemorySample) -> tuple[Migratetype, ...]:
         ) from None
 
 
+def zone_starts_of(sample: MemorySample) -> list[int]:
+    """First pages of the zones, ascending."""
+    return sorted(sample.zones["start_pfn"].tolist())
+
+
 def load_allocator(sample: MemorySample, tunables: Tunables | None = None) -> Allocator:
     """The model in the very state of a sample, lists in order.
 

@@ -7,7 +7,7 @@ and are rare (daemons, thresholds, isolation of pageblocks …) go through that 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, cast
 
@@ -269,6 +269,8 @@ def _read(
     contexts: Any,
     of_pages: Any,
     ran_on: Any,
+    zone_starts: Any,
+    locked_by: Any,
 ) -> None:
     first_pfn, pages, huge_order = sizes[0], sizes[1], sizes[2]
     claims, in_batches = sizes[3], sizes[4]
@@ -277,6 +279,13 @@ def _read(
         ran = ran_on[row["cpu"]]
         ran_on[row["cpu"]] = context_of[number]
         code, counter = wide(row["code"]), row["counter"]
+        had = -1
+        if code in (_LOCKED_EVENT, _EXTFRAG, _DRAIN_EVENT, _SPLIT):
+            zone = 0
+            while zone + 1 < len(locked_by) and firsts[number] >= zone_starts[zone]:
+                zone += 1
+            had = locked_by[zone]
+            locked_by[zone] = context_of[number]
         if skipped[code]:
             continue
         a, b, c = firsts[number], row["b"], row["c"]
@@ -368,7 +377,7 @@ def _read(
                 contexts[at + _OPEN] = step
             if not lists[step * _LIST_WORDS + _DRAINED + 2]:
                 steps[step]["effect"], steps[step]["cpu"] = counter, row["cpu"]
-            elif ran != context_of[number]:
+            elif ran != context_of[number] or had != context_of[number]:
                 kind = wide(steps[step]["kind"])
                 if kind in (_DRAIN_ALL, _DECAY, _DRAIN_REST) or (in_batches and kind == _FREE):
                     given = _pages_of(lists, step * _LIST_WORDS + _DRAINED, pool)
@@ -496,12 +505,14 @@ def _make(version: int) -> tuple[Callable[..., int], Callable[..., int]]:
         contexts: Any,
         of_pages: Any,
         ran_on: Any,
+        zone_starts: Any,
+        locked_by: Any,
     ) -> Number:
         if not version:
             return 1
         _read(
             rows, firsts, context_of, previous, skipped, sizes, steps, step_rows, lists, pool, used,
-            contexts, of_pages, ran_on,
+            contexts, of_pages, ran_on, zone_starts, locked_by,
         )  # fmt: skip
         return 0
 
@@ -524,10 +535,11 @@ def read_steps(
     pfns: range,
     huge_order: int | None,
     era: Era,
+    zone_starts: Sequence[int] = (),
 ) -> ArraySteps:
     """All steps of a timeline (``analysis.replay.requests.timeline``), by effect.
 
-    ``pfns``: those that any zone spans, or more.
+    ``pfns``: those that any zone spans, or more. ``zone_starts``: see ``RequestReader``.
     """
     skipped = np.array([name not in _COMPILED for name in EVENT_CODES], np.bool_)
     read, flatten = _compiled_reader()
@@ -545,12 +557,13 @@ def read_steps(
     contexts[:, :_LOCKED_AT] = 0
     of_pages = np.full(len(pfns) * _PAGE_WORDS, -1, np.int64)
     ran_on = np.full(int(rows["cpu"].max(initial=0)) + 1, -1, np.int64)
+    locked_by = np.full(len(zone_starts) + 1, -1, np.int64)
     huge = -1 if huge_order is None else huge_order
     flags = era.claims_then_steals, era.drains_in_batches
     sizes = np.array([pfns.start, len(pfns), huge, *flags], np.int64)
     read(
         rows, firsts, context_of, found.previous, skipped, sizes, steps, step_rows, lists, pool,
-        used, contexts.reshape(-1), of_pages, ran_on,
+        used, contexts.reshape(-1), of_pages, ran_on, np.array(zone_starts, np.int64), locked_by,
     )  # fmt: skip
     made = int(used[_STEPS])
     steps["after"][:made] = found.after[step_rows[:made]]

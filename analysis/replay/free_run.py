@@ -433,7 +433,7 @@ class _Runner:
 
     def _balance_end(self, step: Step) -> None:
         self._boost_end(step)
-        if step.node >= 0:
+        if step.node >= 0 and step.count:
             self._state.set_kswapd(step.node, awake=False)
 
     def _threshold(self, step: Step) -> None:

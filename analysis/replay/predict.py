@@ -22,6 +22,7 @@ from analysis.replay.allocator_state import (
     compare_allocator,
     load_allocator,
     migratetypes_of,
+    zone_starts_of,
 )
 from analysis.replay.compiled_load import compare_compiled, load_compiled
 from analysis.replay.compiled_prediction import CompiledPredictor
@@ -175,6 +176,7 @@ def _plain(
         addresses_of(begin),
         huge_order=allocator.huge_order,
         era=allocator.era,
+        zone_starts=zone_starts_of(begin),
     ).read(rows)
     read = time.perf_counter()
     predictor = Predictor(allocator, migratetypes_of(begin), **pointers_of(begin))
@@ -205,6 +207,7 @@ def compiled_steps(
         pfns=range(first, last),
         huge_order=huge_order,
         era=era_of(parse_release(str(begin.meta["release"]))),
+        zone_starts=zone_starts_of(begin),
     )
 
 

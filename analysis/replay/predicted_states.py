@@ -12,7 +12,7 @@ from analysis.errors import BundleError
 from analysis.memory.geometry import Geometry
 from analysis.model.allocator.allocator import Allocator
 from analysis.model.compiled.pack import pack
-from analysis.replay.allocator_state import load_allocator, migratetypes_of
+from analysis.replay.allocator_state import load_allocator, migratetypes_of, zone_starts_of
 from analysis.replay.compiled_prediction import CompiledPredictor
 from analysis.replay.compiled_reader import read_steps
 from analysis.replay.compiled_state import CompiledState
@@ -47,6 +47,7 @@ def predicted_states(
         pfns=range(geometry.first_pfn, geometry.first_pfn + geometry.pages),
         huge_order=model.huge_order,
         era=model.era,
+        zone_starts=zone_starts_of(window.samples[0]),
     )
     for part in _parts(steps.rows["effect"], counters):
         predictor.run_arrays(ArraySteps(rows=steps.rows[part], blocks=steps.blocks))
@@ -66,6 +67,7 @@ def plainly_predicted_states(
         addresses,
         huge_order=model.huge_order,
         era=model.era,
+        zone_starts=zone_starts_of(window.samples[0]),
     )
     steps = reader.read(rows)
     for part in _parts([step.effect for step in steps], counters):

@@ -711,7 +711,7 @@ class Predictor:
     def _balance_end(self, step: Step) -> None:
         self._boost_end(step)
         node = step.node if step.node >= 0 else self._node_pointers.get(step.pointer)
-        if node is not None:
+        if node is not None and step.count:
             self.state.set_kswapd(node, awake=False)
 
     def _threshold(self, step: Step) -> None:

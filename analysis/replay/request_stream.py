@@ -18,7 +18,12 @@ from analysis.model.allocator.allocator import Allocator, Choice, Request
 from analysis.model.eras import era_of
 from analysis.model.freelist import Migratetype
 from analysis.model.release import parse_release
-from analysis.replay.allocator_state import Comparison, compare_allocator, load_allocator
+from analysis.replay.allocator_state import (
+    Comparison,
+    compare_allocator,
+    load_allocator,
+    zone_starts_of,
+)
 from analysis.replay.allocator_state import migratetypes_of as types_of
 from analysis.replay.exact import Timeline
 from analysis.replay.model_state import PlainState
@@ -92,6 +97,7 @@ def stream_of_window(window: Window, real: Timeline | None = None) -> RequestStr
         ),
         huge_order=int(begin.meta["pageblock_order"]),
         era=era,
+        zone_starts=zone_starts_of(begin),
     )
     steps = reader.read(timeline(window.stream, cuts[0], cuts[-1]))
     for number, step in enumerate(steps):

@@ -10,6 +10,9 @@ event; one that did not touched only its own CPU's lists, and its own event plac
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -80,12 +83,23 @@ class _Context:
 class RequestReader:
     """Turns a timeline into steps."""
 
-    def __init__(self, addresses: PageAddresses, *, huge_order: int | None, era: Era) -> None:
+    def __init__(
+        self,
+        addresses: PageAddresses,
+        *,
+        huge_order: int | None,
+        era: Era,
+        zone_starts: Sequence[int] = (),
+    ) -> None:
+        """``zone_starts``: first pages of the zones, ascending; () if there is but one."""
         self._addresses = addresses
         self._huge_order = huge_order
         self._claims, self._in_batches = era.claims_then_steals, era.drains_in_batches
         self._ran_on: dict[int, _Context] = {}
         """What ran last on each CPU."""
+        self._zone_starts = zone_starts
+        self._locked_by: dict[int, _Context] = {}
+        """What had the lock of each zone last, as far as events tell."""
         self._contexts: dict[int, _Context] = {}
         self._context = _Context()
         self._counter = self._cpu = self._level = self._pid = -1
@@ -100,6 +114,8 @@ class RequestReader:
         """Node of each kswapd that says it anywhere, by pid."""
         self._balancing: dict[int, int] = {}
         """Node structure that a daemon is at, by pid."""
+        self._queueing_told = False
+        """Whether a probe tells when a daemon has queued up."""
         self._asleep: set[int] = set()
         """Daemons that said they would sleep and have not changed their zones' thresholds yet."""
         self._listed_on: dict[int, int] = {}
@@ -115,6 +131,7 @@ class RequestReader:
         )
         says = np.isin(rows["code"], [EVENT_CODES[name] for name in _SAYS_ITS_NODE])
         self._daemons.update(zip(rows["pid"][says].tolist(), rows["a"][says].tolist(), strict=True))
+        self._queueing_told = bool((rows["code"] == EVENT_CODES["wakeup_kcompactd"]).any())
         contexts = contexts_of(rows)
         for number, code, *said, a, b, c, d in zip(contexts.tolist(), *columns, strict=True):
             taker = takers[code]
@@ -131,6 +148,8 @@ class RequestReader:
                 context.inserted = None
             context.seen_at, context.seen_on = self._counter, self._cpu
             self._ran_on[self._cpu] = context
+            if code in _UNDER_LOCK:
+                self._locked_by[self._zone(a)] = context
         self._bound(rows, contexts)
         opened = self._open_lists(compactions_of(rows))
         self.steps = opened + [step for step in self.steps if step.kind is not Kind.MERGED]
@@ -285,22 +304,26 @@ class RequestReader:
             step = context.open = self._step(Kind.UNKNOWN_DRAIN)
         if not step.drained:
             step.effect, step.cpu = self._counter, self._cpu
-        elif self._interrupted(step):
+        elif self._interrupted(step, a):
             step.stop_after = sum(1 << order for _, order in step.drained)
             step = context.open = self._step(Kind.DRAIN_REST)
         step.drained.append((a, b))
         self._returned[a] = step, self._counter
 
-    def _interrupted(self, step: Step) -> bool:
-        """Whether another context ran while a step gave pages back.
+    def _interrupted(self, step: Step, pfn: int) -> bool:
+        """Whether another context ran, or had the zone's lock, while a step gave pages back.
 
         Kernel: mm/page_alloc.c, ``drain_pages_zone`` and ``decay_pcp_high``, which let go of the
             lists between two batches, and ``free_frozen_page_commit``, which does so in 7.2 and
             7.3.
         """
-        ran = self._ran_on.get(self._cpu)
-        can = step.kind in _LETS_GO or (self._in_batches and step.kind is Kind.FREE)
-        return can and ran is not self._context
+        if not (step.kind in _LETS_GO or (self._in_batches and step.kind is Kind.FREE)):
+            return False
+        had = self._locked_by.get(self._zone(pfn))
+        return self._ran_on.get(self._cpu) is not self._context or had is not self._context
+
+    def _zone(self, pfn: int) -> int:
+        return bisect_right(self._zone_starts, pfn)
 
     def _take_free_one_page(self, a: int, b: int, c: int, _d: int) -> None:
         """The true order is that of ``split_large_buddy``, where a kernel has it."""
@@ -405,18 +428,23 @@ class RequestReader:
         self._balancing[self._pid] = a
 
     def _take_balance_pgdat_return(self, _a: int, _b: int, _c: int, _d: int) -> None:
-        """The daemon queues up to be woken at once, long before it says that it sleeps.
+        """The daemon queues up to be woken at once, unless it has to wait for the CPU, and long
+        before it says that it sleeps.
 
         Kernel: mm/vmscan.c, ``kswapd_try_to_sleep``; 6.1 to 7.3.
         """
         step = self._step(Kind.BALANCE_END)
         step.pointer = self._balancing.pop(self._pid, 0)
+        step.count = int(not self._queueing_told)
         step.node = self._daemons.get(self._pid, -1)
 
     def _take_wakeup_kcompactd(self, a: int, _b: int, _c: int, _d: int) -> None:
-        """Kernel: mm/vmscan.c, ``balance_pgdat``, which calls it last where there was a boost."""
+        """Kernel: mm/vmscan.c, ``balance_pgdat``, which calls it last where there was a boost, and
+        ``kswapd_try_to_sleep``, once the daemon has queued up to be woken."""
         if self._balancing.get(self._pid) == a:
             self._step(Kind.BOOST_END)
+        elif self._pid not in self._balancing and self._pid in self._daemons:
+            self._step(Kind.KSWAPD_SLEEP).node = self._daemons[self._pid]
 
     def _take_mm_vmscan_wakeup_kswapd(self, a: int, _b: int, _c: int, _d: int) -> None:
         """Being woken takes it off its queue. Kernel: mm/vmscan.c, ``wakeup_kswapd``."""
@@ -471,6 +499,15 @@ class RequestReader:
         self._context.flags = a
 
 
+_UNDER_LOCK = frozenset(
+    EVENT_CODES[name]
+    for name in (
+        "mm_page_alloc_zone_locked",
+        "mm_page_alloc_extfrag",
+        "mm_page_pcpu_drain",
+        "split_large_buddy",
+    )
+)
 _LETS_GO = (Kind.DRAIN_ALL, Kind.DECAY, Kind.DRAIN_REST)
 _INSERTS = EVENT_CODES["mm_lru_insertion"]
 _KEEPS = EVENT_CODES["compaction_free"]

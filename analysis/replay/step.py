@@ -68,8 +68,9 @@ class Step:
     """Asked for; -1 where nobody knows."""
     count: int = 0
     """Pages that a BULK got; CPU of the lists of a DRAIN; 1 for the THRESHOLD of an awake kswapd,
-    0 of one that goes to sleep; 1 for an ALLOCATE whose task moved to another CPU on its way, so
-    that the trace does not say which CPU's lists served it."""
+    0 of one that goes to sleep; 1 for a BALANCE_END after which the daemon is taken to wait; 1
+    for an ALLOCATE whose task moved to another CPU on its way, so that the trace does not say
+    which CPU's lists served it."""
     stop_after: int = 0
     """Pages that it gave back from per-cpu lists before another context ran; 0 where none did."""
     pointer: int = 0

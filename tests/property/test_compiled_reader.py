@@ -89,7 +89,8 @@ def both(
     rows: np.ndarray[Any, Any], *, huge_order: int | None, era: Era
 ) -> tuple[list[Step], ArraySteps]:
     addresses = PageAddresses(vmemmap_base=MEMMAP, struct_page_bytes=PAGE_BYTES)
-    reader = RequestReader(addresses, huge_order=huge_order, era=era)
+    starts = (64, 96)
+    reader = RequestReader(addresses, huge_order=huge_order, era=era, zone_starts=starts)
     compiled = read_steps(rows, addresses, pfns=range(192), huge_order=huge_order, era=era)
     return reader.read(rows), compiled
 

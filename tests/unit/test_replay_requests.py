@@ -31,11 +31,16 @@ def rows(*events: tuple[Any, ...]) -> np.ndarray[Any, Any]:
     return made
 
 
-def read(*events: tuple[Any, ...], release: tuple[int, int] | None = None) -> list[Step]:
+def read(
+    *events: tuple[Any, ...],
+    release: tuple[int, int] | None = None,
+    zone_starts: tuple[int, ...] = (),
+) -> list[Step]:
     reader = RequestReader(
         PageAddresses(vmemmap_base=MEMMAP, struct_page_bytes=64),
         huge_order=9,
         era=era_of(Release(*(release or (6, 1)))),
+        zone_starts=zone_starts,
     )
     return reader.read(rows(*events))
 
@@ -246,8 +251,139 @@ def test_kswapd_is_known_by_its_own_events() -> None:
         (Kind.KSWAPD_WAKE, 1, 0),
         (Kind.THRESHOLD, 1, 1),
         (Kind.BALANCE_BEGIN, 1, 0),
-        (Kind.BALANCE_END, 1, 0),
+        (Kind.BALANCE_END, 1, 1),
         (Kind.KSWAPD_SLEEP, 1, 0),
         (Kind.THRESHOLD, 1, 0),
         (Kind.KSWAPD_WAKE, 1, 0),
     ]
+
+
+def test_boosts_end_and_kswapd_queues_up_when_it_wakes_kcompactd() -> None:
+    steps = read(
+        ("wakeup_kcompactd", 0xABC, {"pid": 9}),
+        ("mm_vmscan_kswapd_wake", 1, {"pid": 50}),
+        ("balance_pgdat", 0xABC, {"pid": 50}),
+        ("wakeup_kcompactd", 0xDEF, {"pid": 50}),
+        ("wakeup_kcompactd", 0xABC, {"pid": 50}),
+        ("balance_pgdat_return", {"pid": 50}),
+        ("wakeup_kcompactd", 0xABC, {"pid": 50}),
+    )
+    assert [(step.kind, step.effect, step.count) for step in steps] == [
+        (Kind.KSWAPD_WAKE, 2, 0),
+        (Kind.BALANCE_BEGIN, 3, 0),
+        (Kind.BOOST_END, 5, 0),
+        (Kind.BALANCE_END, 6, 0),
+        (Kind.KSWAPD_SLEEP, 7, 0),
+    ]
+
+
+def test_what_a_task_has_under_way_goes_with_it_to_another_cpu() -> None:
+    steps = read(
+        ("alloc_pages", 1, 0, GFP_KERNEL, {"cpu": 1}),
+        ("mm_page_alloc_zone_locked", 64, 0, 0, {"cpu": 1}),
+        ("mm_page_alloc_zone_locked", 65, 0, 0, {"cpu": 1}),
+        alloc(64, cpu=0),
+        alloc(66, cpu=0),
+    )
+    assert [(step.pfn, step.cpu, step.node, step.count, step.effect) for step in steps] == [
+        (64, 1, 1, 0, 2),
+        (66, 0, -1, 0, 5),
+    ]
+
+
+def test_the_lists_that_served_a_task_that_moved_are_those_its_page_was_on() -> None:
+    steps = read(
+        ("mm_page_free", 64, 0, {"cpu": 1}),
+        ("mm_page_free", 65, 0, {"cpu": 0, "pid": 8}),
+        ("alloc_pages", 0, 0, GFP_KERNEL, {"cpu": 1}),
+        alloc(64, cpu=0),
+        ("alloc_pages", 0, 0, GFP_KERNEL, {"cpu": 1}),
+        alloc(65, cpu=0),
+    )
+    allocations = [step for step in steps if step.kind is Kind.ALLOCATE]
+    assert [(step.pfn, step.cpu, step.count, step.effect) for step in allocations] == [
+        (64, 1, 1, 3),
+        (65, 0, 1, 6),
+    ]
+
+
+def test_idle_tasks_of_two_cpus_are_not_one_task() -> None:
+    steps = read(
+        ("mm_page_alloc_zone_locked", 64, 0, 0, {"cpu": 0, "pid": 0}),
+        ("mm_page_alloc_zone_locked", 96, 0, 0, {"cpu": 1, "pid": 0}),
+        alloc(96, cpu=1, pid=0),
+        alloc(64, cpu=0, pid=0),
+    )
+    assert {step.pfn: step.locked for step in steps} == {64: [(64, 0)], 96: [(96, 0)]}
+
+
+def test_a_free_goes_on_after_another_task_ran_between_its_batches() -> None:
+    events = (
+        ("mm_page_free", 64, 0),
+        ("mm_page_pcpu_drain", 70, 0, 1),
+        ("mm_page_pcpu_drain", 72, 1, 1),
+        alloc(80, pid=8),
+        ("mm_page_pcpu_drain", 71, 0, 1),
+    )
+    whole = read(*events)
+    parts = read(*events, release=(7, 3))
+    assert [(step.kind, step.drained) for step in whole if step.drained] == [
+        (Kind.FREE, [(70, 0), (72, 1), (71, 0)])
+    ]
+    assert [(step.kind, step.drained, step.stop_after) for step in parts if step.drained] == [
+        (Kind.FREE, [(70, 0), (72, 1)], 3),
+        (Kind.DRAIN_REST, [(71, 0)], 0),
+    ]
+
+
+def test_a_drain_goes_on_after_another_cpu_had_the_same_zone() -> None:
+    def drained(other: int) -> list[list[tuple[int, int]]]:
+        steps = read(
+            ("drain_pages_zone", 0xABC, 0),
+            ("mm_page_pcpu_drain", 70, 0, 1),
+            ("mm_page_alloc_zone_locked", other, 0, 0, {"cpu": 1, "pid": 8}),
+            ("mm_page_pcpu_drain", 71, 0, 1),
+            zone_starts=(0, 4096),
+        )
+        return [step.drained for step in steps if step.drained]
+
+    assert drained(99) == [[(70, 0)], [(71, 0)]]
+    assert drained(5000) == [[(70, 0), (71, 0)]]
+
+
+def test_pages_that_go_back_to_compaction_are_not_freed() -> None:
+    steps = read(
+        ("compaction_free", MEMMAP + 64 * 64),
+        ("mm_page_free", 64, 0),
+        ("compaction_free", MEMMAP + 64 * 70),
+        ("mm_page_free", 65, 0),
+        ("mm_page_free", 70, 0),
+    )
+    assert [step.pfn for step in steps] == [65, 70]
+
+
+def test_a_folio_that_was_moved_is_as_large_as_the_old_one() -> None:
+    steps = read(
+        ("mm_lru_insertion", 64),
+        ("mm_lru_insertion", 96),
+        ("mm_page_free", 32, 4),
+        ("mm_lru_insertion", 128),
+        alloc(130),
+        ("mm_page_free", 48, 4),
+    )
+    inserted = [(step.pfn, step.order) for step in steps if step.kind is Kind.ON_LRU]
+    assert inserted == [(64, 0), (96, 4), (128, 0)]
+
+
+def test_clearing_up_after_another_task_does_not_bound_what_a_task_was_about() -> None:
+    steps = read(
+        alloc(64),
+        alloc(65, pid=8),
+        ("mm_page_free", 99, 0),
+        alloc(66),
+        alloc(67),
+    )
+    bounds = {step.pfn: (step.after, step.before) for step in steps}
+    assert bounds[66] == (1, 5)
+    assert bounds[67] == (4, 1 << 62)
+    assert bounds[99] == (1, 4)
