@@ -91,7 +91,8 @@ class CompiledPredictor(Predictor):
         if stop is Stop.CHOICE:
             choice = self._compiled.choice(answer)
             step.node = int(steps.rows[step.number]["node"])
-            self._judge_choice(step, choice, turned=bool(words[run.WAS_GIVEN]))
+            locked, _ = self.state.moves()
+            self._judge_choice(step, choice, locked, turned=bool(words[run.WAS_GIVEN]))
         elif stop is Stop.BULK:
             self._judge_bulk(step, answer)
         elif stop is Stop.DRAINED:

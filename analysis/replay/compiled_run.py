@@ -299,6 +299,9 @@ def run_steps(
         if kind == _ALLOCATE:
             if not inside or (m[page * ROW + NOTES] & LOST_NOTE and not early[number]):
                 return _STEP
+            alone = locked == 1 and blocks[at] == (row["pfn"] << MOVE_PFN | order)
+            if alone and pcp.pcp_allowed(m, order) and not early[number]:
+                return _STEP
             run[REQUESTS] += 1
             _hand_out(m, page, order)
             if early[number]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 from analysis.model.allocator.allocator import Choice, Request
 from analysis.model.allocator.pcp import Excess
@@ -81,6 +82,7 @@ class CompiledState:
 
     def allocate(self, request: Request) -> Choice | None:
         flags = -1 if request.alloc_flags is None else request.alloc_flags
+        self.memory[at.PCP_LOCKED] = request.pcp_locked
         page = self._do(
             Action.ALLOCATE,
             request.cpu,
@@ -90,6 +92,7 @@ class CompiledState:
             request.migratetype,
             flags,
         )
+        self.memory[at.PCP_LOCKED] = 0
         return self.choice(page)
 
     def choice(self, page: int) -> Choice | None:
@@ -190,6 +193,18 @@ class CompiledState:
 
     def overfills(self, zone: int, cpu: int, order: int) -> bool:
         return bool(self._do(Action.OVERFILLS, zone, cpu, order))
+
+    def save(self) -> object:
+        return self.memory.copy()
+
+    def restore(self, saved: object) -> None:
+        self.memory[:] = cast(Memory, saved)
+
+    def uses_pcp(self, zone: int, cpu: int, pindex: int) -> bool:
+        m = self.memory
+        top = int(m[at.PAGES]) + self._list(zone, cpu, pindex)
+        filled = int(m[top * at.ROW + at.PCP_NEXT]) != top
+        return filled or bool(self._do(Action.FETCHES_MORE, zone, cpu, pindex))
 
     def on_pcp(self, pfn: int) -> bool:
         return bool(self.memory[self._page(pfn) * at.ROW + at.PCP_LIST] >= 0)

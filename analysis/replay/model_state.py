@@ -7,6 +7,8 @@ one. Zones go by number, per-cpu lists by (zone, cpu, pindex), pages by pfn.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import fields
 from typing import Protocol
 
 from analysis.model.allocator.allocator import Allocator, Choice, Request
@@ -97,6 +99,13 @@ class ModelState(Protocol):
     # What sets the model right.
     def overfills(self, zone: int, cpu: int, order: int) -> bool:
         """Whether a free of this order would give pages back to the zone."""
+
+    def save(self) -> object:
+        """The state as it is, for ``restore``."""
+
+    def restore(self, saved: object) -> None: ...
+    def uses_pcp(self, zone: int, cpu: int, pindex: int) -> bool:
+        """Whether a request would take from a per-cpu list, or fetch several blocks for it."""
 
     def on_pcp(self, pfn: int) -> bool:
         """Whether a per-cpu list has the block; so for every other method below."""
@@ -259,6 +268,18 @@ class PlainState:
 
     def overfills(self, zone: int, cpu: int, order: int) -> bool:
         return self.allocator.pcps[zone, cpu].overfills(order)
+
+    def save(self) -> object:
+        return deepcopy(self.allocator)
+
+    def restore(self, saved: object) -> None:
+        assert isinstance(saved, Allocator)
+        for field in fields(Allocator):
+            setattr(self.allocator, field.name, getattr(saved, field.name))
+
+    def uses_pcp(self, zone: int, cpu: int, pindex: int) -> bool:
+        pcp = self.allocator.pcps[zone, cpu]
+        return bool(pcp.lists[pindex]) or pcp.fetches_more(pcp.order(pindex))
 
     def on_pcp(self, pfn: int) -> bool:
         return self._holder(pfn) is not None

@@ -34,9 +34,6 @@ class Miss(Enum):
     """The page was further down the list that the model took from."""
     REFILL = "refill"
     """The model fetched other blocks from the zone's lists than the kernel."""
-    BYPASSED = "per-cpu lists bypassed"
-    """The kernel took from the zone's lists although the per-cpu list had pages: its lock was
-    held, by the code that an interrupt interrupted or by another CPU's drain."""
     NOT_REFILLED = "refill unseen"
     """The kernel took a page without fetching any, where the model's list was empty."""
     NOT_FREE = "page not free in the model"
@@ -68,10 +65,10 @@ class Prediction:
     exact: int = 0
     """Those for which it chose the very page."""
     ambiguous: int = 0
-    """Requests at which the trace leaves the order of two contexts on one CPU open: an interrupt
-    or another task came between a page's leaving its list and the event that tells of it, or the
-    task moved to another CPU meanwhile. Right in one order, they are counted here and nowhere
-    else."""
+    """Requests at which the trace leaves something open: an interrupt or another task came between
+    a page's leaving its list and the event that tells of it, the task moved to another CPU
+    meanwhile, or somebody else had the per-cpu lists locked. Right in one of the cases, they are
+    counted here and nowhere else."""
     given: int = 0
     """Allocations where compaction's work was taken from the trace: served by capture (these are
     not among the requests), or chosen from a list that had to be turned first."""
@@ -238,19 +235,50 @@ class Predictor:
         self.state.show_heads(step.locked, step.borrowed)
         spread = self._spread(step)
         rotations = self.state.rotations if step.locked else 0
-        choice = self.state.allocate(self._request(step))
+        choice, locked, locked_out = self._choose(step)
         turned = bool(step.locked) and self.state.rotations > rotations
-        self._judge_choice(step, choice, turned=turned or spread)
+        self._judge_choice(step, choice, locked, turned=turned or spread, ambiguous=locked_out)
 
-    def _judge_choice(self, step: Step, choice: Choice | None, *, turned: bool) -> None:
-        """Holds the page that the model just chose against the kernel's.
+    def _choose(self, step: Step) -> tuple[Choice | None, list[Block], bool]:
+        """What the model takes, the blocks it fetches for it, and whether it had to be told that
+        the per-cpu lists were locked.
+
+        By another CPU that drains them, or by the code that an interrupt came upon, which no event
+        tells. A kernel that took one block from the zone's lists either had no more, or did not
+        get at per-cpu lists that would have done.
+
+        Kernel: mm/page_alloc.c, ``rmqueue_pcplist``, which only tries to lock them; 6.1 to 7.3.
+        """
+        state, request = self.state, self._request(step)
+        place = state.zone_of(step.pfn), step.cpu, self._pindex(step)
+        alone = step.locked == [(step.pfn, step.order)] and self._on_pcp(step.order)
+        if not (alone and state.uses_pcp(*place)):
+            return state.allocate(request), state.moves()[0], False
+        before = state.save()
+        choice = state.allocate(request)
+        locked, _ = state.moves()
+        if choice is not None and choice.pfn == step.pfn and locked == step.locked:
+            return choice, locked, False
+        state.restore(before)
+        choice = state.allocate(replace(request, pcp_locked=True))
+        return choice, state.moves()[0], True
+
+    def _judge_choice(
+        self,
+        step: Step,
+        choice: Choice | None,
+        locked: list[Block],
+        *,
+        turned: bool,
+        ambiguous: bool = False,
+    ) -> None:
+        """Holds the page that the model just chose, and what it fetched, against the kernel's.
 
         ``turned``: the kernel's answer told where a list began (``Zone.turn``), or on which node
-        pages that will be dirty have room.
+        pages that will be dirty have room. ``ambiguous``: it told that per-cpu lists were locked.
         """
         result, state = self.result, self.state
-        locked, _ = state.moves()
-        reordered = False
+        reordered = ambiguous
         while (
             choice is not None
             and choice.pfn != step.pfn
@@ -381,8 +409,6 @@ class Predictor:
         zone = state.zone_of(step.pfn)
         if state.zone_of(chosen) != zone:
             return Miss.WRONG_ZONE
-        if step.locked and not locked:
-            return Miss.BYPASSED if len(step.locked) == 1 else Miss.REFILL
         if step.locked:
             return Miss.REFILL
         if locked:

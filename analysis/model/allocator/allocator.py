@@ -36,6 +36,8 @@ class Request:
     migratetype: Migratetype
     alloc_flags: int | None = None
     """Of the attempt that succeeded, where the trace tells; None: found out by trying."""
+    pcp_locked: bool = False
+    """Somebody else has the per-cpu lists locked, so that they are passed by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,11 +278,15 @@ class Allocator:
         """Kernel: mm/page_alloc.c, ``rmqueue``; 6.1 to 7.3."""
         order, migratetype = request.order, request.migratetype
         pfn: int | None = None
-        if pcp_allowed(order, self.huge_order) and not (
-            self.era.cma_bypasses_pcp
-            and self.has_cma
-            and migratetype is Migratetype.MOVABLE
-            and not flags & Alloc.CMA
+        if (
+            pcp_allowed(order, self.huge_order)
+            and not request.pcp_locked
+            and not (
+                self.era.cma_bypasses_pcp
+                and self.has_cma
+                and migratetype is Migratetype.MOVABLE
+                and not flags & Alloc.CMA
+            )
         ):
             pfn = self.pcps[zone.number, request.cpu].take(order, migratetype, flags)
         if pfn is None:

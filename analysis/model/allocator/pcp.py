@@ -115,7 +115,7 @@ class PerCpuPages:
         """
         pages = self.lists[self.pindex(migratetype, order)]
         if not pages:
-            blocks = self._refill_blocks(order)
+            blocks = self.refill_blocks(order)
             if self.zone.era.highatomic_skips_refill and alloc_flags & Alloc.HIGHATOMIC:
                 return None
             self._refill(pages, blocks, order, migratetype, alloc_flags)
@@ -125,8 +125,8 @@ class PerCpuPages:
         self.count -= 1 << order
         return pfn
 
-    def _refill_blocks(self, order: int) -> int:
-        """How many blocks to fetch.
+    def refill_blocks(self, order: int) -> int:
+        """How many blocks to fetch; notes that they are asked for.
 
         Kernel: mm/page_alloc.c, ``nr_pcp_alloc`` (6.12 to 7.3), ``__rmqueue_pcplist`` (6.1).
         """
@@ -145,6 +145,10 @@ class PerCpuPages:
                 self.alloc_factor += 1
             blocks = min(blocks, most)
         return max(blocks >> order, 2) if blocks > 1 else blocks
+
+    def fetches_more(self, order: int) -> bool:
+        """Whether a refill would ask for more than one block; changes nothing."""
+        return copy(self).refill_blocks(order) > 1
 
     def _refill(
         self,

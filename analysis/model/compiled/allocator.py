@@ -40,6 +40,7 @@ from analysis.model.compiled.layout import (
     NR_FREE,
     NR_RESERVED_HIGHATOMIC,
     PAGEBLOCK_ORDER,
+    PCP_LOCKED,
     PCP_WORDS,
     PCPS_AT,
     SKIPS_AWAKE_KSWAPD,
@@ -258,8 +259,12 @@ def _may_take(m: Any, zone: int, order: int, gfp: int, highest: int, flags: int)
 @compiled
 def _rmqueue(m: Any, zone: int, cpu: int, order: int, migratetype: int, flags: int) -> Number:
     page = -1
-    if pcp_allowed(m, order) and not (
-        m[CMA_BYPASSES_PCP] and m[HAS_CMA] and migratetype == MOVABLE and not flags & ALLOC_CMA
+    if (
+        pcp_allowed(m, order)
+        and not m[PCP_LOCKED]
+        and not (
+            m[CMA_BYPASSES_PCP] and m[HAS_CMA] and migratetype == MOVABLE and not flags & ALLOC_CMA
+        )
     ):
         page = take(m, zone, cpu, order, migratetype, flags)
     if page < 0:

@@ -76,6 +76,8 @@ HEADS_TAKEN, HEADS_BORROWED = 26, 27
 STOP_AFTER, REST_PAGES, REST_PINDEX = 28, 29, 30
 """Pages after which per-cpu lists stop giving back, 0 for never; what was left, and its list:
 see ``analysis.model.allocator.pcp.Excess``."""
+PCP_LOCKED = 31
+"""1 while per-cpu lists are passed by."""
 ERA_AT = 32
 ERA_FIELDS = (
     "merges_reserved",

@@ -175,6 +175,16 @@ def _refill(
 
 
 @compiled
+def fetches_more(m: Any, zone: int, cpu: int, order: int) -> bool:
+    """Whether a refill would ask for more than one block; changes nothing."""
+    pcp = pcp_at(m, zone, cpu)
+    high, factor = m[pcp + HIGH], m[pcp + ALLOC_FACTOR]
+    more = _refill_blocks(m, zone, pcp, order) > 1
+    m[pcp + HIGH], m[pcp + ALLOC_FACTOR] = high, factor
+    return bool(more)
+
+
+@compiled
 def put(m: Any, zone: int, cpu: int, page: int, order: int) -> None:
     """A freed block comes to the head of its list; too many are given back to the zone."""
     pcp = pcp_at(m, zone, cpu)
