@@ -45,6 +45,7 @@ from analysis.model.compiled.layout import (
     ROTATED,
     ROTATIONS,
     ROW,
+    ZONE_ASKED,
     ZONE_WORDS,
     ZONES,
     ZONES_AT,
@@ -323,7 +324,9 @@ def run_steps(
                 rotations = _rotations(m)
             migratetype = types[row["migratetype"]]
             flags = wide(row["alloc_flags"])
+            m[ZONE_ASKED] = lists.zone_of(m, page)
             chosen = allocator.allocate(m, cpu, node, order, row["gfp"], migratetype, flags)
+            m[ZONE_ASKED] = -1
             if locked and rotations >= 0 and _rotations(m) > rotations:
                 given = 1
             if chosen != page or not _same_moves(m, blocks, at, locked, 0):

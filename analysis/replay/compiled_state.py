@@ -9,6 +9,7 @@ from analysis.model.allocator.allocator import Choice, Request
 from analysis.model.allocator.pcp import Excess
 from analysis.model.compiled import layout as at
 from analysis.model.compiled.actions import Action, performer
+from analysis.model.compiled.allocator import OTHER_ZONE
 from analysis.model.compiled.layout import Memory
 from analysis.model.freelist import Migratetype
 from analysis.model.stat_threshold import normal_threshold, pressure_threshold
@@ -81,26 +82,32 @@ class CompiledState:
         self._do(Action.SHOW_HEADS)
 
     def allocate(self, request: Request) -> Choice | None:
-        flags = -1 if request.alloc_flags is None else request.alloc_flags
-        self.memory[at.PCP_LOCKED] = request.pcp_locked
+        return self._allocate(Action.ALLOCATE, request, request.zone)
+
+    def allocate_from(self, request: Request, zone: int) -> Choice | None:
+        return self._allocate(Action.ALLOCATE_FROM, request, zone)
+
+    def _allocate(self, action: Action, request: Request, zone: int | None) -> Choice | None:
+        m = self.memory
+        m[at.PCP_LOCKED], m[at.ZONE_ASKED] = request.pcp_locked, -1 if zone is None else zone
         page = self._do(
-            Action.ALLOCATE,
+            action,
             request.cpu,
             request.node,
             request.order,
             request.gfp,
             request.migratetype,
-            flags,
+            -1 if request.alloc_flags is None else request.alloc_flags,
         )
-        self.memory[at.PCP_LOCKED] = 0
+        m[at.PCP_LOCKED], m[at.ZONE_ASKED] = 0, -1
         return self.choice(page)
 
     def choice(self, page: int) -> Choice | None:
-        """The choice that was just made: its page, by index, or -1."""
-        if page < 0:
+        """The choice that was just made: its page, by index, or what ``allocate`` says besides."""
+        if page == -1:
             return None
         return Choice(
-            pfn=page + self._first_pfn,
+            pfn=-1 if page == OTHER_ZONE else page + self._first_pfn,
             zone=int(self.memory[at.CHOSEN_ZONE]),
             attempt=int(self.memory[at.CHOSEN_ATTEMPT]),
         )

@@ -52,6 +52,9 @@ class ModelState(Protocol):
         """What the kernel took for the next request, for lists that compaction may have turned."""
 
     def allocate(self, request: Request) -> Choice | None: ...
+    def allocate_from(self, request: Request, zone: int) -> Choice | None:
+        """From a zone of which it is known that it was served."""
+
     def allocate_bulk(self, request: Request, wanted: int) -> int:
         """The number of pages it got."""
 
@@ -187,6 +190,9 @@ class PlainState:
 
     def allocate(self, request: Request) -> Choice | None:
         return self.allocator.allocate(request)
+
+    def allocate_from(self, request: Request, zone: int) -> Choice | None:
+        return self.allocator.allocate_from(request, zone)
 
     def allocate_bulk(self, request: Request, wanted: int) -> int:
         return len(self.allocator.allocate_bulk(request, wanted))

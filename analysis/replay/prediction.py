@@ -101,6 +101,22 @@ class Prediction:
 
 
 _LISTED = 200
+_SWAYS = frozenset(
+    {
+        Kind.FREE_DIRECT,
+        Kind.ISOLATE,
+        Kind.PUT_BACK,
+        Kind.FOLD,
+        Kind.BALANCE_BEGIN,
+        Kind.BALANCE_END,
+        Kind.BOOST_END,
+        Kind.KSWAPD_WAKE,
+        Kind.KSWAPD_SLEEP,
+        Kind.THRESHOLD,
+        Kind.UNRESERVE,
+    }
+)
+"""Steps that change a zone's free pages, its watermarks, or whether its node is passed over."""
 SEARCH = 512
 """How many allocations ahead an interrupted one is looked for."""
 
@@ -218,6 +234,7 @@ class Predictor:
             gfp=step.gfp,
             migratetype=self._types[step.migratetype],
             alloc_flags=step.alloc_flags if step.alloc_flags >= 0 else None,
+            zone=self.state.zone_of(step.pfn),
         )
 
     def _allocate(self, step: Step) -> None:
@@ -257,7 +274,7 @@ class Predictor:
         before = state.save()
         choice = state.allocate(request)
         locked, _ = state.moves()
-        if choice is not None and choice.pfn == step.pfn and locked == step.locked:
+        if choice is None or choice.pfn < 0 or (choice.pfn == step.pfn and locked == step.locked):
             return choice, locked, False
         state.restore(before)
         choice = state.allocate(replace(request, pcp_locked=True))
@@ -279,6 +296,15 @@ class Predictor:
         """
         result, state = self.result, self.state
         reordered = ambiguous
+        miss: Miss | None = None
+        zone = state.zone_of(step.pfn)
+        if choice is None or choice.pfn < 0:
+            if self._zone_is_open(step):
+                reordered = True
+            else:
+                miss = Miss.NONE if choice is None else Miss.WRONG_ZONE
+            choice = state.allocate_from(self._request(step), zone)
+            locked, _ = state.moves()
         while (
             choice is not None
             and choice.pfn != step.pfn
@@ -289,12 +315,12 @@ class Predictor:
             if other is step:
                 choice = replace(choice, pfn=step.pfn)
                 break
-            choice = state.allocate(self._request(step))
+            choice = state.allocate_from(self._request(step), zone)
             locked, _ = state.moves()
         if step.locked:
             result.refills += 1
             result.refills_exact += locked == step.locked
-        if choice is not None and choice.pfn == step.pfn:
+        if choice is not None and choice.pfn == step.pfn and miss is None:
             if turned:
                 result.turned += 1
                 result.given += 1
@@ -304,7 +330,21 @@ class Predictor:
                 result.exact += 1
             if locked == step.locked:
                 return
-        self._missed(step, None if choice is None else choice.pfn, locked)
+        self._missed(step, None if choice is None else choice.pfn, locked, miss)
+
+    def _zone_is_open(self, step: Step) -> bool:
+        """Something that zones are chosen by changed while the step was under way.
+
+        The kernel looks at watermarks, and at whether a node's kswapd waits, outside all locks.
+        """
+        for number in range(step.number - 1, max(step.number - SEARCH, -1), -1):
+            other = self._steps[number]
+            if other.effect <= step.after:
+                return False
+            touched = other.locked or other.drained or other.kind in _SWAYS
+            if touched and (other.pid, other.level) != (step.pid, step.level):
+                return True
+        return False
 
     def _reorder(self, step: Step, choice: Choice) -> Step | None:
         """Whose page the choice is in another order of contexts, which the trace allows.
@@ -375,13 +415,15 @@ class Predictor:
         )
         return other if fits else None
 
-    def _missed(self, step: Step, chosen: int | None, locked: list[Block]) -> None:
-        """Names the miss and sets the model right."""
+    def _missed(
+        self, step: Step, chosen: int | None, locked: list[Block], miss: Miss | None
+    ) -> None:
+        """Names the miss, unless it has a name, and sets the model right."""
         result = self.result
         if locked != step.locked and result.first_divergence is None:
             result.first_divergence = step.effect
-        if chosen != step.pfn:
-            miss = self._classify(step, chosen, locked)
+        if chosen != step.pfn or miss is not None:
+            miss = miss or self._classify(step, chosen, locked)
             if miss is Miss.UNSEEN and chosen is not None:
                 self._notes.lose(chosen)
             result.misses[miss] += 1
@@ -407,8 +449,6 @@ class Predictor:
         if chosen is None:
             return Miss.NONE
         zone = state.zone_of(step.pfn)
-        if state.zone_of(chosen) != zone:
-            return Miss.WRONG_ZONE
         if step.locked:
             return Miss.REFILL
         if locked:
@@ -593,7 +633,7 @@ class Predictor:
             if choice is not None and choice.pfn == other.pfn and not locked:
                 self._early[other.number] = True
                 return True
-            if choice is not None and not locked:
+            if choice is not None and choice.pfn >= 0 and not locked:
                 self._push(choice.zone, other.cpu, self._pindex(other), choice.pfn)
         return False
 

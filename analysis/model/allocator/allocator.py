@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from analysis.model.allocator.fallback import Memory, rmqueue
+from analysis.model.allocator.fallback import Memory, can_give, rmqueue
 from analysis.model.allocator.gfp import (
     WMARK_MASK,
     ZONE_DMA32,
@@ -38,6 +38,9 @@ class Request:
     """Of the attempt that succeeded, where the trace tells; None: found out by trying."""
     pcp_locked: bool = False
     """Somebody else has the per-cpu lists locked, so that they are passed by."""
+    zone: int | None = None
+    """The only zone that pages may be taken from: where the model would take them from another,
+    it says so and takes none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +48,7 @@ class Choice:
     """The block that the model chose."""
 
     pfn: int
+    """First page; -1: none was taken, since it would have come from another zone than it may."""
     zone: int
     """Its zone's number."""
     attempt: int
@@ -77,22 +81,39 @@ class Allocator:
             the kernel is known to have succeeded.
         """
         candidates = self.candidates(request)
-        if not candidates:
-            return None
-        if request.alloc_flags is not None:
-            return self._attempt(request, candidates, request.alloc_flags, 0)
-        cma = self._uses_cma(request.migratetype)
-        nofragment = self._nofragment(candidates[0])
-        attempts = (
-            fast_flags(request.gfp, request.order, self.era, cma=cma, nofragment=nofragment),
-            slow_flags(request.gfp, request.order, cma=cma),
-            reserve_flags(request.gfp, cma=cma),
-        )
-        for number, flags in enumerate(attempts):
+        for number, flags in enumerate(self._attempts(request, candidates)):
             choice = self._attempt(request, candidates, flags, number)
             if choice is not None:
                 return choice
         return None
+
+    def allocate_from(self, request: Request, number: int) -> Choice | None:
+        """The page the kernel would give from a zone of which it is known that it was served."""
+        zone, attempts = self.zones[number], self._attempts(request, self.candidates(request))
+        zone.cpu = request.cpu
+        if not attempts:
+            return None
+        fits = (at for at, flags in enumerate(attempts) if self._may_take(zone, request, flags))
+        attempt = next(fits, min(1, len(attempts) - 1))
+        for flags in (attempts[attempt], attempts[attempt] & ~int(Alloc.NOFRAGMENT)):
+            pfn = self._rmqueue(request, zone, flags)
+            if pfn is not None:
+                return Choice(pfn=pfn, zone=number, attempt=attempt)
+        return None
+
+    def _attempts(self, request: Request, candidates: Sequence[Zone]) -> Sequence[int]:
+        """Flags of one attempt after the other."""
+        if not candidates:
+            return ()
+        if request.alloc_flags is not None:
+            return (request.alloc_flags,)
+        cma = self._uses_cma(request.migratetype)
+        nofragment = self._nofragment(candidates[0])
+        return (
+            fast_flags(request.gfp, request.order, self.era, cma=cma, nofragment=nofragment),
+            slow_flags(request.gfp, request.order, cma=cma),
+            reserve_flags(request.gfp, cma=cma),
+        )
 
     def candidates(self, request: Request) -> list[Zone]:
         """Zones that the request may use, in the order of the search."""
@@ -248,6 +269,8 @@ class Allocator:
                 zone.cpu = request.cpu
                 if not self._may_take(zone, request, flags):
                     continue
+                if request.zone not in (None, zone.number) and self._has_page(zone, request, flags):
+                    return Choice(pfn=-1, zone=zone.number, attempt=number)
                 pfn = self._rmqueue(request, zone, flags)
                 if pfn is not None:
                     return Choice(pfn=pfn, zone=zone.number, attempt=number)
@@ -273,6 +296,17 @@ class Allocator:
             return True
         mark = zone.watermark(flags & WMARK_MASK)
         return watermark_fast(zone, order, mark, highest, flags, gfp)
+
+    def _has_page(self, zone: Zone, request: Request, flags: int) -> bool:
+        """Whether a zone that may be taken from has anything to take; changes nothing."""
+        pcp = self.pcps[zone.number, request.cpu]
+        if pcp_allowed(request.order, self.huge_order) and not request.pcp_locked:
+            kind = request.migratetype
+            if pcp.lists[
+                pcp.pindex(kind if kind.mergeable else Migratetype.MOVABLE, request.order)
+            ]:
+                return True
+        return can_give(zone, request.order, request.migratetype, flags)
 
     def _rmqueue(self, request: Request, zone: Zone, flags: int) -> int | None:
         """Kernel: mm/page_alloc.c, ``rmqueue``; 6.1 to 7.3."""

@@ -54,6 +54,26 @@ def rmqueue(
             return None
 
 
+def can_give(zone: Zone, order: int, migratetype: Migratetype, alloc_flags: int) -> bool:
+    """Whether ``rmqueue``, or a look into the high-atomic reserve, would find a block; changes
+    nothing."""
+    kinds = [migratetype]
+    if alloc_flags & Alloc.CMA:
+        kinds.append(Migratetype.CMA)
+    if alloc_flags & (Alloc.HIGHATOMIC | Alloc.OOM | Alloc.NON_BLOCK):
+        kinds.append(Migratetype.HIGHATOMIC)
+    lists = zone.free
+    lowest = _lowest_order(zone, order, alloc_flags)
+    return any(
+        lists.head(larger, kind) is not None
+        for larger in range(order, lists.max_order + 1)
+        for kind in kinds
+    ) or any(
+        lendable(zone, larger, migratetype) is not None
+        for larger in range(lowest, lists.max_order + 1)
+    )
+
+
 def _rmqueue_by_mode(
     zone: Zone, order: int, migratetype: Migratetype, alloc_flags: int, memory: Memory
 ) -> tuple[int, Migratetype] | None:

@@ -86,6 +86,8 @@ class Action(IntEnum):
     """cpu, zone, owner, pages, pindex."""
     FETCHES_MORE = 26
     """zone, cpu, pindex → 0 or 1."""
+    ALLOCATE_FROM = 27
+    """As ``ALLOCATE``."""
 
 
 _ALLOCATE, _ALLOCATE_BULK = int(Action.ALLOCATE), int(Action.ALLOCATE_BULK)
@@ -105,7 +107,7 @@ _MAY_BE_TURNED, _SET_THRESHOLD = int(Action.MAY_BE_TURNED), int(Action.SET_THRES
 _CAPTURE, _OVERFILLS, _PUSH = int(Action.CAPTURE), int(Action.OVERFILLS), int(Action.PUSH)
 _FORGET, _CARVE, _CLEAR_MOVES = int(Action.FORGET), int(Action.CARVE), int(Action.CLEAR_MOVES)
 _SHOW_HEADS, _ISOLATE_PAGEBLOCK = int(Action.SHOW_HEADS), int(Action.ISOLATE_PAGEBLOCK)
-_FETCHES_MORE = int(Action.FETCHES_MORE)
+_FETCHES_MORE, _ALLOCATE_FROM = int(Action.FETCHES_MORE), int(Action.ALLOCATE_FROM)
 _UNISOLATE_PAGEBLOCK, _GIVE_REST = int(Action.UNISOLATE_PAGEBLOCK), int(Action.GIVE_REST)
 
 
@@ -226,6 +228,8 @@ def perform(m: Any, action: int, a: int, b: int, c: int, d: int, e: int, f: int)
         m[ZONES_AT + b * ZONE_WORDS + CPU] = a
         pcp.give_rest(m, b, c, d, e)
         return 1
+    if action == _ALLOCATE_FROM:
+        return allocator.allocate_from(m, a, b, c, d, e, f)
     if action == _FETCHES_MORE:
         return 1 if pcp.fetches_more(m, a, b, lists.pindex_order(m, c)) else 0
     if action == _FOLD:

@@ -13,7 +13,8 @@ from analysis.model.allocator.gfp import (
     Alloc,
     Gfp,
 )
-from analysis.model.compiled.fallback import FOUND_TYPE, rmqueue
+from analysis.model.allocator.pcp import PCP_TYPES
+from analysis.model.compiled.fallback import FOUND_TYPE, can_give, rmqueue
 from analysis.model.compiled.layout import (
     ACCOUNTS_EACH_BLOCK,
     AWAKE_AT,
@@ -46,6 +47,7 @@ from analysis.model.compiled.layout import (
     SKIPS_AWAKE_KSWAPD,
     SPLITS_LARGE_FREES,
     THRESHOLD,
+    ZONE_ASKED,
     ZONE_TYPE,
     ZONE_WORDS,
     ZONELIST_WORDS,
@@ -59,11 +61,13 @@ from analysis.model.compiled.lists import (
     block_order,
     head,
     pageblock_type,
+    pcp_head,
+    pcp_list,
     remove,
     set_pageblock_type,
     zone_of,
 )
-from analysis.model.compiled.pcp import pcp_allowed, put, take, take_one
+from analysis.model.compiled.pcp import pcp_allowed, pindex_of, put, take, take_one
 from analysis.model.compiled.watermark import watermark_fast
 from analysis.model.compiled.zone import (
     HIGHATOMIC,
@@ -166,13 +170,17 @@ def _nofragment(m: Any, preferred: int) -> bool:
     return False
 
 
+OTHER_ZONE = -2
+
+
 @compiled
 def allocate(
     m: Any, cpu: int, node: int, order: int, gfp: int, migratetype: int, alloc_flags: int
 ) -> Number:
     """The page the kernel would give, or -1; ``alloc_flags`` -1: found out by trying.
 
-    Zone and attempt are left in ``CHOSEN_ZONE`` and ``CHOSEN_ATTEMPT``.
+    Zone and attempt are left in ``CHOSEN_ZONE`` and ``CHOSEN_ATTEMPT``. ``OTHER_ZONE``: none was
+    taken, see ``ZONE_ASKED``.
     """
     zonelist = _zonelist(m, node, gfp)
     preferred = _preferred(m, zonelist, gfp_zone(gfp))
@@ -188,10 +196,40 @@ def allocate(
         if alloc_flags < 0:
             flags = _flags(m, attempt, gfp, order, cma, nofragment)
         page = _attempt(m, zonelist, preferred, cpu, order, gfp, migratetype, flags)
-        if page >= 0:
+        if page != -1:
             m[CHOSEN_ATTEMPT] = attempt
             return page
     return -1
+
+
+@compiled
+def allocate_from(
+    m: Any, cpu: int, node: int, order: int, gfp: int, migratetype: int, alloc_flags: int
+) -> Number:
+    """The page the kernel would give from ``ZONE_ASKED``, or -1."""
+    zone, highest = m[ZONE_ASKED], gfp_zone(gfp)
+    preferred = _preferred(m, _zonelist(m, node, gfp), highest)
+    m[ZONES_AT + zone * ZONE_WORDS + CPU] = cpu
+    if preferred < 0:
+        return -1
+    cma = bool(m[HAS_CMA] and migratetype == MOVABLE)
+    nofragment = _nofragment(m, preferred)
+    chosen, attempt = alloc_flags, 0
+    if alloc_flags < 0:
+        chosen, attempt = _flags(m, 1, gfp, order, cma, nofragment), 1
+        for number in range(3):
+            flags = _flags(m, number, gfp, order, cma, nofragment)
+            if _may_take(m, zone, order, gfp, highest, flags):
+                chosen, attempt = flags, number
+                break
+    else:
+        _may_take(m, zone, order, gfp, highest, alloc_flags)
+    page = _rmqueue(m, zone, cpu, order, migratetype, chosen)
+    if page < 0:
+        page = _rmqueue(m, zone, cpu, order, migratetype, chosen & ~NOFRAGMENT)
+    if page >= 0:
+        m[CHOSEN_ZONE], m[CHOSEN_ATTEMPT] = zone, attempt
+    return page
 
 
 @compiled
@@ -229,6 +267,10 @@ def _attempt(
             m[at + CPU] = cpu
             if not _may_take(m, zone, order, gfp, highest, flags):
                 continue
+            asked = m[ZONE_ASKED]
+            if asked >= 0 and asked != zone and _has_page(m, zone, cpu, order, migratetype, flags):
+                m[CHOSEN_ZONE] = zone
+                return OTHER_ZONE
             page = _rmqueue(m, zone, cpu, order, migratetype, flags)
             if page >= 0:
                 m[CHOSEN_ZONE] = zone
@@ -254,6 +296,16 @@ def _may_take(m: Any, zone: int, order: int, gfp: int, highest: int, flags: int)
         return True
     mark = watermark(m, zone, flags & WMARK_MASK)
     return watermark_fast(m, zone, order, mark, highest, flags, gfp)
+
+
+@compiled
+def _has_page(m: Any, zone: int, cpu: int, order: int, migratetype: int, flags: int) -> bool:
+    """Whether a zone that may be taken from has anything to take; changes nothing."""
+    if pcp_allowed(m, order) and not m[PCP_LOCKED]:
+        kind = migratetype if migratetype < PCP_TYPES else MOVABLE
+        if pcp_head(m, pcp_list(m, zone, cpu, pindex_of(m, kind, order))) >= 0:
+            return True
+    return can_give(m, zone, order, migratetype, flags)
 
 
 @compiled

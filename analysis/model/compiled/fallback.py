@@ -68,6 +68,7 @@ NORMAL_MODE, CMA_MODE = int(Mode.NORMAL), int(Mode.CMA)
 CLAIM_MODE, STEAL_MODE = int(Mode.CLAIM), int(Mode.STEAL)
 ALLOC_CMA, ALLOC_KSWAPD = int(Alloc.CMA), int(Alloc.KSWAPD)
 ALLOC_NOFRAGMENT = int(Alloc.NOFRAGMENT)
+RESERVE_FLAGS = int(Alloc.HIGHATOMIC | Alloc.OOM | Alloc.NON_BLOCK)
 
 FOUND_TYPE = 3
 """A block found is given as page << FOUND_TYPE | type of its list."""
@@ -159,6 +160,24 @@ def _lowest_order(m: Any, order: int, alloc_flags: int) -> Number:
     if alloc_flags & ALLOC_NOFRAGMENT:
         return max(order, m[PAGEBLOCK_ORDER])
     return order
+
+
+@compiled
+def can_give(m: Any, zone: int, order: int, migratetype: int, alloc_flags: int) -> bool:
+    """Whether ``rmqueue``, or a look into the high-atomic reserve, would find a block; changes
+    nothing."""
+    reserve = alloc_flags & RESERVE_FLAGS
+    lowest = _lowest_order(m, order, alloc_flags)
+    for larger in range(order, m[MAX_ORDER] + 1):
+        if head(m, zone, larger, migratetype) >= 0:
+            return True
+        if alloc_flags & ALLOC_CMA and head(m, zone, larger, CMA) >= 0:
+            return True
+        if reserve and head(m, zone, larger, HIGHATOMIC) >= 0:
+            return True
+        if larger >= lowest and lendable(m, zone, larger, migratetype) >= 0:
+            return True
+    return False
 
 
 @compiled

@@ -78,6 +78,8 @@ STOP_AFTER, REST_PAGES, REST_PINDEX = 28, 29, 30
 see ``analysis.model.allocator.pcp.Excess``."""
 PCP_LOCKED = 31
 """1 while per-cpu lists are passed by."""
+ZONE_ASKED = 62
+"""The only zone that pages may be taken from, or -1."""
 ERA_AT = 32
 ERA_FIELDS = (
     "merges_reserved",

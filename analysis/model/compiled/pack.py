@@ -116,7 +116,7 @@ def empty_memory(machine: Machine) -> Memory:
     m[at.MAX_ORDER], m[at.PAGEBLOCK_ORDER] = machine.max_order, machine.pageblock_order
     m[at.HUGE_ORDER] = -1 if machine.huge_order is None else machine.huge_order
     m[at.PINDEXES], m[at.BATCH_SCALE] = machine.pcp_lists, machine.batch_scale
-    m[at.HAS_CMA] = machine.has_cma
+    m[at.HAS_CMA], m[at.ZONE_ASKED] = machine.has_cma, -1
     m[at.NODES_ONLINE] = len({node for node, _ in machine.zonelists})
     for number, name in enumerate(at.ERA_FIELDS):
         m[at.ERA_AT + number] = getattr(machine.era, name)
