@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 from analysis.model.allocator.allocator import Choice, Request
+from analysis.model.allocator.gfp import Gfp, gfp_zone
 from analysis.model.allocator.pcp import Excess
 from analysis.model.compiled import layout as at
 from analysis.model.compiled.actions import Action, performer
@@ -230,6 +231,17 @@ class CompiledState:
             found.append(page + self._first_pfn)
             page = int(m[page * at.ROW + at.PCP_NEXT])
         return found
+
+    def candidates(self, request: Request) -> list[int]:
+        m = self.memory
+        first = int(m[at.ZONELISTS_AT])
+        first += (2 * request.node + bool(request.gfp & Gfp.THISNODE)) * at.ZONELIST_WORDS
+        zones = m[first + 1 : first + 1 + int(m[first])].tolist()
+        highest = gfp_zone(request.gfp)
+        return [zone for zone in zones if m[self._zones[zone] + at.ZONE_TYPE] <= highest]
+
+    def drop_boost(self, zone: int) -> None:
+        self.memory[self._zones[zone] + at.BOOST] = 0
 
     def count_free_later(self, zone: int, cpu: int, pages: int) -> None:
         m = self.memory

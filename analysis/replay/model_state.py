@@ -117,6 +117,12 @@ class ModelState(Protocol):
     def above(self, zone: int, cpu: int, pindex: int, pfn: int) -> list[int]:
         """The blocks between the head of a list and the one that is on it, head first."""
 
+    def candidates(self, request: Request) -> list[int]:
+        """Zones that a request may use, in the order of the search."""
+
+    def drop_boost(self, zone: int) -> None:
+        """The zone's watermarks are not boosted."""
+
     def count_free_later(self, zone: int, cpu: int, pages: int) -> None:
         """So many pages were freed after the last request to the lists, not before it."""
 
@@ -300,6 +306,12 @@ class PlainState:
                 break
             found.append(other)
         return found
+
+    def candidates(self, request: Request) -> list[int]:
+        return [zone.number for zone in self.allocator.candidates(request)]
+
+    def drop_boost(self, zone: int) -> None:
+        self.allocator.zones[zone].watermark_boost = 0
 
     def count_free_later(self, zone: int, cpu: int, pages: int) -> None:
         pcp = self.allocator.pcps[zone, cpu]

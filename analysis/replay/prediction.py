@@ -303,6 +303,7 @@ class Predictor:
                 reordered = True
             else:
                 miss = Miss.NONE if choice is None else Miss.WRONG_ZONE
+            self._choose_zones_as(step, None if choice is None else choice.zone)
             choice = state.allocate_from(self._request(step), zone)
             locked, _ = state.moves()
         while (
@@ -331,6 +332,24 @@ class Predictor:
             if locked == step.locked:
                 return
         self._missed(step, None if choice is None else choice.pfn, locked, miss)
+
+    def _choose_zones_as(self, step: Step, refused: int | None) -> None:
+        """Sets right what made the model take from another zone (None: from none).
+
+        What zones are chosen by changes outside all locks: kswapd may have taken back a boost that
+        came after it had begun, by the trace, may have queued up to be woken, or have been woken
+        by a task that has to wait for it.
+
+        Kernel: mm/vmscan.c, ``allow_direct_reclaim``, which wakes it without an event.
+        """
+        state, zone = self.state, self.state.zone_of(step.pfn)
+        order = state.candidates(self._request(step))
+        if zone in order and (refused is None or order.index(refused) > order.index(zone)):
+            state.drop_boost(zone)
+        node = state.zone_nodes[zone]
+        state.set_kswapd(node, awake=False)
+        if refused is not None and state.zone_nodes[refused] != node:
+            state.set_kswapd(state.zone_nodes[refused], awake=True)
 
     def _zone_is_open(self, step: Step) -> bool:
         """Something that zones are chosen by changed while the step was under way.
