@@ -303,7 +303,7 @@ class Predictor:
                 reordered = True
             else:
                 miss = Miss.NONE if choice is None else Miss.WRONG_ZONE
-            self._choose_zones_as(step, None if choice is None else choice.zone)
+                self._choose_zones_as(step, None if choice is None else choice.zone)
             choice = state.allocate_from(self._request(step), zone)
             locked, _ = state.moves()
         while (
