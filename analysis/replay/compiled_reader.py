@@ -114,9 +114,9 @@ _ASKED_NODE, _ASKED_FLAGS, _INSERTED = 11, 12, 13
 _CONTEXT_WORDS = 14
 
 # Of a page: the free announced (a step), the step that gave it back last, and when, when it left,
-# and the CPU to whose lists it came last.
-_ANNOUNCED, _RETURNED, _RETURNED_AT, _LEFT, _LISTED_ON = 0, 1, 2, 3, 4
-_PAGE_WORDS = 5
+# the CPU to whose lists it came last, and the bulk request that took it if it came late enough.
+_ANNOUNCED, _RETURNED, _RETURNED_AT, _LEFT, _LISTED_ON, _AWAITED = 0, 1, 2, 3, 4, 5
+_PAGE_WORDS = 6
 
 # How much of the arrays is used.
 _STEPS, _BLOCKS = 0, 1
@@ -271,6 +271,8 @@ def _read(
     ran_on: Any,
     zone_starts: Any,
     locked_by: Any,
+    bulk_on: Any,
+    freed_meanwhile: Any,
 ) -> None:
     first_pfn, pages, huge_order = sizes[0], sizes[1], sizes[2]
     claims, in_batches = sizes[3], sizes[4]
@@ -347,12 +349,20 @@ def _read(
             contexts[at + _OPEN] = -1
             if inside:
                 of_pages[of_page + _ANNOUNCED] = -1
+                awaiting = of_pages[of_page + _AWAITED]
+                if awaiting >= 0:
+                    steps[awaiting]["effect"] = steps[awaiting]["event"]
+                of_pages[of_page + _AWAITED] = -1
         elif code == _FREE_EVENT:
             before = previous[number]
             if before >= 0 and rows[before]["code"] == _KEEPS and firsts[before] == a:
                 continue
             if before >= 0 and rows[before]["code"] == _LRU:
                 steps[contexts[at + _INSERTED]]["order"] = b
+            if inside:
+                of_pages[of_page + _AWAITED] = -1
+                if bulk_on[row["cpu"]] not in (-1, contexts[at + _BULK_OPEN]):
+                    freed_meanwhile[row["cpu"]] = of_page
             direct = b > 3 and b != huge_order
             kind = _FREE_DIRECT if direct else _FREE
             step = _step(steps, step_rows, used, row, number, kind)
@@ -434,13 +444,17 @@ def _read(
             step = _step(steps, step_rows, used, row, number, _BULK)
             made = steps[step]
             made["gfp"], made["node"], made["count"] = a & 0xFFFFFFFF, b, c
-            contexts[at + _BULK_OPEN] = step
+            contexts[at + _BULK_OPEN] = bulk_on[row["cpu"]] = step
         elif code == _BULK_RETURN:
             bulk = contexts[at + _BULK_OPEN]
             if bulk >= 0:
                 made = steps[bulk]
+                freed = freed_meanwhile[row["cpu"]]
                 if not lists[bulk * _LIST_WORDS + _LOCKED + 2]:
                     made["effect"] = counter
+                    if freed >= 0 and bulk_on[row["cpu"]] == bulk:
+                        of_pages[freed + _AWAITED] = bulk
+                freed_meanwhile[row["cpu"]] = bulk_on[row["cpu"]] = -1
                 made["order"] = made["count"]
                 made["count"] = a - wide(made["attempts"])
                 contexts[at + _BULK_OPEN] = contexts[at + _OPEN] = -1
@@ -507,12 +521,14 @@ def _make(version: int) -> tuple[Callable[..., int], Callable[..., int]]:
         ran_on: Any,
         zone_starts: Any,
         locked_by: Any,
+        bulk_on: Any,
+        freed_meanwhile: Any,
     ) -> Number:
         if not version:
             return 1
         _read(
             rows, firsts, context_of, previous, skipped, sizes, steps, step_rows, lists, pool, used,
-            contexts, of_pages, ran_on, zone_starts, locked_by,
+            contexts, of_pages, ran_on, zone_starts, locked_by, bulk_on, freed_meanwhile,
         )  # fmt: skip
         return 0
 
@@ -564,6 +580,7 @@ def read_steps(
     read(
         rows, firsts, context_of, found.previous, skipped, sizes, steps, step_rows, lists, pool,
         used, contexts.reshape(-1), of_pages, ran_on, np.array(zone_starts, np.int64), locked_by,
+        ran_on.copy(), ran_on.copy(),
     )  # fmt: skip
     made = int(used[_STEPS])
     steps["after"][:made] = found.after[step_rows[:made]]

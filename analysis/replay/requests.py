@@ -97,6 +97,12 @@ class RequestReader:
         self._claims, self._in_batches = era.claims_then_steals, era.drains_in_batches
         self._ran_on: dict[int, _Context] = {}
         """What ran last on each CPU."""
+        self._bulk_on: dict[int, Step] = {}
+        """Bulk request under way, by CPU."""
+        self._freed_meanwhile: dict[int, int] = {}
+        """Page that another context freed last while that was so, by CPU."""
+        self._awaited: dict[int, Step] = {}
+        """Such a page, after the bulk request: if that came later, it took it."""
         self._zone_starts = zone_starts
         self._locked_by: dict[int, _Context] = {}
         """What had the lock of each zone last, as far as events tell."""
@@ -253,6 +259,9 @@ class RequestReader:
             context.bulk.attempts += 1
         context.open = None
         self._announced.pop(a, None)
+        bulk = self._awaited.pop(a, None)
+        if bulk is not None:
+            bulk.effect = bulk.event
 
     def _capture(self, pfn: int, order: int) -> bool:
         """Whether a block that this task gave back just now grew into the one it got."""
@@ -273,6 +282,10 @@ class RequestReader:
             return
         if context.inserted is not None:
             context.inserted.order = b
+        self._awaited.pop(a, None)
+        bulk = self._bulk_on.get(self._cpu)
+        if bulk is not None and bulk is not context.bulk:
+            self._freed_meanwhile[self._cpu] = a
         step = self._step(Kind.FREE)
         step.pfn, step.order = a, b
         self._announced[a] = step
@@ -376,14 +389,19 @@ class RequestReader:
     def _take_alloc_pages_bulk(self, a: int, b: int, c: int, _d: int) -> None:
         step = self._step(Kind.BULK)
         step.gfp, step.node, step.count = a & 0xFFFFFFFF, b, c
-        self._context.bulk = step
+        self._context.bulk = self._bulk_on[self._cpu] = step
 
     def _take_alloc_pages_bulk_return(self, a: int, _b: int, _c: int, _d: int) -> None:
         context = self._context
         if context.bulk is None:
             return
+        freed = self._freed_meanwhile.pop(self._cpu, -1)
+        bulk = self._bulk_on.pop(self._cpu, None)
         if not context.bulk.locked:
-            # Interrupts that reached the lists meanwhile did so before they were locked.
+            if bulk is context.bulk and freed >= 0:
+                self._awaited[freed] = bulk
+            # Interrupts reached the lists meanwhile before they were locked, unless the page that
+            # was freed last is still there later.
             context.bulk.effect = self._counter
         context.bulk.order = context.bulk.count
         context.bulk.count = a - context.bulk.attempts

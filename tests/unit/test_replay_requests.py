@@ -387,3 +387,19 @@ def test_clearing_up_after_another_task_does_not_bound_what_a_task_was_about() -
     assert bounds[66] == (1, 5)
     assert bounds[67] == (4, 1 << 62)
     assert bounds[99] == (1, 4)
+
+
+def test_a_bulk_request_came_before_the_interrupt_whose_page_it_left_there() -> None:
+    def effect(*later: tuple[Any, ...]) -> int:
+        steps = read(
+            ("alloc_pages_bulk", GFP_KERNEL, 0, 4),
+            ("mm_page_free", 64, 0, {"level": 1}),
+            ("mm_page_free", 65, 0, {"level": 1}),
+            ("alloc_pages_bulk_return", 4),
+            *later,
+        )
+        return next(step.effect for step in steps if step.kind is Kind.BULK)
+
+    assert effect(alloc(65)) == 1
+    assert effect(alloc(64)) == 4
+    assert effect(("mm_page_free", 65, 0), alloc(65)) == 4
