@@ -90,6 +90,7 @@ _FREE_ONE, _SPLIT = EVENT_CODES["free_one_page"], EVENT_CODES["split_large_buddy
 _PUT_BACK_EVENT = EVENT_CODES["putback_isolated_page"]
 _BULK_EVENT = EVENT_CODES["alloc_pages_bulk"]
 _BULK_RETURN = EVENT_CODES["alloc_pages_bulk_return"]
+_COMPACTS, _COMPACTED = EVENT_CODES["mm_compaction_begin"], EVENT_CODES["mm_compaction_end"]
 _KEEPS = EVENT_CODES["compaction_free"]
 _RANGE = EVENT_CODES["free_prepared_range"]
 _DRAIN_BATCH_EVENT = EVENT_CODES["drain_zone_pages"]
@@ -110,8 +111,8 @@ _LIST_WORDS = 3 * len(LISTS)
 # A context: its two lists, then what it has under way (a step, or -1).
 _OF_LOCKED, _OF_BORROWED = 0, 3
 _LOCKED_AT, _LOCKED_ON, _OPEN, _BULK_OPEN, _ISOLATING = 6, 7, 8, 9, 10
-_ASKED_NODE, _ASKED_FLAGS, _INSERTED = 11, 12, 13
-_CONTEXT_WORDS = 14
+_ASKED_NODE, _ASKED_FLAGS, _INSERTED, _COMPACTING = 11, 12, 13, 14
+_CONTEXT_WORDS = 15
 
 # Of a page: the free announced (a step), the step that gave it back last, and when, when it left,
 # the CPU to whose lists it came last, and the bulk request that took it if it came late enough.
@@ -288,6 +289,8 @@ def _read(
                 zone += 1
             had = locked_by[zone]
             locked_by[zone] = context_of[number]
+        if code in (_COMPACTS, _COMPACTED):
+            contexts[context_of[number] * _CONTEXT_WORDS + _COMPACTING] = code == _COMPACTS
         if skipped[code]:
             continue
         a, b, c = firsts[number], row["b"], row["c"]
@@ -357,7 +360,8 @@ def _read(
             before = previous[number]
             if before >= 0 and rows[before]["code"] == _KEEPS and firsts[before] == a:
                 continue
-            if before >= 0 and rows[before]["code"] == _LRU:
+            compacting = contexts[at + _COMPACTING] == 1
+            if before >= 0 and rows[before]["code"] == _LRU and compacting:
                 steps[contexts[at + _INSERTED]]["order"] = b
             if inside:
                 of_pages[of_page + _AWAITED] = -1

@@ -45,6 +45,7 @@ class _Context:
     __slots__ = (
         "borrowed",
         "bulk",
+        "compacting",
         "flags",
         "inserted",
         "isolating",
@@ -64,6 +65,7 @@ class _Context:
         self.locked: list[tuple[int, int]] = []
         self.borrowed: list[int] = []
         self.locked_at = self.locked_on = -1
+        self.compacting = False
         self.inserted: Step | None = None
         """The page that its event before put on an LRU list."""
         self.kept = -1
@@ -280,7 +282,7 @@ class RequestReader:
         context = self._context
         if context.kept == a:
             return
-        if context.inserted is not None:
+        if context.inserted is not None and context.compacting:
             context.inserted.order = b
         self._awaited.pop(a, None)
         bulk = self._bulk_on.get(self._cpu)
@@ -429,7 +431,11 @@ class RequestReader:
     def _take_mm_compaction_begin(self, a: int, _b: int, _c: int, _d: int) -> None:
         self._step(Kind.COMPACTION).pfn = a
 
-    _take_mm_compaction_end = _take_mm_compaction_begin
+        self._context.compacting = True
+
+    def _take_mm_compaction_end(self, a: int, b: int, c: int, d: int) -> None:
+        self._take_mm_compaction_begin(a, b, c, d)
+        self._context.compacting = False
 
     def _take_mm_lru_insertion(self, a: int, _b: int, _c: int, _d: int) -> None:
         """A folio that was moved has the order of the old one, which is freed next.

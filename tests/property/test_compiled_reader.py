@@ -64,6 +64,7 @@ VALUES = {
     "unreserve_highatomic_return": (small,),
     "refresh_cpu_vm_stats": (),
     "mm_compaction_begin": (pages,),
+    "mm_compaction_end": (pages,),
     "set_migratetype_isolate": (pointers,),
 }
 """Event → strategies of its fields; of those that the readers know, all that differ."""

@@ -364,6 +364,9 @@ def test_pages_that_go_back_to_compaction_are_not_freed() -> None:
 
 def test_a_folio_that_was_moved_is_as_large_as_the_old_one() -> None:
     steps = read(
+        ("mm_lru_insertion", 60),
+        ("mm_page_free", 30, 1),
+        ("mm_compaction_begin", 0),
         ("mm_lru_insertion", 64),
         ("mm_lru_insertion", 96),
         ("mm_page_free", 32, 4),
@@ -372,7 +375,7 @@ def test_a_folio_that_was_moved_is_as_large_as_the_old_one() -> None:
         ("mm_page_free", 48, 4),
     )
     inserted = [(step.pfn, step.order) for step in steps if step.kind is Kind.ON_LRU]
-    assert inserted == [(64, 0), (96, 4), (128, 0)]
+    assert inserted == [(60, 0), (64, 0), (96, 4), (128, 0)]
 
 
 def test_clearing_up_after_another_task_does_not_bound_what_a_task_was_about() -> None:
