@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from analysis.bundle import MemorySample
 from analysis.errors import BundleError
+from analysis.memory.frames import movable_by_driver, on_lru
 from analysis.model.allocator.allocator import Allocator
 from analysis.model.allocator.counter import ZoneCounter
 from analysis.model.allocator.pcp import PerCpuPages
@@ -23,8 +24,6 @@ BATCH_SCALE = 5
 """CONFIG_PCP_BATCH_SCALE_MAX where the kernel's configuration does not say otherwise."""
 BOOST_FACTOR = 15000
 """vm.watermark_boost_factor as the kernel starts with."""
-_MOVABLE_DRIVER_PAGE = 2
-"""PAGE_MAPPING_MOVABLE in the low bits of page->mapping."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,9 +170,7 @@ def _fill_zones(sample: MemorySample, zones: Sequence[Zone]) -> None:
 
 def movable_pfns(sample: MemorySample) -> NDArray[np.int64]:
     """Allocated pages that compaction could move: on an LRU list, or a driver's movable page."""
-    bit = int(sample.meta["page_flag_bits"]["lru"])
-    on_lru = (sample.frame_flags >> bit) & 1
-    movable = (on_lru == 1) | (sample.frame_mapping == _MOVABLE_DRIVER_PAGE)
+    movable = on_lru(sample) | movable_by_driver(sample)
     found = [np.zeros(0, np.int64)]
     offset = 0
     for frames in sample.frame_ranges:

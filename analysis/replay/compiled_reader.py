@@ -199,6 +199,12 @@ def _drains(steps: Any, step: int) -> bool:
 
 
 @compiled
+def _gives_up(steps: Any, step: int) -> bool:
+    """Whether a step gives no more back once its task is on another CPU."""
+    return bool(step >= 0 and wide(steps[step]["kind"]) in (_FREE, _DRAIN_REST))
+
+
+@compiled
 def _note_returned(of_pages: Any, page: int, pages: int, step: int, counter: int) -> None:
     if 0 <= page < pages:
         of_pages[page * _PAGE_WORDS + _RETURNED] = step
@@ -289,6 +295,12 @@ def _read(
                 zone += 1
             had = locked_by[zone]
             locked_by[zone] = context_of[number]
+        before = previous[number]
+        if in_batches and before >= 0 and rows[before]["code"] == _DRAIN_EVENT:
+            step = contexts[context_of[number] * _CONTEXT_WORDS + _OPEN]
+            if rows[before]["cpu"] != row["cpu"] and _gives_up(steps, step):
+                given = _pages_of(lists, step * _LIST_WORDS + _DRAINED, pool)
+                steps[step]["stop_after"] = given
         if code in (_COMPACTS, _COMPACTED):
             contexts[context_of[number] * _CONTEXT_WORDS + _COMPACTING] = code == _COMPACTS
         if skipped[code]:
@@ -342,11 +354,11 @@ def _read(
                 _move(lists, step * _LIST_WORDS + _BORROWED, contexts, at + _OF_BORROWED)
                 made["effect"], made["cpu"] = locked_at, locked_on
                 contexts[at + _OF_LOCKED + 2] = 0
-            elif previous[number] >= 0 and rows[previous[number]]["cpu"] != row["cpu"]:
-                before = rows[previous[number]]
+            elif before >= 0 and rows[before]["cpu"] != row["cpu"]:
+                earlier = rows[before]
                 made["count"] = 1
-                if inside and of_pages[of_page + _LISTED_ON] == before["cpu"]:
-                    made["effect"], made["cpu"] = before["counter"], before["cpu"]
+                if inside and of_pages[of_page + _LISTED_ON] == earlier["cpu"]:
+                    made["effect"], made["cpu"] = earlier["counter"], earlier["cpu"]
             if bulk >= 0:
                 steps[bulk]["attempts"] += 1
             contexts[at + _OPEN] = -1
@@ -357,7 +369,6 @@ def _read(
                     steps[awaiting]["effect"] = steps[awaiting]["event"]
                 of_pages[of_page + _AWAITED] = -1
         elif code == _FREE_EVENT:
-            before = previous[number]
             if before >= 0 and rows[before]["code"] == _KEEPS and firsts[before] == a:
                 continue
             compacting = contexts[at + _COMPACTING] == 1

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from analysis.bundle import MemorySample
 from analysis.errors import BundleError
+from analysis.memory.frames import movable_by_driver
 from analysis.memory.geometry import Geometry
 from analysis.memory.state import FreeState
 from analysis.replay.operation import EVENTS, Op
@@ -37,7 +38,6 @@ class PageUse(IntEnum):
 FREE = 16
 """``FREE + order``: the page lies in a free block of that order."""
 
-_MOVABLE_DRIVER_PAGE = 2
 _ISOLATED = EVENTS.index("isolate_free_page")
 
 
@@ -71,14 +71,14 @@ def use_in_sample(sample: MemorySample, state: FreeState, geometry: Geometry) ->
     flags = np.zeros(geometry.pages, np.uint32)
     driver = np.zeros(geometry.pages, np.bool_)
     known = np.zeros(geometry.pages, np.bool_)
+    drivers = movable_by_driver(sample)
     offset = 0
     for frames in sample.frame_ranges:
         first, count = int(frames["start_pfn"]) - geometry.first_pfn, int(frames["pages"])
         if first < 0 or first + count > geometry.pages:
             raise BundleError(f"memory sample {sample.label}: flags of pages outside every zone")
         flags[first : first + count] = sample.frame_flags[offset : offset + count]
-        mapping = sample.frame_mapping[offset : offset + count]
-        driver[first : first + count] = mapping == _MOVABLE_DRIVER_PAGE
+        driver[first : first + count] = drivers[offset : offset + count]
         known[first : first + count] = True
         offset += count
     bits = sample.meta["page_flag_bits"]

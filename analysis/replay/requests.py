@@ -46,6 +46,7 @@ class _Context:
         "borrowed",
         "bulk",
         "compacting",
+        "draining",
         "flags",
         "inserted",
         "isolating",
@@ -65,7 +66,8 @@ class _Context:
         self.locked: list[tuple[int, int]] = []
         self.borrowed: list[int] = []
         self.locked_at = self.locked_on = -1
-        self.compacting = False
+        self.compacting = self.draining = False
+        """Whether it compacts a zone; whether its event before was a block that came back."""
         self.inserted: Step | None = None
         """The page that its event before put on an LRU list."""
         self.kept = -1
@@ -148,8 +150,11 @@ class RequestReader:
                 context = self._contexts[number] = _Context()
             self._context = context
             self._counter, self._cpu, self._level, self._pid = said
+            if context.draining and context.seen_on != self._cpu:
+                self._give_up_draining(context)
             if taker is not None:
                 taker(a, b, c, d)
+            context.draining = code == _DRAINS
             if code != _KEEPS:
                 context.kept = -1
             if code != _INSERTS:
@@ -336,6 +341,15 @@ class RequestReader:
             return False
         had = self._locked_by.get(self._zone(pfn))
         return self._ran_on.get(self._cpu) is not self._context or had is not self._context
+
+    def _give_up_draining(self, context: _Context) -> None:
+        """A task that finds itself on another CPU between two batches gives no more back.
+
+        Kernel: mm/page_alloc.c, ``free_frozen_page_commit``; 7.2 and 7.3.
+        """
+        step = context.open
+        if step is not None and self._in_batches and step.kind in (Kind.FREE, Kind.DRAIN_REST):
+            step.stop_after = sum(1 << order for _, order in step.drained)
 
     def _zone(self, pfn: int) -> int:
         return bisect_right(self._zone_starts, pfn)
@@ -533,6 +547,7 @@ _UNDER_LOCK = frozenset(
     )
 )
 _LETS_GO = (Kind.DRAIN_ALL, Kind.DECAY, Kind.DRAIN_REST)
+_DRAINS = EVENT_CODES["mm_page_pcpu_drain"]
 _INSERTS = EVENT_CODES["mm_lru_insertion"]
 _KEEPS = EVENT_CODES["compaction_free"]
 _SAYS_ITS_NODE = ("mm_vmscan_kswapd_wake", "mm_vmscan_kswapd_sleep")

@@ -336,6 +336,16 @@ def test_a_free_goes_on_after_another_task_ran_between_its_batches() -> None:
     ]
 
 
+def test_a_free_gives_up_on_another_cpu() -> None:
+    steps = read(
+        ("mm_page_free", 64, 0, {"cpu": 0}),
+        ("mm_page_pcpu_drain", 70, 0, 1, {"cpu": 0}),
+        ("mm_page_free", 65, 0, {"cpu": 1}),
+        release=(7, 3),
+    )
+    assert [(step.pfn, step.cpu, step.stop_after) for step in steps] == [(64, 0, 1), (65, 1, 0)]
+
+
 def test_a_drain_goes_on_after_another_cpu_had_the_same_zone() -> None:
     def drained(other: int) -> list[list[tuple[int, int]]]:
         steps = read(
