@@ -8,6 +8,7 @@ from typing import Any
 
 from analysis.model.allocator.allocator import Allocator, Choice, Request
 from analysis.model.allocator.gfp import Alloc, Gfp
+from analysis.model.allocator.pcp import Excess
 from analysis.model.allocator.zone import Zone
 from analysis.model.freelist import FreeBlock, Migratetype
 from analysis.model.release import Release
@@ -138,6 +139,10 @@ class Walk:
     """Blocks handed out: first page and order."""
     isolated: list[tuple[int, int, int]] = field(default_factory=list)
     boosts: dict[int, int] = field(default_factory=dict)
+    rests: list[tuple[int, int, Excess]] = field(default_factory=list)
+    """What was left when pages were given back: zone, CPU of the lists, and how much."""
+    as_told: bool = True
+    """Requests may tell what the kernel did: which zone was served, and that lists were locked."""
     without: frozenset[str] = frozenset()
     """Actions that are not done."""
     largest_order: int = MAX_ORDER
@@ -162,14 +167,23 @@ class Walk:
 
     def _remember(self, name: str, rest: list[Any], outcome: Outcome) -> None:
         result = outcome[0]
-        if name == "allocate" and isinstance(result, Choice):
-            self.held.append((result.pfn, rest[0].order))
+        if name.startswith("allocate") and isinstance(result, Choice):
+            if result.pfn >= 0:
+                self.held.append((result.pfn, rest[0].order))
+        elif isinstance(result, Excess):
+            self._remember_rest(name, rest, result)
         elif name == "isolate" and result is True:
             _, pfn, order = rest
             kind = self.plain.zone_of(pfn).free.pageblock_migratetype(pfn)
             self.isolated.append((pfn, order, kind))
         elif name == "begin_balance" and isinstance(result, int):
             self.boosts[rest[0]] = result
+
+    def _remember_rest(self, name: str, rest: list[Any], left: Excess) -> None:
+        if name == "free":
+            self.rests.append((self.plain.zone_of(rest[1]).number, rest[0], left))
+        else:
+            self.rests.append((rest[1], rest[2], left))
 
     def _cpu(self) -> int:
         return self.random.choice(list(self.plain.cpu_nodes))
@@ -205,8 +219,13 @@ class Walk:
                 gfp=random.choice(GFPS),
                 migratetype=random.choice(ORDINARY),
                 alloc_flags=flags,
+                pcp_locked=self.as_told and random.random() < 0.1,
+                zone=self._zone() if self.as_told and random.random() < 0.3 else None,
             ),
         ]
+
+    def _allocate_from(self) -> list[Any]:
+        return ["allocate_from", self._allocate()[1], self._zone()]
 
     def _allocate_bulk(self) -> list[Any]:
         request = self._allocate()[1]
@@ -224,12 +243,15 @@ class Walk:
         if not self.held:
             return None
         pfn, order = self.held.pop(self.random.randrange(len(self.held)))
-        return ["free", self._cpu(), pfn, order]
+        return ["free", self._cpu(), pfn, order, self._stop_after()]
+
+    def _stop_after(self) -> int:
+        return self.random.choice([0, 0, 1, 4, 20])
 
     def _free_direct(self) -> list[Any] | None:
         arguments = self._free()
         captured = self.random.choice([None, None, None, 1, 3, 9])
-        return None if arguments is None else ["free_direct", *arguments[1:], captured]
+        return None if arguments is None else ["free_direct", *arguments[1:4], captured]
 
     def _free_anything(self) -> list[Any] | None:
         """A free of pages that may be free already, but are on no per-cpu list."""
@@ -260,7 +282,18 @@ class Walk:
 
     def _drain(self) -> list[Any]:
         name = self.random.choice(["drain_all", "drain_batch", "decay"])
-        return [name, self._cpu(), self._zone(), self._cpu()]
+        return [name, self._cpu(), self._zone(), self._cpu(), self._stop_after()]
+
+    def _give_rest(self) -> list[Any] | None:
+        if not self.rests:
+            return None
+        zone, owner, left = self.rests.pop(self.random.randrange(len(self.rests)))
+        return ["give_rest", self._cpu(), zone, owner, left, self._stop_after()]
+
+    def _set_right(self) -> list[Any]:
+        if self.random.random() < 0.5:
+            return ["drop_boost", self._zone()]
+        return ["count_free_later", self._zone(), self._cpu(), self.random.randrange(9)]
 
     def _fold(self) -> list[Any]:
         return ["fold", self._cpu()]
@@ -333,6 +366,10 @@ class Walk:
 
     def _look(self) -> list[Any]:
         """Questions that change nothing."""
+        if self.random.random() < 0.3:
+            return ["candidates", self._allocate()[1]]
+        if self.random.random() < 0.5:
+            return ["uses_pcp", self._zone(), self._cpu(), self.random.randrange(12)]
         lists = [
             (zone, cpu, pindex, pages)
             for (zone, cpu), pcp in self.plain.pcps.items()
@@ -349,12 +386,15 @@ class Walk:
 _ACTIONS = {
     "allocate": 60,
     "allocate_bulk": 4,
+    "allocate_from": 4,
     "free": 50,
     "free_direct": 5,
     "free_anything": 2,
     "isolate": 3,
     "put_back": 3,
     "drain": 4,
+    "give_rest": 4,
+    "set_right": 1,
     "fold": 2,
     "unreserve": 2,
     "mark_movable": 6,

@@ -14,6 +14,7 @@ from random import Random
 from typing import Any
 
 from analysis.model.allocator.allocator import Allocator, Choice, Request
+from analysis.model.allocator.pcp import Excess
 from analysis.model.freelist import Migratetype
 from analysis.replay.model_state import PlainState
 from analysis.replay.step import Kind, Step
@@ -29,7 +30,7 @@ _DRAINS = {
 }
 _UNSEEN = frozenset(
     {"push", "forget", "carve", "capture", "turn", "free_anything"}
-    | {"set_threshold", "begin_balance", "end_balance"}
+    | {"set_threshold", "begin_balance", "end_balance", "set_right", "allocate_from"}
 )
 """Actions of a walk that its steps do not tell, or not all of."""
 
@@ -56,6 +57,8 @@ class RandomWindow:
     whole: int = 0
     """How many actions went before it."""
     _told_later: list[Step] = field(default_factory=list)
+    _rested: list[tuple[tuple[int, int, Excess], int]] = field(default_factory=list)
+    """What some steps left to give back, and the pid that goes on with it."""
 
     @property
     def zone_pointers(self) -> dict[int, int]:
@@ -67,7 +70,7 @@ class RandomWindow:
 
     def run(self, actions: int) -> None:
         """Lets the kernel do so many things."""
-        walk = Walk(self.random, [PlainState(self.kernel)], self.kernel)
+        walk = Walk(self.random, [PlainState(self.kernel)], self.kernel, as_told=False)
         if self.trust is Trust.FAITHFUL:
             walk.without, walk.largest_order = _UNSEEN, 3
         for number in range(actions):
@@ -129,13 +132,33 @@ class RandomWindow:
         self.failed |= step.count < rest[1]
         self._tell(step)
 
+    def _leave(self, step: Step, left: object, zone: int, owner: int) -> None:
+        """A step that did not give back all; its context does nothing else before it goes on."""
+        if isinstance(left, Excess):
+            step.pid, step.level = 1000 + len(self.steps) + len(self._rested), 0
+            step.stop_after = sum(1 << order for _, order in step.drained)
+            self._rested.append(((zone, owner, left), step.pid))
+
+    def _made_by_give_rest(self, _call: str, rest: list[Any], outcome: Outcome) -> None:
+        cpu, zone, owner, left, _ = rest
+        step = self._step(Kind.DRAIN_REST, cpu)
+        number = [key for key, _ in self._rested].index((zone, owner, left))
+        step.drained = list(outcome[2])
+        self._leave(step, outcome[0], zone, owner)
+        _, pid = self._rested.pop(number)
+        step.pid, step.level = pid, 0
+        if step.stop_after:
+            self._rested[-1] = self._rested[-1][0], pid
+        self._tell(step)
+
     def _made_by_free(self, _call: str, rest: list[Any], outcome: Outcome) -> None:
-        cpu, pfn, order = rest
+        cpu, pfn, order, _ = rest
         on_pcp = order <= 3 or order == self.kernel.huge_order
         step = self._step(Kind.FREE if on_pcp else Kind.FREE_DIRECT, cpu)
         step.pfn, step.order, step.drained = pfn, order, list(outcome[2])
         if on_pcp and order == 0 and self.random.random() < 0.1:
             step.kind, step.pieces = Kind.FREE_RANGE, [(pfn, order)]
+        self._leave(step, outcome[0], self.kernel.zone_of(pfn).number, cpu)
         self._tell(step)
 
     def _made_by_free_direct(self, _call: str, rest: list[Any], outcome: Outcome) -> None:
@@ -161,7 +184,7 @@ class RandomWindow:
         self._tell(step)
 
     def _made_by_drain(self, call: str, rest: list[Any], outcome: Outcome) -> None:
-        cpu, zone, owner = rest
+        cpu, zone, owner, _ = rest
         step = self._step(_DRAINS[call], cpu)
         step.pointer, step.count = ZONE_POINTER + zone, owner
         step.drained = list(outcome[2])
@@ -170,6 +193,7 @@ class RandomWindow:
                 step.pointer = 0
             if self.random.random() < 0.05:
                 step.kind = Kind.UNKNOWN_DRAIN
+        self._leave(step, outcome[0], zone, owner)
         self._tell(step)
 
     def _made_by_fold(self, _call: str, rest: list[Any], _outcome: Outcome) -> None:
