@@ -12,6 +12,7 @@ WHERE = --runs $(RUNS) $(if $(KERNEL),--kernel $(KERNEL))
 RUN = $(MMSCOPE) run --arch $(ARCH) $(WHERE)
 
 REPLAYS ?= replay-uma1 replay-uma2 replay-numa1 replay-numa2
+REPLAY_KERNELS ?= $(or $(KERNEL),default)
 # Both, unless the caller named one.
 REPLAY_ARCHES = $(if $(filter file,$(origin ARCH)),x86_64 arm64,$(ARCH))
 
@@ -22,6 +23,7 @@ REPLAY_ARCHES = $(if $(filter file,$(origin ARCH)),x86_64 arm64,$(ARCH))
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  Variables: ARCH=x86_64|arm64  KERNEL=suite[/flavour]  RUNS=directory"
+	@echo "  make replay also knows REPLAYS and REPLAY_KERNELS, each a list"
 
 setup: $(VENV)/.ready ## Install what is missing: Debian packages and a virtual environment
 
@@ -45,11 +47,16 @@ shell: setup ## A root shell in a two-node guest
 	$(MMSCOPE) boot --arch $(ARCH) --node 512M --node 512M --shell
 
 replay: setup ## Trace every kind of allocation, replay it to the page; ARCH=… for one architecture
-	@status=0; \
-	for arch in $(REPLAY_ARCHES); do for experiment in $(REPLAYS); do \
-		run=$$($(MMSCOPE) run $$experiment --arch $$arch $(WHERE) --no-check) && \
-			$(MMSCOPE) replay $$run || status=$$?; \
-	done; done; exit $$status
+	@status=0; runs=; \
+	for kernel in $(REPLAY_KERNELS); do for arch in $(REPLAY_ARCHES); do \
+		for experiment in $(REPLAYS); do \
+			asked=; [ $$kernel = default ] || asked="--kernel $$kernel"; \
+			run=$$($(MMSCOPE) run $$experiment --arch $$arch --runs $(RUNS) $$asked --no-check) && \
+				runs="$$runs $$run" && $(MMSCOPE) replay $$run || status=$$?; \
+		done; \
+	done; done; \
+	[ -z "$$runs" ] || $(BIN)/python -m analysis.report.replay_table $$runs || status=$$?; \
+	exit $$status
 
 doctor: setup ## Say what is installed, whether KVM works, what is cached
 	$(MMSCOPE) doctor
