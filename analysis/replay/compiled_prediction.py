@@ -11,7 +11,8 @@ from analysis.model.freelist import Migratetype
 from analysis.replay import compiled_run as run
 from analysis.replay.compiled_run import Stop, runner
 from analysis.replay.compiled_state import CompiledState, MemoryNotes
-from analysis.replay.prediction import Prediction, Predictor
+from analysis.replay.misses import Prediction
+from analysis.replay.prediction import Predictor
 from analysis.replay.step import Kind
 from analysis.replay.step_arrays import ArraySteps
 from analysis.replay.steps import Steps

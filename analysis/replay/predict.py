@@ -27,8 +27,9 @@ from analysis.replay.allocator_state import (
 from analysis.replay.compiled_load import compare_compiled, load_compiled
 from analysis.replay.compiled_prediction import CompiledPredictor
 from analysis.replay.compiled_reader import read_steps
+from analysis.replay.misses import Prediction
 from analysis.replay.outcome import Prediction as Shown
-from analysis.replay.prediction import Prediction, Predictor
+from analysis.replay.prediction import Predictor
 from analysis.replay.requests import RequestReader
 from analysis.replay.step_arrays import ArraySteps
 from analysis.replay.timeline import PageAddresses, timeline

@@ -7,121 +7,25 @@ kind and the model is set right, so that one cause is one miss and not thousands
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from enum import Enum
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.model.allocator.allocator import Allocator, Choice, Request
-from analysis.model.allocator.gfp import Gfp
-from analysis.model.allocator.pcp import Excess, pcp_allowed
+from analysis.model.allocator.gfp import Gfp, gfp_migratetype
+from analysis.model.allocator.pcp import Excess
 from analysis.model.freelist import Migratetype
+from analysis.replay.misses import Miss, Missed, Prediction
 from analysis.replay.model_state import Block, ModelState, PlainState
+from analysis.replay.open_order import OpenOrder
 from analysis.replay.step import Kind, Step
 from analysis.replay.steps import DictNotes, ListSteps, PageNotes, Steps
 
-
-class Miss(Enum):
-    """Why a choice of the model was not the kernel's."""
-
-    WRONG_ZONE = "another zone"
-    UNSEEN = "taken unseen"
-    """The page below the one the model took: something took that one without an event."""
-    WRONG_LIST_ORDER = "same list, other place"
-    """The page was further down the list that the model took from."""
-    REFILL = "refill"
-    """The model fetched other blocks from the zone's lists than the kernel."""
-    NOT_REFILLED = "refill unseen"
-    """The kernel took a page without fetching any, where the model's list was empty."""
-    NOT_FREE = "page not free in the model"
-    NONE = "the model had nothing to give"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Missed:
-    """One request at which model and kernel parted."""
-
-    counter: int
-    kind: Kind
-    miss: Miss
-    cpu: int
-    level: int
-    order: int
-    migratetype: int
-    kernel_pfn: int
-    model_pfn: int
-    detail: str = ""
-
-
-@dataclass(slots=True, kw_only=True)
-class Prediction:
-    """How a window went."""
-
-    requests: int = 0
-    """Allocations the model had to choose for, pages of bulk requests not counted."""
-    exact: int = 0
-    """Those for which it chose the very page."""
-    ambiguous: int = 0
-    """Requests at which the trace leaves something open: an interrupt or another task came between
-    a page's leaving its list and the event that tells of it, the task moved to another CPU
-    meanwhile, or somebody else had the per-cpu lists locked. Right in one of the cases, they are
-    counted here and nowhere else."""
-    given: int = 0
-    """Allocations where compaction's work was taken from the trace: served by capture (these are
-    not among the requests), or chosen from a list that had to be turned first."""
-    turned: int = 0
-    """Those of the requests for which a list was turned, or that a node's dirty pages sent to
-    another node; not judged."""
-    rotations: int = 0
-    """Lists that compaction had turned, unseen, and that were turned as the kernel's next choice
-    told."""
-    late_frees: int = 0
-    """Frees whose page came to its list only after an interrupt, which the trace leaves open."""
-    bulk_pages: int = 0
-    frees: int = 0
-    refills: int = 0
-    refills_exact: int = 0
-    drains: int = 0
-    drains_exact: int = 0
-    unexplained: Counter[str] = field(default_factory=Counter)
-    """What the model could not do as told: frees of free pages, isolation of blocks it lacks …"""
-    misses: Counter[Miss] = field(default_factory=Counter)
-    first_misses: list[Missed] = field(default_factory=list)
-    first_divergence: int | None = None
-    """Counter of the first refill or drain that was not the kernel's."""
-
-    @property
-    def match_pct(self) -> float:
-        """Share of allocations with the very page, in percent, of those that can be judged."""
-        judged = self.requests - self.ambiguous - self.turned
-        return 100.0 * self.exact / judged if judged else 100.0
-
-
 _LISTED = 200
-_SWAYS = frozenset(
-    {
-        Kind.FREE_DIRECT,
-        Kind.ISOLATE,
-        Kind.PUT_BACK,
-        Kind.FOLD,
-        Kind.BALANCE_BEGIN,
-        Kind.BALANCE_END,
-        Kind.BOOST_END,
-        Kind.KSWAPD_WAKE,
-        Kind.KSWAPD_SLEEP,
-        Kind.THRESHOLD,
-        Kind.UNRESERVE,
-    }
-)
-"""Steps that change a zone's free pages, its watermarks, or whether its node is passed over."""
-SEARCH = 512
-"""How many allocations ahead an interrupted one is looked for."""
 
 
-class Predictor:
+class Predictor(OpenOrder):
     """Runs steps over an allocator model and compares as it goes."""
 
     def __init__(
@@ -134,19 +38,12 @@ class Predictor:
         page_shift: int = 12,
         notes: PageNotes | None = None,
     ) -> None:
-        self.state: ModelState = PlainState(model) if isinstance(model, Allocator) else model
-        self.result = Prediction()
-        self._types = tuple(migratetypes)
+        state: ModelState = PlainState(model) if isinstance(model, Allocator) else model
+        super().__init__(state, migratetypes, notes or DictNotes())
         self._zone_pointers = zone_pointers or {}
         self._node_pointers = node_pointers or {}
         self._page_shift = page_shift
-        self._notes: PageNotes = notes or DictNotes()
-        self._steps: Steps = ListSteps(())
         self._next = 0
-        self._early: NDArray[np.bool_] = np.zeros(0, np.bool_)
-        """By number of step: its turn was before, in the order that fits."""
-        self._late: list[tuple[Step, bool]] = []
-        """Frees put off, and whether it was for an interrupt, not another task."""
         self._nodes = frozenset(self.state.zone_nodes)
         self._boosts: dict[int, list[tuple[int, int]]] = {}
         self._rests: dict[tuple[int, int], tuple[int, int, Excess]] = {}
@@ -224,18 +121,6 @@ class Predictor:
             return False
         step.node = node
         return True
-
-    def _request(self, step: Step) -> Request:
-        node = step.node if step.node >= 0 else self.state.cpu_nodes[step.cpu]
-        return Request(
-            cpu=step.cpu,
-            node=node,
-            order=step.order,
-            gfp=step.gfp,
-            migratetype=self._types[step.migratetype],
-            alloc_flags=step.alloc_flags if step.alloc_flags >= 0 else None,
-            zone=self.state.zone_of(step.pfn),
-        )
 
     def _allocate(self, step: Step) -> None:
         self.result.requests += 1
@@ -333,107 +218,6 @@ class Predictor:
                 return
         self._missed(step, None if choice is None else choice.pfn, locked, miss)
 
-    def _choose_zones_as(self, step: Step, refused: int | None) -> None:
-        """Sets right what made the model take from another zone (None: from none).
-
-        What zones are chosen by changes outside all locks: kswapd may have taken back a boost that
-        came after it had begun, by the trace, may have queued up to be woken, or have been woken
-        by a task that has to wait for it.
-
-        Kernel: mm/vmscan.c, ``allow_direct_reclaim``, which wakes it without an event.
-        """
-        state, zone = self.state, self.state.zone_of(step.pfn)
-        order = state.candidates(self._request(step))
-        if zone in order and (refused is None or order.index(refused) > order.index(zone)):
-            state.drop_boost(zone)
-        node = state.zone_nodes[zone]
-        state.set_kswapd(node, awake=False)
-        if refused is not None and state.zone_nodes[refused] != node:
-            state.set_kswapd(state.zone_nodes[refused], awake=True)
-
-    def _zone_is_open(self, step: Step) -> bool:
-        """Something that zones are chosen by changed while the step was under way.
-
-        The kernel looks at watermarks, and at whether a node's kswapd waits, outside all locks.
-        """
-        for number in range(step.number - 1, max(step.number - SEARCH, -1), -1):
-            other = self._steps[number]
-            if other.effect <= step.after:
-                return False
-            touched = other.locked or other.drained or other.kind in _SWAYS
-            if touched and (other.pid, other.level) != (step.pid, step.level):
-                return True
-        return False
-
-    def _reorder(self, step: Step, choice: Choice) -> Step | None:
-        """Whose page the choice is in another order of contexts, which the trace allows.
-
-        Four cases, each with the model set right for it. The page chosen was taken before by a
-        context that was interrupted before it could tell; it is that context's. The pages above
-        the kernel's were freed by contexts that interrupted this one after it had taken its page,
-        or that interrupted the context that freed the kernel's page before it put that on its
-        list; the kernel's is taken. Or the page chosen is one that an interrupted context had
-        announced as freed, but not put on the list yet; it comes there when that goes on.
-        """
-        state = self.state
-        other = self._under_way(step, choice.pfn)
-        if other is not None:
-            self._early[other.number] = True
-            return other
-        place = choice.zone, step.cpu, self._pindex(step)
-        if not step.locked and state.listed(*place, step.pfn):
-            above = [choice.pfn, *state.above(*place, step.pfn)]
-            if all(
-                self._freed_after(step, pfn) or self._freed_before(step.pfn, pfn) for pfn in above
-            ):
-                state.forget(step.pfn)
-                self._push(*place, choice.pfn)
-                state.count_free_later(choice.zone, step.cpu, len(above) << step.order)
-                return step
-        free = self._freeing(step, choice.pfn)
-        if free is not None:
-            self._put_off(free, step)
-        return free
-
-    def _freeing(self, step: Step, pfn: int) -> Step | None:
-        """The free of a page that this step may have come before, though it was announced."""
-        number = self._notes.last_free(pfn)
-        free = self._steps[number] if number >= 0 else None
-        fits = (
-            free is not None
-            and free.kind is Kind.FREE
-            and free.event < step.effect < free.before
-            and (free.pid, free.level) != (step.pid, step.level)
-        )
-        return free if fits else None
-
-    def _put_off(self, free: Step, step: Step) -> None:
-        """A page that was taken off its list again is freed when the other context goes on."""
-        self._late.append((free, step.pid == free.pid))
-        self.result.late_frees += 1
-
-    def _freed_after(self, step: Step, pfn: int) -> bool:
-        """The page came to a per-cpu list after the step's context was seen last."""
-        number = self._notes.last_free(pfn)
-        return number >= 0 and self._steps[number].effect > step.after
-
-    def _freed_before(self, pfn: int, other: int) -> bool:
-        """The free of a page may have been put off until another page had been freed."""
-        number, last = self._notes.last_free(other), self._notes.last_free(pfn)
-        return number > last >= 0 and self._freeing(self._steps[number], pfn) is not None
-
-    def _under_way(self, step: Step, pfn: int) -> Step | None:
-        """The later allocation of a page whose context ran before this step and not since."""
-        other = self._steps.next_allocation(pfn, step.event)
-        fits = (
-            other is not None
-            and other.cpu == step.cpu
-            and other.after < step.effect
-            and not other.locked
-            and (other.pid, other.level) != (step.pid, step.level)
-        )
-        return other if fits else None
-
     def _missed(
         self, step: Step, chosen: int | None, locked: list[Block], miss: Miss | None
     ) -> None:
@@ -476,14 +260,6 @@ class Predictor:
         if state.listed(*place, step.pfn):
             return Miss.WRONG_LIST_ORDER if state.above(*place, step.pfn) else Miss.UNSEEN
         return Miss.NOT_FREE
-
-    def _pindex(self, step: Step) -> int:
-        kind = self._types[step.migratetype]
-        order = step.order if self._on_pcp(step.order) else 0
-        return self.state.pindex(kind if kind.mergeable else Migratetype.MOVABLE, order)
-
-    def _on_pcp(self, order: int) -> bool:
-        return pcp_allowed(order, self.state.huge_order)
 
     def _set_right(self, step: Step, chosen: int | None, locked: list[Block]) -> None:
         """The kernel's blocks and page instead of the model's.
@@ -563,7 +339,7 @@ class Predictor:
             node=step.node if step.node >= 0 else self.state.cpu_nodes[step.cpu],
             order=0,
             gfp=step.gfp,
-            migratetype=_gfp_type(step.gfp),
+            migratetype=gfp_migratetype(step.gfp),
         )
         self.state.show_heads(step.locked, step.borrowed)
         self._judge_bulk(step, self.state.allocate_bulk(request, step.count))
@@ -635,31 +411,6 @@ class Predictor:
             except ValueError:
                 self.result.unexplained["drained page is free"] += 1
         self._check_drained(step)
-
-    def _let_finish(self, step: Step) -> bool:
-        """Lets an allocation that this step interrupted take its page, if it may have before.
-
-        Its event comes later, but whether it had its page already the trace does not say. It is
-        tried where the per-cpu list would overflow otherwise, and the kernel's did not.
-        """
-        state = self.state
-        for other in self._steps.interrupted_by(step, SEARCH):
-            if self._early[other.number]:
-                continue
-            state.show_heads(other.locked, other.borrowed)
-            choice = state.allocate(self._request(other))
-            locked, _ = state.moves()
-            if choice is not None and choice.pfn == other.pfn and not locked:
-                self._early[other.number] = True
-                return True
-            if choice is not None and choice.pfn >= 0 and not locked:
-                self._push(choice.zone, other.cpu, self._pindex(other), choice.pfn)
-        return False
-
-    def _push(self, zone: int, cpu: int, pindex: int, pfn: int) -> None:
-        """Puts a page at the head of a per-cpu list."""
-        kind = self.state.pageblock_migratetype(pfn)
-        self.state.push(zone, cpu, pindex, pfn, kind, to_tail=False)
 
     def _free_direct(self, step: Step) -> None:
         self.result.frees += 1
@@ -802,12 +553,3 @@ class Predictor:
     def _threshold(self, step: Step) -> None:
         for zone in self._node_zones(step):
             self.state.set_threshold(zone, self._page_shift, under_pressure=bool(step.count))
-
-
-def _gfp_type(gfp: int) -> Migratetype:
-    """Kernel: include/linux/gfp.h, ``gfp_migratetype``; 6.1 to 7.3."""
-    if gfp & Gfp.MOVABLE:
-        return Migratetype.MOVABLE
-    if gfp & Gfp.RECLAIMABLE:
-        return Migratetype.RECLAIMABLE
-    return Migratetype.UNMOVABLE

@@ -26,8 +26,10 @@ from analysis.replay.allocator_state import (
 )
 from analysis.replay.allocator_state import migratetypes_of as types_of
 from analysis.replay.exact import Timeline
+from analysis.replay.misses import Prediction
 from analysis.replay.model_state import PlainState
-from analysis.replay.prediction import SEARCH, Prediction, Predictor
+from analysis.replay.open_order import SEARCH
+from analysis.replay.prediction import Predictor
 from analysis.replay.requests import RequestReader
 from analysis.replay.step import Kind, Step
 from analysis.replay.timeline import PageAddresses, timeline

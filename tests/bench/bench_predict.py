@@ -17,7 +17,8 @@ from analysis.model.freelist import Migratetype
 from analysis.model.release import Release
 from analysis.replay.compiled_prediction import CompiledPredictor
 from analysis.replay.compiled_state import CompiledState
-from analysis.replay.prediction import Prediction, Predictor
+from analysis.replay.misses import Prediction
+from analysis.replay.prediction import Predictor
 from analysis.replay.step import Kind, Step
 from analysis.replay.step_arrays import ArraySteps, pack_steps
 from tests.allocator_model import GFP_KERNEL, GFP_USER_MOVABLE, fill, make_allocator, make_zone

@@ -14,7 +14,8 @@ from analysis.model.compiled.layout import Memory
 from analysis.model.compiled.pack import pack, page_rows
 from analysis.replay.compiled_prediction import CompiledPredictor
 from analysis.replay.compiled_state import CompiledState
-from analysis.replay.prediction import Prediction, Predictor
+from analysis.replay.misses import Prediction
+from analysis.replay.prediction import Predictor
 from analysis.replay.step_arrays import pack_steps
 from tests.property.test_compiled_allocator import differences
 from tests.random_window import TYPES, Trust, random_window

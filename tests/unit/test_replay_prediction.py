@@ -5,7 +5,8 @@ from __future__ import annotations
 from analysis.model.allocator.allocator import Allocator
 from analysis.model.freelist import Migratetype
 from analysis.model.release import Release
-from analysis.replay.prediction import Miss, Prediction, Predictor
+from analysis.replay.misses import Miss, Prediction
+from analysis.replay.prediction import Predictor
 from analysis.replay.step import Kind, Step
 from tests.allocator_model import GFP_KERNEL, fill, make_allocator, make_zone
 
