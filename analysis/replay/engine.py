@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.replay.ledger import Kind
-from analysis.replay.operation import Op
+from analysis.replay.operation import LARGEST_FREE, Op
 
 UNKNOWN, FREE, OUT, HELD = 0, 1, 2, 3
 """Status of a page: not seen since the window began (so somebody's); on the free lists; taken
@@ -273,9 +273,9 @@ def _free_free(a: Any, ops: Any, at: int, page: int, order: int) -> None:
 
 
 @_compiled
-def _possible(zone_of: Any, max_order: int, page: int, order: int) -> bool:
-    """Whether these are aligned pages of one zone."""
-    if order < 0 or order > max_order or page < 0 or page & ((1 << order) - 1):
+def _possible(zone_of: Any, largest: int, page: int, order: int) -> bool:
+    """Whether these are aligned pages of one zone, of an order there is."""
+    if order < 0 or order > largest or page < 0 or page & ((1 << order) - 1):
         return False
     last = page + (1 << order) - 1
     if last >= len(zone_of) or zone_of[page] < 0:
@@ -294,7 +294,8 @@ def _apply(a: Any, ops: Any, start: int, stop: int) -> None:
         op = ops[at]["op"]
         order = ops[at]["order"]
         page = ops[at]["pfn"] - first_pfn
-        if not _possible(zone_of, max_order, page, order):
+        back = op in (_FREE_OP, _GIVE, _FREE_AND_GIVE, _GIVE_OR_SPLIT)
+        if not _possible(zone_of, LARGEST_FREE if back else max_order, page, order):
             _note(a, ops, at, _IMPOSSIBLE)
             continue
         found = _census(status, page, order)

@@ -72,3 +72,7 @@ EVENTS = (
 DELAYED = frozenset({EVENTS.index("mm_page_free"), EVENTS.index("free_one_page")})
 """Events that are recorded before the zone lock is taken: a guest may be stopped after the event
 and before its effect."""
+
+LARGEST_FREE = 20
+"""What alloc_contig_range made one folio of may be freed as such, beyond the largest order of a
+free list. Kernel: mm/page_alloc.c, ``split_large_buddy``; 6.12 to 7.3."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from analysis.replay.ledger import Kind
-from analysis.replay.operation import Op
+from analysis.replay.operation import LARGEST_FREE, Op
 
 _GIVES = (Op.GIVE, Op.FREE_AND_GIVE, Op.GIVE_OR_SPLIT)
 
@@ -268,7 +268,9 @@ class PlainReplay:
         self.blocks[pfn] = order
 
     def _possible(self, operation: PlainOperation) -> bool:
-        if not 0 <= operation.order <= self.max_order or operation.pfn % (1 << operation.order):
+        back = operation.op in _GIVES or operation.op is Op.FREE
+        largest = LARGEST_FREE if back else self.max_order
+        if not 0 <= operation.order <= largest or operation.pfn % (1 << operation.order):
             return False
         zone = self.zone_of.get(operation.pfn)
         return zone is not None and self.zone_of.get(operation.pfns[-1]) == zone

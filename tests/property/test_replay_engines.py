@@ -41,7 +41,7 @@ aligned = st.builds(
         compacting=compacting,
     ),
     st.sampled_from(list(Op)),
-    st.integers(0, MAX_ORDER),
+    st.integers(0, MAX_ORDER + 1),
     st.integers(0, PAGES - 1),
     st.integers(-1, PCP_TYPES + 1),
     st.integers(0, CPUS - 1),
