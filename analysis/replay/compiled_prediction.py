@@ -91,7 +91,6 @@ class CompiledPredictor(Predictor):
         answer = int(words[run.ANSWER])
         if stop is Stop.CHOICE:
             choice = self._compiled.choice(answer)
-            step.node = int(steps.rows[step.number]["node"])
             locked, _ = self.state.moves()
             self._judge_choice(step, choice, locked, turned=bool(words[run.WAS_GIVEN]))
         elif stop is Stop.BULK:

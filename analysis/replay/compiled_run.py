@@ -37,7 +37,6 @@ from analysis.model.compiled.layout import (
     MOVE_PFN,
     MOVES,
     MOVES_AT,
-    NODE,
     NODES,
     NOTES,
     PAGES,
@@ -115,7 +114,6 @@ _FOLD, _ON_LRU, _UNKNOWN_DRAIN = int(Kind.FOLD), int(Kind.ON_LRU), int(Kind.UNKN
 _CAPTURED, _COMPACTION = int(Kind.CAPTURED), int(Kind.COMPACTION)
 _KSWAPD_WAKE, _KSWAPD_SLEEP = int(Kind.KSWAPD_WAKE), int(Kind.KSWAPD_SLEEP)
 _GFP_MOVABLE, _GFP_RECLAIMABLE = int(Gfp.MOVABLE), int(Gfp.RECLAIMABLE)
-_GFP_WRITE = int(Gfp.WRITE)
 
 
 @compiled
@@ -260,15 +258,6 @@ def _isolate(m: Any, run: Any, cpu: int, page: int, order: int) -> None:
 
 
 @compiled
-def _several_nodes(m: Any) -> bool:
-    """Whether zones lie on more than one node."""
-    for number in range(1, m[ZONES]):
-        if m[ZONES_AT + number * ZONE_WORDS + NODE] != m[ZONES_AT + NODE]:
-            return True
-    return False
-
-
-@compiled
 def run_steps(
     m: Any,
     rows: Any,
@@ -282,7 +271,6 @@ def run_steps(
 ) -> Number:
     """Does steps from ``run[AT]`` on."""
     first_pfn, pages = m[FIRST_PFN], m[PAGES]
-    many = _several_nodes(m)
     for number in range(run[AT], len(rows)):
         row = rows[number]
         kind = wide(row["kind"])
@@ -313,11 +301,6 @@ def run_steps(
             if node < 0:
                 node = cpu_nodes[cpu]
             given = 0
-            if row["gfp"] & _GFP_WRITE and many:
-                real = m[ZONES_AT + max(lists.zone_of(m, page), 0) * ZONE_WORDS + NODE]
-                if real != node:
-                    node = row["node"] = real
-                    given = 1
             rotations = -1
             if m[ROTATED]:
                 _show_heads(m, blocks, row)

@@ -135,11 +135,10 @@ class Predictor(OpenOrder):
             self.result.misses[Miss.UNSEEN] += 1
             return
         self.state.show_heads(step.locked, step.borrowed)
-        spread = self._spread(step)
         rotations = self.state.rotations if step.locked else 0
         choice, locked, locked_out = self._choose(step)
         turned = bool(step.locked) and self.state.rotations > rotations
-        self._judge_choice(step, choice, locked, turned=turned or spread, ambiguous=locked_out)
+        self._judge_choice(step, choice, locked, turned=turned, ambiguous=locked_out)
 
     def _choose(self, step: Step) -> tuple[Choice | None, list[Block], bool]:
         """What the model takes, the blocks it fetches for it, and whether it had to be told that
@@ -183,6 +182,10 @@ class Predictor(OpenOrder):
         reordered = ambiguous
         miss: Miss | None = None
         zone = state.zone_of(step.pfn)
+        if choice is not None and choice.pfn < 0 and self._spread(step):
+            turned = True
+            choice = state.allocate(self._request(step))
+            locked, _ = state.moves()
         if choice is None or choice.pfn < 0:
             if self._zone_is_open(step):
                 reordered = True
