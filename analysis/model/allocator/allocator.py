@@ -23,8 +23,6 @@ from analysis.model.allocator.zone import Zone
 from analysis.model.eras import Era
 from analysis.model.freelist import Migratetype
 
-_FIRST_MARKS = (Alloc.WMARK_LOW, Alloc.WMARK_HIGH)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
@@ -83,7 +81,6 @@ class Allocator:
             the kernel is known to have succeeded.
         """
         candidates = self.candidates(request)
-        self._note_failed_attempt(request, candidates)
         for number, flags in enumerate(self._attempts(request, candidates)):
             choice = self._attempt(request, candidates, flags, number)
             if choice is not None:
@@ -103,18 +100,6 @@ class Allocator:
             if pfn is not None:
                 return Choice(pfn=pfn, zone=number, attempt=attempt)
         return None
-
-    def _note_failed_attempt(self, request: Request, candidates: Sequence[Zone]) -> None:
-        """A request known to be served by the slow path found every zone below its low watermark.
-
-        Kernel: mm/page_alloc.c, ``get_page_from_freelist``, where ZONE_BELOW_HIGH is set; 6.12 to
-            7.3.
-        """
-        if request.alloc_flags is None or request.alloc_flags & WMARK_MASK in _FIRST_MARKS:
-            return
-        if self.era.below_high_flag:
-            for zone in candidates:
-                zone.below_high = True
 
     def _attempts(self, request: Request, candidates: Sequence[Zone]) -> Sequence[int]:
         """Flags of one attempt after the other."""

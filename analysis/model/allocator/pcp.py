@@ -7,7 +7,7 @@ from copy import copy
 from dataclasses import dataclass
 
 from analysis.model.allocator.fallback import Memory, rmqueue
-from analysis.model.allocator.gfp import Alloc
+from analysis.model.allocator.gfp import ZONE_MOVABLE, Alloc
 from analysis.model.allocator.watermark import watermark_ok
 from analysis.model.allocator.zone import ListMove, Zone
 from analysis.model.freelist import Migratetype
@@ -279,7 +279,7 @@ class PerCpuPages:
             if stop_after and given >= stop_after and left > 0 and self.count > 0:
                 return Excess(pages=left, pindex=pindex)
         if zone.below_high and watermark_ok(
-            zone, 0, zone.watermark(2), len(zone.lowmem_reserve) - 1, 0, zone.nr_free.seen()
+            zone, 0, zone.watermark(2), ZONE_MOVABLE, 0, zone.nr_free.seen()
         ):
             zone.below_high = False
         return None

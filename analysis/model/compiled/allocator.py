@@ -84,7 +84,6 @@ from analysis.model.compiled.zone import (
 )
 
 WMARK_MIN, WMARK_LOW = int(Alloc.WMARK_MIN), int(Alloc.WMARK_LOW)
-FIRST_MARKS = (WMARK_LOW, int(Alloc.WMARK_HIGH))
 NO_WATERMARKS, OOM_OR_NON_BLOCK = int(Alloc.NO_WATERMARKS), int(Alloc.OOM | Alloc.NON_BLOCK)
 NON_BLOCK, MIN_RESERVE = int(Alloc.NON_BLOCK), int(Alloc.MIN_RESERVE)
 ALLOC_CMA, NOFRAGMENT = int(Alloc.CMA), int(Alloc.NOFRAGMENT)
@@ -190,11 +189,6 @@ def allocate(
     first, last = 0, 3
     if alloc_flags >= 0:
         last = 1
-        if m[BELOW_HIGH_FLAG] and alloc_flags & WMARK_MASK not in FIRST_MARKS:
-            for number in range(zonelist + 1, zonelist + 1 + m[zonelist]):
-                at = ZONES_AT + m[number] * ZONE_WORDS
-                if m[at + ZONE_TYPE] <= gfp_zone(gfp):
-                    m[at + BELOW_HIGH] = 1
     cma = bool(m[HAS_CMA] and migratetype == MOVABLE)
     nofragment = _nofragment(m, preferred)
     for attempt in range(first, last):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from analysis.model.allocator.gfp import Alloc
+from analysis.model.allocator.gfp import ZONE_MOVABLE, Alloc
 from analysis.model.allocator.pcp import (
     COSTLY_ORDER,
     DECAYING,
@@ -42,7 +42,6 @@ from analysis.model.compiled.layout import (
     PCP_TYPE,
     PINDEXES,
     RECLAIM_ACTIVE,
-    RESERVES,
     REST_PAGES,
     REST_PINDEX,
     ROW,
@@ -322,7 +321,7 @@ def _give_excess(m: Any, zone: int, cpu: int, excess: int, pindex: int) -> None:
     at = ZONES_AT + zone * ZONE_WORDS
     if m[at + BELOW_HIGH] and not m[FAULT]:
         mark, free_pages = watermark(m, zone, 2), free_seen(m, zone)
-        if watermark_ok(m, zone, 0, mark, m[at + RESERVES] - 1, 0, free_pages):
+        if watermark_ok(m, zone, 0, mark, ZONE_MOVABLE, 0, free_pages):
             m[at + BELOW_HIGH] = 0
 
 
