@@ -115,9 +115,11 @@ _ASKED_NODE, _ASKED_FLAGS, _INSERTED, _COMPACTING = 11, 12, 13, 14
 _CONTEXT_WORDS = 15
 
 # Of a page: the free announced (a step), the step that gave it back last, and when, when it left,
-# the CPU to whose lists it came last, and the bulk request that took it if it came late enough.
+# the CPU to whose lists it came last, the bulk request that took it if it came late enough, and the
+# free that was announced before its task moved, where to, and the counter there.
 _ANNOUNCED, _RETURNED, _RETURNED_AT, _LEFT, _LISTED_ON, _AWAITED = 0, 1, 2, 3, 4, 5
-_PAGE_WORDS = 6
+_MOVED, _MOVED_TO, _MOVED_AT = 6, 7, 8
+_PAGE_WORDS = 9
 
 # How much of the arrays is used.
 _STEPS, _BLOCKS = 0, 1
@@ -196,6 +198,15 @@ def _drains(steps: Any, step: int) -> bool:
         kind in (_FREE, _FREE_RANGE, _FREE_DIRECT)
         or kind in (_DRAIN_ALL, _DRAIN_BATCH, _DECAY, _DRAIN_REST, _UNKNOWN_DRAIN)
     )
+
+
+@compiled
+def _settle(steps: Any, of_pages: Any, of_page: int, cpu: int) -> None:
+    """A page is found on a CPU's lists: its free may have come to them after its task moved."""
+    step = of_pages[of_page + _MOVED]
+    of_pages[of_page + _MOVED] = -1
+    if step >= 0 and of_pages[of_page + _MOVED_TO] == cpu:
+        steps[step]["cpu"], steps[step]["effect"] = cpu, of_pages[of_page + _MOVED_AT]
 
 
 @compiled
@@ -296,11 +307,19 @@ def _read(
             had = locked_by[zone]
             locked_by[zone] = context_of[number]
         before = previous[number]
-        if in_batches and before >= 0 and rows[before]["code"] == _DRAIN_EVENT:
+        if before >= 0 and rows[before]["cpu"] != row["cpu"]:
             step = contexts[context_of[number] * _CONTEXT_WORDS + _OPEN]
-            if rows[before]["cpu"] != row["cpu"] and _gives_up(steps, step):
+            draining = bool(rows[before]["code"] == _DRAIN_EVENT)
+            if in_batches and draining and _gives_up(steps, step):
                 given = _pages_of(lists, step * _LIST_WORDS + _DRAINED, pool)
                 steps[step]["stop_after"] = given
+            elif not (in_batches and draining) and step >= 0 and steps[step]["kind"] == _FREE:
+                made, moved = steps[step], steps[step]["pfn"] - first_pfn
+                now = made["event"] == made["effect"] == rows[before]["counter"]
+                if now and 0 <= moved < pages:
+                    of_pages[moved * _PAGE_WORDS + _MOVED] = step
+                    of_pages[moved * _PAGE_WORDS + _MOVED_TO] = wide(row["cpu"])
+                    of_pages[moved * _PAGE_WORDS + _MOVED_AT] = counter
         if code in (_COMPACTS, _COMPACTED):
             contexts[context_of[number] * _CONTEXT_WORDS + _COMPACTING] = code == _COMPACTS
         if skipped[code]:
@@ -359,6 +378,8 @@ def _read(
                 made["count"] = 1
                 if inside and of_pages[of_page + _LISTED_ON] == earlier["cpu"]:
                     made["effect"], made["cpu"] = earlier["counter"], earlier["cpu"]
+            if inside and not lists[step * _LIST_WORDS + _LOCKED + 2]:
+                _settle(steps, of_pages, of_page, wide(made["cpu"]))
             if bulk >= 0:
                 steps[bulk]["attempts"] += 1
             contexts[at + _OPEN] = -1
@@ -375,7 +396,7 @@ def _read(
             if before >= 0 and rows[before]["code"] == _LRU and compacting:
                 steps[contexts[at + _INSERTED]]["order"] = b
             if inside:
-                of_pages[of_page + _AWAITED] = -1
+                of_pages[of_page + _AWAITED] = of_pages[of_page + _MOVED] = -1
                 if bulk_on[row["cpu"]] not in (-1, contexts[at + _BULK_OPEN]):
                     freed_meanwhile[row["cpu"]] = of_page
             direct = b > 3 and b != huge_order
@@ -410,6 +431,11 @@ def _read(
                     step = _step(steps, step_rows, used, row, number, _DRAIN_REST)
                     contexts[at + _OPEN] = step
             _append(lists, step * _LIST_WORDS + _DRAINED, pool, used, a << MOVE_PFN | b)
+            if inside:
+                owner = wide(row["cpu"])
+                if wide(steps[step]["kind"]) in (_DRAIN_ALL, _DRAIN_BATCH, _DECAY):
+                    owner = steps[step]["count"]
+                _settle(steps, of_pages, of_page, owner)
             _note_returned(of_pages, page, pages, step, counter)
         elif code in (_LOCKED_EVENT, _EXTFRAG):
             block = a << MOVE_PFN | b

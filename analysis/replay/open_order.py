@@ -110,25 +110,32 @@ class OpenOrder:
         list; the kernel's is taken. Or the page chosen is one that an interrupted context had
         announced as freed, but not put on the list yet; it comes there when that goes on.
         """
-        state = self.state
         other = self._under_way(step, choice.pfn)
         if other is not None:
             self._early[other.number] = True
             return other
-        place = choice.zone, step.cpu, self._pindex(step)
-        if not step.locked and state.listed(*place, step.pfn):
-            above = [choice.pfn, *state.above(*place, step.pfn)]
-            if all(
-                self._freed_after(step, pfn) or self._freed_before(step.pfn, pfn) for pfn in above
-            ):
-                state.forget(step.pfn)
-                self._push(*place, choice.pfn)
-                state.count_free_later(choice.zone, step.cpu, len(above) << step.order)
-                return step
+        if not step.locked and self._take_from_below(step, choice):
+            return step
         free = self._freeing(step, choice.pfn)
         if free is not None:
             self._put_off(free, step)
         return free
+
+    def _take_from_below(self, step: Step, choice: Choice) -> bool:
+        """Takes a step's page, and puts that back which the model chose, if all that lies above it
+        may have come to the list later."""
+        state, place = self.state, (choice.zone, step.cpu, self._pindex(step))
+        if not state.listed(*place, step.pfn):
+            return False
+        above = [choice.pfn, *state.above(*place, step.pfn)]
+        if not all(
+            self._freed_after(step, pfn) or self._freed_before(step.pfn, pfn) for pfn in above
+        ):
+            return False
+        state.forget(step.pfn)
+        self._push(*place, choice.pfn)
+        state.count_free_later(choice.zone, step.cpu, len(above) << step.order)
+        return True
 
     def _freeing(self, step: Step, pfn: int) -> Step | None:
         """The free of a page that this step may have come before, though it was announced."""
@@ -190,11 +197,12 @@ class OpenOrder:
             state.show_heads(other.locked, other.borrowed)
             choice = state.allocate(self._request(other))
             locked, _ = state.moves()
-            if choice is not None and choice.pfn == other.pfn and not locked:
+            if choice is None or choice.pfn < 0 or locked:
+                continue
+            if choice.pfn == other.pfn or self._take_from_below(other, choice):
                 self._early[other.number] = True
                 return True
-            if choice is not None and choice.pfn >= 0 and not locked:
-                self._push(choice.zone, other.cpu, self._pindex(other), choice.pfn)
+            self._push(choice.zone, other.cpu, self._pindex(other), choice.pfn)
         return False
 
     def _push(self, zone: int, cpu: int, pindex: int, pfn: int) -> None:

@@ -107,6 +107,9 @@ class RequestReader:
         """Page that another context freed last while that was so, by CPU."""
         self._awaited: dict[int, Step] = {}
         """Such a page, after the bulk request: if that came later, it took it."""
+        self._moved: dict[int, tuple[Step, int, int]] = {}
+        """Page whose free was announced before its task moved: the free, the other CPU, and the
+        counter there."""
         self._zone_starts = zone_starts
         self._locked_by: dict[int, _Context] = {}
         """What had the lock of each zone last, as far as events tell."""
@@ -150,8 +153,8 @@ class RequestReader:
                 context = self._contexts[number] = _Context()
             self._context = context
             self._counter, self._cpu, self._level, self._pid = said
-            if context.draining and context.seen_on != self._cpu:
-                self._give_up_draining(context)
+            if context.seen_on not in (-1, self._cpu):
+                self._move(context)
             if taker is not None:
                 taker(a, b, c, d)
             context.draining = code == _DRAINS
@@ -262,6 +265,8 @@ class RequestReader:
             step.count = 1
             if self._listed_on.get(a) == context.seen_on:
                 step.effect, step.cpu = context.seen_at, context.seen_on
+        if not step.locked:
+            self._settle(a, step.cpu)
         if context.bulk is not None:
             context.bulk.attempts += 1
         context.open = None
@@ -290,6 +295,7 @@ class RequestReader:
         if context.inserted is not None and context.compacting:
             context.inserted.order = b
         self._awaited.pop(a, None)
+        self._moved.pop(a, None)
         bulk = self._bulk_on.get(self._cpu)
         if bulk is not None and bulk is not context.bulk:
             self._freed_meanwhile[self._cpu] = a
@@ -328,6 +334,7 @@ class RequestReader:
             step.stop_after = sum(1 << order for _, order in step.drained)
             step = context.open = self._step(Kind.DRAIN_REST)
         step.drained.append((a, b))
+        self._settle(a, step.count if step.kind in _OF_A_CPU else self._cpu)
         self._returned[a] = step, self._counter
 
     def _interrupted(self, step: Step, pfn: int) -> bool:
@@ -342,14 +349,25 @@ class RequestReader:
         had = self._locked_by.get(self._zone(pfn))
         return self._ran_on.get(self._cpu) is not self._context or had is not self._context
 
-    def _give_up_draining(self, context: _Context) -> None:
-        """A task that finds itself on another CPU between two batches gives no more back.
+    def _move(self, context: _Context) -> None:
+        """A task that finds itself on another CPU between two batches gives no more back; a page
+        that it had announced as freed may come to that CPU's lists, which is told by its next use.
 
         Kernel: mm/page_alloc.c, ``free_frozen_page_commit``; 7.2 and 7.3.
         """
         step = context.open
-        if step is not None and self._in_batches and step.kind in (Kind.FREE, Kind.DRAIN_REST):
+        if step is None or step.kind not in (Kind.FREE, Kind.DRAIN_REST):
+            return
+        if context.draining and self._in_batches:
             step.stop_after = sum(1 << order for _, order in step.drained)
+        elif step.kind is Kind.FREE and context.seen_at == step.event == step.effect:
+            self._moved[step.pfn] = step, self._cpu, self._counter
+
+    def _settle(self, pfn: int, cpu: int) -> None:
+        """A page is found on a CPU's lists."""
+        step, moved_to, at = self._moved.pop(pfn, (None, -1, -1))
+        if step is not None and cpu == moved_to:
+            step.cpu, step.effect = cpu, at
 
     def _zone(self, pfn: int) -> int:
         return bisect_right(self._zone_starts, pfn)
@@ -546,6 +564,7 @@ _UNDER_LOCK = frozenset(
         "split_large_buddy",
     )
 )
+_OF_A_CPU = (Kind.DRAIN_ALL, Kind.DRAIN_BATCH, Kind.DECAY)
 _LETS_GO = (Kind.DRAIN_ALL, Kind.DECAY, Kind.DRAIN_REST)
 _DRAINS = EVENT_CODES["mm_page_pcpu_drain"]
 _INSERTS = EVENT_CODES["mm_lru_insertion"]

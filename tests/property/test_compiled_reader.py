@@ -92,7 +92,9 @@ def both(
     addresses = PageAddresses(vmemmap_base=MEMMAP, struct_page_bytes=PAGE_BYTES)
     starts = (64, 96)
     reader = RequestReader(addresses, huge_order=huge_order, era=era, zone_starts=starts)
-    compiled = read_steps(rows, addresses, pfns=range(192), huge_order=huge_order, era=era)
+    compiled = read_steps(
+        rows, addresses, pfns=range(192), huge_order=huge_order, era=era, zone_starts=starts
+    )
     return reader.read(rows), compiled
 
 

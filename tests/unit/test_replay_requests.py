@@ -336,6 +336,19 @@ def test_a_free_goes_on_after_another_task_ran_between_its_batches() -> None:
     ]
 
 
+def test_an_announced_page_came_to_the_lists_where_it_is_found() -> None:
+    def freed_on(*later: tuple[Any, ...]) -> tuple[int, int]:
+        steps = read(("mm_page_free", 64, 0, {"cpu": 1}), ("mm_page_free", 65, 0), *later)
+        return next((step.cpu, step.effect) for step in steps if step.pfn == 64)
+
+    assert freed_on() == (1, 1)
+    assert freed_on(("mm_page_pcpu_drain", 64, 0, 1)) == (0, 2)
+    assert freed_on(alloc(64, pid=8)) == (0, 2)
+    assert freed_on(alloc(64, pid=8, cpu=1)) == (1, 1)
+    assert freed_on(("mm_page_free", 64, 0, {"pid": 8}), alloc(64, pid=8)) == (1, 1)
+    assert freed_on(("drain_pages_zone", 0xABC, 1), ("mm_page_pcpu_drain", 64, 0, 1)) == (1, 1)
+
+
 def test_a_free_gives_up_on_another_cpu() -> None:
     steps = read(
         ("mm_page_free", 64, 0, {"cpu": 0}),
