@@ -317,9 +317,14 @@ def _read(
                 made, moved = steps[step], steps[step]["pfn"] - first_pfn
                 now = made["event"] == made["effect"] == rows[before]["counter"]
                 if now and 0 <= moved < pages:
-                    of_pages[moved * _PAGE_WORDS + _MOVED] = step
-                    of_pages[moved * _PAGE_WORDS + _MOVED_TO] = wide(row["cpu"])
-                    of_pages[moved * _PAGE_WORDS + _MOVED_AT] = counter
+                    moved *= _PAGE_WORDS
+                    returned = of_pages[moved + _RETURNED] >= 0
+                    if returned and of_pages[moved + _RETURNED_AT] < wide(made["event"]):
+                        returned = False
+                    if of_pages[moved + _ANNOUNCED] == step and not returned:
+                        of_pages[moved + _MOVED] = step
+                        of_pages[moved + _MOVED_TO] = wide(row["cpu"])
+                        of_pages[moved + _MOVED_AT] = counter
         if code in (_COMPACTS, _COMPACTED):
             contexts[context_of[number] * _CONTEXT_WORDS + _COMPACTING] = code == _COMPACTS
         if skipped[code]:

@@ -351,7 +351,8 @@ class RequestReader:
 
     def _move(self, context: _Context) -> None:
         """A task that finds itself on another CPU between two batches gives no more back; a page
-        that it had announced as freed may come to that CPU's lists, which is told by its next use.
+        that it had announced as freed may come to that CPU's lists, which is told by its next use,
+        unless it was used already.
 
         Kernel: mm/page_alloc.c, ``free_frozen_page_commit``; 7.2 and 7.3.
         """
@@ -361,7 +362,9 @@ class RequestReader:
         if context.draining and self._in_batches:
             step.stop_after = sum(1 << order for _, order in step.drained)
         elif step.kind is Kind.FREE and context.seen_at == step.event == step.effect:
-            self._moved[step.pfn] = step, self._cpu, self._counter
+            _, returned_at = self._returned.get(step.pfn, (None, -1))
+            if self._announced.get(step.pfn) is step and returned_at < step.event:
+                self._moved[step.pfn] = step, self._cpu, self._counter
 
     def _settle(self, pfn: int, cpu: int) -> None:
         """A page is found on a CPU's lists."""

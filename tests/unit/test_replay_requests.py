@@ -349,6 +349,21 @@ def test_an_announced_page_came_to_the_lists_where_it_is_found() -> None:
     assert freed_on(("drain_pages_zone", 0xABC, 1), ("mm_page_pcpu_drain", 64, 0, 1)) == (1, 1)
 
 
+def test_an_announced_page_that_was_drained_before_its_task_moved_stays_where_it_was() -> None:
+    steps = read(
+        ("mm_page_free", 64, 0, {"cpu": 1}),
+        ("mm_page_free", 70, 0, {"cpu": 1, "level": 1}),
+        ("mm_page_pcpu_drain", 64, 0, 1, {"cpu": 1, "level": 1}),
+        ("mm_page_free", 65, 0),
+        alloc(64, pid=8),
+    )
+    assert [(step.cpu, step.effect) for step in steps if step.kind is Kind.FREE] == [
+        (1, 1),
+        (1, 3),
+        (0, 4),
+    ]
+
+
 def test_a_free_gives_up_on_another_cpu() -> None:
     steps = read(
         ("mm_page_free", 64, 0, {"cpu": 0}),
