@@ -46,6 +46,8 @@ class Predictor(OpenOrder):
         self._next = 0
         self._nodes = frozenset(self.state.zone_nodes)
         self._boosts: dict[int, list[tuple[int, int]]] = {}
+        self._begun: dict[int, Step] = {}
+        """The last begin of kswapd's balancing, by zone."""
         self._rests: dict[tuple[int, int], tuple[int, int, Excess]] = {}
         """By pid and level: zone and CPU of the lists that it has still to shrink."""
         self._act: Mapping[Kind, Callable[[Step], object]] = {
@@ -391,7 +393,12 @@ class Predictor(OpenOrder):
                 while self.state.overfills(zone, step.cpu, order) and self._let_finish(step):
                     pass
             self._notes.note_free(pfn, step.number)
+            early = not step.drained and self._begins_to_balance(step, zone)
+            if early:
+                self.state.end_balance(zone, 0)
             rest = self.state.free(step.cpu, pfn, order, step.stop_after)
+            if early:
+                self.state.begin_balance(zone)
             self._leave(step, zone, step.cpu, rest)
         except ValueError:
             self.result.unexplained["freed page is free"] += 1
@@ -449,7 +456,8 @@ class Predictor(OpenOrder):
             self.result.first_divergence = step.effect
         kernel = set(step.drained)
         mine = set(drained)
-        for pfn, order in drained:
+        # Lists are drained from the tail: what came out first was the last.
+        for pfn, order in reversed(drained):
             if (pfn, order) not in kernel and self._carve(pfn, order, step.cpu):
                 kind = state.pageblock_migratetype(pfn)
                 pindex = state.pindex(kind if kind.mergeable else Migratetype.MOVABLE, order)
@@ -539,9 +547,19 @@ class Predictor(OpenOrder):
         nodes = self.state.zone_nodes
         return [zone for zone, its in enumerate(nodes) if node is None or its == node]
 
+    def _begins_to_balance(self, step: Step, zone: int) -> bool:
+        """Whether kswapd, on another CPU, may not have set ZONE_RECLAIM_ACTIVE yet.
+
+        balance_pgdat sets it a while after the probe at its entry, and per-cpu lists are cut short
+        by it. Kernel: mm/vmscan.c, ``set_reclaim_active``.
+        """
+        begin = self._begun.get(zone)
+        return begin is not None and begin.cpu != step.cpu and begin.before > step.effect
+
     def _balance_begin(self, step: Step) -> None:
         zones = self._node_zones(step)
         self._boosts[step.pid] = [(zone, self.state.begin_balance(zone)) for zone in zones]
+        self._begun.update(dict.fromkeys(zones, step))
 
     def _boost_end(self, step: Step) -> None:
         for zone, boost in self._boosts.pop(step.pid, []):

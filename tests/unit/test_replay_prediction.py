@@ -150,6 +150,26 @@ def test_another_drain_is_set_right() -> None:
     assert sorted(allocator.pcps[0, 0].lists[0]) == [1024, 1027]
 
 
+def test_a_free_may_come_before_kswapd_cuts_the_lists_short() -> None:
+    def diverges(**begin: int) -> bool:
+        allocator = machine(batch=1, high=20)
+        taken = [1024, 1025, 1026, 1027]
+        steps = [
+            step(Kind.ALLOCATE, at + 1, pfn, locked=[(pfn, 0)]) for at, pfn in enumerate(taken)
+        ]
+        steps += [step(Kind.FREE, 10 + at, pfn) for at, pfn in enumerate(taken[:3])]
+        steps.append(step(Kind.BALANCE_BEGIN, 20, -1, node=0, **begin))
+        steps.append(step(Kind.FREE, 22, 1027))
+        result = run(allocator, *steps)
+        assert sorted(allocator.pcps[0, 0].lists[0]) == taken
+        assert allocator.zones[0].reclaim_active
+        return result.first_divergence == 22
+
+    assert not diverges(cpu=1, before=23)
+    assert diverges(cpu=1, before=21), "kswapd did something since: the flag is set"
+    assert diverges(cpu=0, before=23), "kswapd has the CPU, and went on before this free"
+
+
 def test_frees_of_pages_that_nobody_holds_are_unexplained() -> None:
     result = run(
         machine(),
