@@ -47,7 +47,7 @@ class Predictor(OpenOrder):
         self._nodes = frozenset(self.state.zone_nodes)
         self._boosts: dict[int, list[tuple[int, int]]] = {}
         self._begun: dict[int, Step] = {}
-        """The last begin of kswapd's balancing, by zone."""
+        """The begin of kswapd's balancing, by zone, while that lasts."""
         self._rests: dict[tuple[int, int], tuple[int, int, Excess]] = {}
         """By pid and level: zone and CPU of the lists that it has still to shrink."""
         self._act: Mapping[Kind, Callable[[Step], object]] = {
@@ -389,16 +389,20 @@ class Predictor(OpenOrder):
             if not held:
                 self._take_out(step.cpu, pfn, order, "freed page is free")
             isolated = self.state.pageblock_migratetype(pfn) is Migratetype.ISOLATE
+            early = False
             if not step.drained and not isolated:
                 while self.state.overfills(zone, step.cpu, order) and self._let_finish(step):
                     pass
+                begins = self._begins_to_balance(step, zone)
+                early = begins and self.state.overfills(zone, step.cpu, order)
             self._notes.note_free(pfn, step.number)
-            early = not step.drained and self._begins_to_balance(step, zone)
             if early:
                 self.state.end_balance(zone, 0)
-            rest = self.state.free(step.cpu, pfn, order, step.stop_after)
-            if early:
-                self.state.begin_balance(zone)
+            try:
+                rest = self.state.free(step.cpu, pfn, order, step.stop_after)
+            finally:
+                if early:
+                    self.state.begin_balance(zone)
             self._leave(step, zone, step.cpu, rest)
         except ValueError:
             self.result.unexplained["freed page is free"] += 1
@@ -564,6 +568,7 @@ class Predictor(OpenOrder):
     def _boost_end(self, step: Step) -> None:
         for zone, boost in self._boosts.pop(step.pid, []):
             self.state.end_balance(zone, boost)
+            self._begun.pop(zone, None)
 
     def _balance_end(self, step: Step) -> None:
         self._boost_end(step)
