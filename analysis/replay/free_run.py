@@ -30,6 +30,7 @@ from analysis.model.allocator.policy import KERNEL, Policy
 from analysis.model.buddy import is_free
 from analysis.model.freelist import Migratetype
 from analysis.replay.allocator_state import migratetypes_of
+from analysis.replay.kswapd import Kswapds
 from analysis.replay.model_state import Block, PlainState
 from analysis.replay.request_stream import Followed, RequestStream
 from analysis.replay.step import Kind, Step
@@ -192,17 +193,16 @@ class _Runner:
         self._policy = policy
         self._images = images
         self._followed = followed
-        self._zone_pointers, self._node_pointers = stream.zone_pointers, stream.node_pointers
-        self._page_shift = stream.page_shift
+        self._zone_pointers = stream.zone_pointers
         self._orders: dict[int, int] = {}
         """Orders of the kernel's allocations in the window, by first page."""
         self._captured: set[Block] = set()
         """Blocks that compaction took from frees and nobody has got yet."""
-        self._boosts: dict[int, list[tuple[int, int]]] = {}
         self.requests = 0
         self.same_page = 0
         self.aside: Counter[str] = Counter()
         state = self._state
+        kswapds = Kswapds(state, stream.node_pointers, stream.page_shift)
         self._act: Mapping[Kind, Callable[[Step], object]] = {
             Kind.ALLOCATE: self._allocate,
             Kind.CAPTURED: self._get_captured,
@@ -220,15 +220,10 @@ class _Runner:
             Kind.FOLD: lambda step: state.fold(step.cpu),
             Kind.ON_LRU: self._on_lru,
             Kind.COMPACTION: lambda step: state.may_be_turned(step.pfn),
-            Kind.BALANCE_BEGIN: self._balance_begin,
-            Kind.BOOST_END: self._boost_end,
-            Kind.BALANCE_END: self._balance_end,
-            Kind.KSWAPD_WAKE: lambda step: state.set_kswapd(step.node, awake=True),
-            Kind.KSWAPD_SLEEP: lambda step: state.set_kswapd(step.node, awake=False),
             Kind.UNRESERVE: self._unreserve,
-            Kind.THRESHOLD: self._threshold,
             Kind.ISOLATE_PAGEBLOCK: lambda step: state.count_isolated(step.pfn, 1),
             Kind.UNISOLATE_PAGEBLOCK: lambda step: state.count_isolated(step.pfn, -1),
+            **kswapds.act,
         }
 
     def take(self, step: Step) -> None:
@@ -417,25 +412,3 @@ class _Runner:
                 zone, kind, force=bool(step.count)
             ):
                 return
-
-    def _zones_of(self, step: Step) -> list[int]:
-        node = step.node if step.node >= 0 else self._node_pointers.get(step.pointer)
-        nodes = self._state.zone_nodes
-        return [zone for zone, its in enumerate(nodes) if node is None or its == node]
-
-    def _balance_begin(self, step: Step) -> None:
-        zones = self._zones_of(step)
-        self._boosts[step.pid] = [(zone, self._state.begin_balance(zone)) for zone in zones]
-
-    def _boost_end(self, step: Step) -> None:
-        for zone, boost in self._boosts.pop(step.pid, []):
-            self._state.end_balance(zone, boost)
-
-    def _balance_end(self, step: Step) -> None:
-        self._boost_end(step)
-        if step.node >= 0 and step.count:
-            self._state.set_kswapd(step.node, awake=False)
-
-    def _threshold(self, step: Step) -> None:
-        for zone in self._zones_of(step):
-            self._state.set_threshold(zone, self._page_shift, under_pressure=bool(step.count))

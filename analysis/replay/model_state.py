@@ -219,6 +219,7 @@ class PlainState:
         return self._owned(cpu, zone, owner).drain_all(stop_after=stop_after)
 
     def drain_batch(self, cpu: int, zone: int, owner: int, stop_after: int = 0) -> None:  # noqa: ARG002
+        # One batch is given back at once; the argument is that of the other drains.
         self._owned(cpu, zone, owner).drain_batch()
 
     def decay(self, cpu: int, zone: int, owner: int, stop_after: int = 0) -> Excess | None:

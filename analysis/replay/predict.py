@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,10 +28,11 @@ from analysis.replay.compiled_prediction import CompiledPredictor
 from analysis.replay.compiled_reader import read_steps
 from analysis.replay.misses import Prediction
 from analysis.replay.outcome import Prediction as Shown
+from analysis.replay.pointers import addresses_of, pointers_of
 from analysis.replay.prediction import Predictor
 from analysis.replay.requests import RequestReader
 from analysis.replay.step_arrays import ArraySteps
-from analysis.replay.timeline import PageAddresses, timeline
+from analysis.replay.timeline import timeline
 from analysis.replay.window import Window
 from analysis.trace.events import EventStream
 
@@ -210,22 +210,3 @@ def compiled_steps(
         era=era_of(parse_release(str(begin.meta["release"]))),
         zone_starts=zone_starts_of(begin),
     )
-
-
-def addresses_of(sample: MemorySample) -> PageAddresses:
-    """Where the guest's struct pages lie."""
-    return PageAddresses(
-        vmemmap_base=int(sample.meta["vmemmap"]),
-        struct_page_bytes=int(sample.meta["struct_page_bytes"]),
-    )
-
-
-def pointers_of(sample: MemorySample) -> dict[str, Any]:
-    """Zones and nodes by the addresses that probes show, and the size of a page."""
-    zones = sample.meta.get("zone_addresses") or []
-    nodes: Mapping[str, int] = sample.meta.get("node_addresses") or {}
-    return {
-        "zone_pointers": {int(address): number for number, address in enumerate(zones)},
-        "node_pointers": {int(address): int(node) for node, address in nodes.items()},
-        "page_shift": int(sample.meta["page_size_bytes"]).bit_length() - 1,
-    }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from analysis.replay.compiled_prediction import CompiledPredictor
 from analysis.replay.compiled_reader import read_steps
 from analysis.replay.compiled_state import CompiledState
 from analysis.replay.model_snapshot import ModelSnapshot, snapshot_of, snapshot_of_memory
+from analysis.replay.pointers import addresses_of, pointers_of
 from analysis.replay.prediction import Predictor
 from analysis.replay.requests import RequestReader
 from analysis.replay.step_arrays import ArraySteps
@@ -38,9 +38,11 @@ def predicted_states(
     """
     model = _model(window)
     state = CompiledState(pack(model), model.cpu_nodes)
-    predictor = CompiledPredictor(state, migratetypes_of(window.samples[0]), **_addresses(window))
+    predictor = CompiledPredictor(
+        state, migratetypes_of(window.samples[0]), **pointers_of(window.samples[0])
+    )
     states: list[ModelSnapshot] = []
-    rows, addresses = _timeline(window, geometry, counters[-1])
+    rows, addresses = _timeline(window, counters[-1])
     steps = read_steps(
         rows,
         addresses,
@@ -60,9 +62,11 @@ def plainly_predicted_states(
 ) -> list[ModelSnapshot]:
     """The same of the plain model, some hundred times slower."""
     model = _model(window)
-    predictor = Predictor(model, migratetypes_of(window.samples[0]), **_addresses(window))
+    predictor = Predictor(
+        model, migratetypes_of(window.samples[0]), **pointers_of(window.samples[0])
+    )
     states: list[ModelSnapshot] = []
-    rows, addresses = _timeline(window, geometry, counters[-1])
+    rows, addresses = _timeline(window, counters[-1])
     reader = RequestReader(
         addresses,
         huge_order=model.huge_order,
@@ -87,30 +91,15 @@ def _model(window: Window) -> Allocator:
     return load_allocator(sample)
 
 
-def _timeline(
-    window: Window, geometry: Geometry, end: int
-) -> tuple[NDArray[np.void], PageAddresses]:
+def _timeline(window: Window, end: int) -> tuple[NDArray[np.void], PageAddresses]:
     """The window's events up to a counter, and where struct pages lie."""
     sample = window.samples[0]
     assert window.stream is not None
-    addresses = PageAddresses(
-        vmemmap_base=int(sample.meta["vmemmap"] or 0), struct_page_bytes=geometry.struct_page_bytes
-    )
-    return timeline(window.stream, int(sample.meta["trace_counter"]), end), addresses
+    begin = int(sample.meta["trace_counter"])
+    return timeline(window.stream, begin, end), addresses_of(sample)
 
 
 def _parts(effects: Sequence[int] | NDArray[np.int64], counters: Sequence[int]) -> list[slice]:
     """Steps that took effect up to each counter and after the one before."""
     ends = np.searchsorted(effects, counters, "right").tolist()
     return [slice(begin, end) for begin, end in zip([0, *ends], ends, strict=False)]
-
-
-def _addresses(window: Window) -> dict[str, Any]:
-    """Zones and nodes by the addresses that probes show, and the size of a page."""
-    meta = window.samples[0].meta
-    zones, nodes = meta.get("zone_addresses") or [], meta.get("node_addresses") or {}
-    return {
-        "zone_pointers": {int(address): number for number, address in enumerate(zones)},
-        "node_pointers": {int(address): int(node) for node, address in nodes.items()},
-        "page_shift": int(meta["page_size_bytes"]).bit_length() - 1,
-    }

@@ -16,6 +16,7 @@ from analysis.model.allocator.allocator import Allocator, Choice, Request
 from analysis.model.allocator.gfp import Gfp, gfp_migratetype
 from analysis.model.allocator.pcp import Excess
 from analysis.model.freelist import Migratetype
+from analysis.replay.kswapd import Kswapds
 from analysis.replay.misses import Miss, Missed, Prediction
 from analysis.replay.model_state import Block, ModelState, PlainState
 from analysis.replay.open_order import OpenOrder
@@ -41,13 +42,9 @@ class Predictor(OpenOrder):
         state: ModelState = PlainState(model) if isinstance(model, Allocator) else model
         super().__init__(state, migratetypes, notes or DictNotes())
         self._zone_pointers = zone_pointers or {}
-        self._node_pointers = node_pointers or {}
-        self._page_shift = page_shift
+        self._kswapds = Kswapds(state, node_pointers or {}, page_shift)
         self._next = 0
         self._nodes = frozenset(self.state.zone_nodes)
-        self._boosts: dict[int, list[tuple[int, int]]] = {}
-        self._begun: dict[int, Step] = {}
-        """The begin of kswapd's balancing, by zone, while that lasts."""
         self._rests: dict[tuple[int, int], tuple[int, int, Excess]] = {}
         """By pid and level: zone and CPU of the lists that it has still to shrink."""
         self._act: Mapping[Kind, Callable[[Step], object]] = {
@@ -67,15 +64,10 @@ class Predictor(OpenOrder):
             Kind.FOLD: lambda step: self.state.fold(step.cpu),
             Kind.ON_LRU: self._on_lru,
             Kind.COMPACTION: lambda step: self.state.may_be_turned(step.pfn),
-            Kind.BALANCE_BEGIN: self._balance_begin,
-            Kind.BOOST_END: self._boost_end,
-            Kind.BALANCE_END: self._balance_end,
-            Kind.KSWAPD_WAKE: lambda step: self.state.set_kswapd(step.node, awake=True),
-            Kind.KSWAPD_SLEEP: lambda step: self.state.set_kswapd(step.node, awake=False),
             Kind.UNRESERVE: lambda step: self.state.unreserve_highatomic(force=bool(step.count)),
-            Kind.THRESHOLD: self._threshold,
             Kind.ISOLATE_PAGEBLOCK: lambda step: self.state.count_isolated(step.pfn, 1),
             Kind.UNISOLATE_PAGEBLOCK: lambda step: self.state.count_isolated(step.pfn, -1),
+            **self._kswapds.act,
         }
 
     def run(self, steps: Sequence[Step]) -> Prediction:
@@ -393,7 +385,7 @@ class Predictor(OpenOrder):
             if not step.drained and not isolated:
                 while self.state.overfills(zone, step.cpu, order) and self._let_finish(step):
                     pass
-                begins = self._begins_to_balance(step, zone)
+                begins = self._kswapds.may_not_have_begun(zone, step)
                 early = begins and self.state.overfills(zone, step.cpu, order)
             self._notes.note_free(pfn, step.number)
             if early:
@@ -545,37 +537,3 @@ class Predictor(OpenOrder):
     def _on_lru(self, step: Step) -> None:
         held = self._notes.is_held(step.pfn)
         self.state.mark_movable(step.pfn, 0 if held else self._notes.order(step.pfn) or step.order)
-
-    def _node_zones(self, step: Step) -> list[int]:
-        node = step.node if step.node >= 0 else self._node_pointers.get(step.pointer)
-        nodes = self.state.zone_nodes
-        return [zone for zone, its in enumerate(nodes) if node is None or its == node]
-
-    def _begins_to_balance(self, step: Step, zone: int) -> bool:
-        """Whether kswapd, on another CPU, may not have set ZONE_RECLAIM_ACTIVE yet.
-
-        balance_pgdat sets it a while after the probe at its entry, and per-cpu lists are cut short
-        by it. Kernel: mm/vmscan.c, ``set_reclaim_active``.
-        """
-        begin = self._begun.get(zone)
-        return begin is not None and begin.cpu != step.cpu and begin.before > step.effect
-
-    def _balance_begin(self, step: Step) -> None:
-        zones = self._node_zones(step)
-        self._boosts[step.pid] = [(zone, self.state.begin_balance(zone)) for zone in zones]
-        self._begun.update(dict.fromkeys(zones, step))
-
-    def _boost_end(self, step: Step) -> None:
-        for zone, boost in self._boosts.pop(step.pid, []):
-            self.state.end_balance(zone, boost)
-            self._begun.pop(zone, None)
-
-    def _balance_end(self, step: Step) -> None:
-        self._boost_end(step)
-        node = step.node if step.node >= 0 else self._node_pointers.get(step.pointer)
-        if node is not None and step.count:
-            self.state.set_kswapd(node, awake=False)
-
-    def _threshold(self, step: Step) -> None:
-        for zone in self._node_zones(step):
-            self.state.set_threshold(zone, self._page_shift, under_pressure=bool(step.count))

@@ -29,10 +29,11 @@ from analysis.replay.exact import Timeline
 from analysis.replay.misses import Prediction
 from analysis.replay.model_state import PlainState
 from analysis.replay.open_order import SEARCH
+from analysis.replay.pointers import addresses_of, pointers_of
 from analysis.replay.prediction import Predictor
 from analysis.replay.requests import RequestReader
 from analysis.replay.step import Kind, Step
-from analysis.replay.timeline import PageAddresses, timeline
+from analysis.replay.timeline import timeline
 from analysis.replay.window import Window
 
 
@@ -93,10 +94,7 @@ def stream_of_window(window: Window, real: Timeline | None = None) -> RequestStr
         )
     era = era_of(parse_release(str(begin.meta["release"])))
     reader = RequestReader(
-        PageAddresses(
-            vmemmap_base=int(begin.meta["vmemmap"]),
-            struct_page_bytes=int(begin.meta["struct_page_bytes"]),
-        ),
+        addresses_of(begin),
         huge_order=int(begin.meta["pageblock_order"]),
         era=era,
         zone_starts=zone_starts_of(begin),
@@ -104,15 +102,14 @@ def stream_of_window(window: Window, real: Timeline | None = None) -> RequestStr
     steps = reader.read(timeline(window.stream, cuts[0], cuts[-1]))
     for number, step in enumerate(steps):
         step.number = number
-    zones = begin.meta.get("zone_addresses") or []
-    nodes = begin.meta.get("node_addresses") or {}
+    pointers = pointers_of(begin)
     return RequestStream(
         name=window.name,
         begin=begin,
         end=end,
         steps=steps,
-        zone_pointers={int(address): number for number, address in enumerate(zones)},
-        node_pointers={int(address): int(node) for node, address in nodes.items()},
+        zone_pointers=pointers["zone_pointers"],
+        node_pointers=pointers["node_pointers"],
         real=real,
     )
 

@@ -465,7 +465,6 @@ class RequestReader:
 
     def _take_mm_compaction_begin(self, a: int, _b: int, _c: int, _d: int) -> None:
         self._step(Kind.COMPACTION).pfn = a
-
         self._context.compacting = True
 
     def _take_mm_compaction_end(self, a: int, b: int, c: int, d: int) -> None:
