@@ -5,6 +5,8 @@
     AnalysisError
     ├── ParseError (also a ValueError)   a text is not what that kernel file prints   (exit 3)
     ├── BundleError                      a run directory cannot be used               (exit 3)
+    ├── CaptureError                     a capture of /proc cannot be used            (exit 3)
+    ├── MissingInputError                a capture lacks a file that a rule needs     (exit 3)
     └── TableError                       a table cannot be written or read back       (exit 3)
 
 They have the shape of the harness' errors (``message``, ``fix``, ``details``, ``exit_code``,
@@ -79,6 +81,18 @@ class ParseError(AnalysisError, ValueError):
 
 class BundleError(AnalysisError):
     """A run directory is not one, lacks what is asked of it, or is damaged beyond use."""
+
+
+class CaptureError(AnalysisError):
+    """A directory or archive is not a capture of /proc, or cannot be read."""
+
+
+class MissingInputError(AnalysisError):
+    """A capture lacks what a rule needs; ``name`` is the file, or what it should have said."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the capture lacks {name}", fix="take a new one with `mmscope capture`")
+        self.name = name
 
 
 class TableError(AnalysisError):

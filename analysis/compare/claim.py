@@ -9,7 +9,8 @@ from types import MappingProxyType
 
 from analysis.verdict import Verdict
 
-Number = int | float
+Number = int | float | str
+"""Mostly a number; a name or a list (a fallback order, a memory model) is claimed as its text."""
 Scope = Mapping[str, int | str]
 
 __all__ = ["Claim", "Number", "Scope", "Verdict", "check_to_json", "summary"]
@@ -21,7 +22,8 @@ class Claim:
 
     ``scope`` says where and when (node, zone, order, step, number of rounds …). ``predicted`` is
     None when the model cannot say, ``observed`` when the run does not show it; ``why`` is never
-    empty unless the claim holds.
+    empty unless the claim holds. ``working`` is the arithmetic from the inputs to the prediction,
+    a line each, as ``mmscope check --explain`` shows it.
     """
 
     id: str
@@ -31,6 +33,7 @@ class Claim:
     unit: str
     verdict: Verdict
     why: str = ""
+    working: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         assert self.why or self.verdict is Verdict.HOLDS, f"{self.id}: a verdict without a reason"

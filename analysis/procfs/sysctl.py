@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from analysis.errors import ParseError
 
+_LISTED = re.compile(r"([\w./-]+?) *= ?(.*)$")
+_PATH = re.compile(r"/proc/sys/([^:]+):(.*)$")
 _INTEGER = re.compile("-?[0-9]{1,20}")
 
 
@@ -56,4 +58,18 @@ def parse(texts: Mapping[str, str], *, source: str = "proc/sys/vm") -> Sysctls:
         if not text.endswith("\n"):
             raise ParseError(f"{source}/{name}", 1, text, "a whole line (cut short?)")
         values[name] = text[:-1]
+    return Sysctls(source=source, values=values)
+
+
+def parse_listing(text: str, *, source: str = "sysctl") -> Sysctls:
+    """``sysctl -a``, or ``grep . /proc/sys/…``: names with dots become paths (``vm/swappiness``).
+
+    Lines that are neither (complaints about files that cannot be read) are left out.
+    """
+    values: dict[str, str] = {}
+    for line in text.splitlines():
+        if match := _LISTED.match(line):
+            values[match[1].replace(".", "/")] = match[2]
+        elif match := _PATH.match(line):
+            values[match[1]] = match[2]
     return Sysctls(source=source, values=values)

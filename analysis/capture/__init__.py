@@ -1,0 +1,1 @@
+"""Captures of a machine's /proc and /sys: opened, whatever their layout, and parsed on demand."""

@@ -1,0 +1,320 @@
+"""A machine at one moment, parsed from a capture as it is asked for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from types import MappingProxyType
+from typing import TypeVar, cast
+
+from analysis.capture.source import Source
+from analysis.errors import MissingInputError, ParseError
+from analysis.model.release import Release, parse_release
+from analysis.procfs import buddyinfo, cpulist, meminfo, slabinfo, sysctl, vmstat, zoneinfo
+from analysis.procfs.buddyinfo import BuddyRow
+from analysis.procfs.cmdline import Cmdline
+from analysis.procfs.cmdline import parse as parse_cmdline
+from analysis.procfs.dmesg import Dmesg
+from analysis.procfs.dmesg import parse as parse_dmesg
+from analysis.procfs.kconfig import Kconfig
+from analysis.procfs.kconfig import parse as parse_kconfig
+from analysis.procfs.meminfo import Meminfo
+from analysis.procfs.slabinfo import Slabinfo
+from analysis.procfs.vmstat import Counters
+from analysis.procfs.zoneinfo import Zoneinfo
+
+T = TypeVar("T")
+
+NODES = "sys/devices/system/node"
+CPUS = "sys/devices/system/cpu"
+
+_VERSION = re.compile(r"(?:Linux version|Linux \S+) (\d+\.\d+\S*)")
+_BOOTED = re.compile(r"Linux version (\d+\.\d+\S*)")
+_MACHINES = {
+    "x86_64": "x86_64",
+    "amd64": "x86_64",
+    "aarch64": "arm64",
+    "arm64": "arm64",
+    "i386": "i386",
+    "i586": "i386",
+    "i686": "i386",
+    "686": "i386",
+    "armv7l": "arm",
+    "armmp": "arm",
+    "riscv64": "riscv64",
+    "ppc64le": "ppc64le",
+    "s390x": "s390x",
+}
+_ARCH_OPTIONS = {
+    "X86_64": "x86_64",
+    "X86_32": "i386",
+    "ARM64": "arm64",
+    "ARM": "arm",
+    "RISCV": "riscv64",
+    "PPC64": "ppc64le",
+    "S390": "s390x",
+}
+_VENDORS = re.compile(r"\.(el\d+|fc\d+|amzn\d+)|-(default|generic)")
+_BACKPORTING = ("el", "default")
+"""Kernels whose release says little: fixes and features of newer ones are taken back for years."""
+_NEWEST = Release(7, 3)
+_LAST_OF_MAJOR = {4: 20, 5: 19, 6: 19, 7: 3}
+
+
+class Snapshot:
+    """What a capture says. Every attribute raises MissingInputError where its file is missing, and
+    ParseError where the file is not what the kernel prints."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self._parsed: dict[tuple[str, Callable[..., object]], object] = {}
+
+    # files
+
+    def has(self, name: str) -> bool:
+        """Whether the capture has the file with a canonical name."""
+        return self._text(name) is not None
+
+    def text(self, name: str) -> str:
+        """The text of a file by its canonical name (see ``analysis.capture.source``).
+
+        Raises:
+            MissingInputError: the capture lacks it, or has it empty.
+        """
+        text = self._text(name)
+        if not text:
+            raise MissingInputError(name)
+        return text
+
+    def parsed(self, name: str, parse: Callable[..., T]) -> T:
+        """``parse(text, source=name)`` of a file, done once.
+
+        Raises:
+            MissingInputError: the capture lacks the file.
+            ParseError: as ``parse`` does.
+        """
+        key = (name, parse)
+        if key not in self._parsed:
+            self._parsed[key] = parse(self.text(name), source=name)
+        return cast(T, self._parsed[key])
+
+    def _text(self, name: str) -> str | None:
+        release = None if name in ("proc/version", "uname", "dmesg") else self._release_or_none
+        return self.source.text(name, release=release)
+
+    # the kernel
+
+    @cached_property
+    def _release_or_none(self) -> str | None:
+        for name, pattern in (
+            ("proc/version", _BOOTED),
+            ("proc/sys/kernel/osrelease", re.compile(r"(\d+\.\d+\S*)")),
+            ("uname", _VERSION),
+            ("dmesg", _BOOTED),
+        ):
+            text = self.source.text(name)
+            if text and (match := pattern.search(text)):
+                return match[1]
+        return None
+
+    @cached_property
+    def kernel(self) -> str:
+        """Release as the kernel prints it: ``6.1.0-37-amd64``."""
+        if self._release_or_none is None:
+            raise MissingInputError("proc/version (or uname, or the first line of dmesg)")
+        return self._release_or_none
+
+    @cached_property
+    def release(self) -> Release:
+        """Version and patch level."""
+        return parse_release(self.kernel)
+
+    @cached_property
+    def vendor(self) -> str | None:
+        """A distribution whose kernels carry many later changes (``el9``), or None."""
+        match = _VENDORS.search(self.kernel)
+        name = (match[1] or match[2]) if match else None
+        return name if name and name.startswith(_BACKPORTING) else None
+
+    @cached_property
+    def releases(self) -> tuple[Release, ...]:
+        """The releases whose rules may be in force: the kernel's own, and every later one where its
+        vendor takes changes back."""
+        own = self.release
+        if self.vendor is None:
+            return (own,)
+        later = [
+            Release(version, patchlevel)
+            for version, last in _LAST_OF_MAJOR.items()
+            for patchlevel in range(last + 1)
+        ]
+        return (own, *(release for release in later if own < release <= _NEWEST))
+
+    @cached_property
+    def config(self) -> Kconfig:
+        """The kernel's configuration."""
+        return self.parsed("config", parse_kconfig)
+
+    @cached_property
+    def cmdline(self) -> Cmdline:
+        """The kernel's parameters."""
+        return self.parsed("proc/cmdline", parse_cmdline)
+
+    @cached_property
+    def arch(self) -> str:
+        """``x86_64``, ``arm64``, ``i386``, ``arm``, ``riscv64`` …"""
+        if self.has("config"):
+            for option, arch in _ARCH_OPTIONS.items():
+                if self.config.on(option):
+                    return arch
+        words = re.split(r"[\s.+_-]+", self.source.text("uname") or "")
+        words += re.split(r"[.+_-]", self.kernel)
+        joined = self.source.text("uname") or ""
+        if "x86_64" in joined or "x86_64" in self.kernel:
+            return "x86_64"
+        for word in words:
+            if word in _MACHINES:
+                return _MACHINES[word]
+        cpuinfo = self.source.text("proc/cpuinfo") or ""
+        if "vendor_id" in cpuinfo and "HighMem" not in (self.source.text("proc/zoneinfo") or ""):
+            return "x86_64"
+        if "CPU implementer" in cpuinfo:
+            return "arm64" if "CPU architecture: 8" in cpuinfo else "arm"
+        raise MissingInputError("the architecture (config, or uname)")
+
+    @cached_property
+    def page_size_bytes(self) -> int:
+        """Bytes of a page."""
+        if self.has("config"):
+            shift = self.config.number("PAGE_SHIFT")
+            if shift is not None:
+                return 1 << shift
+            for size_kib in (4, 16, 64):
+                if self.config.on(f"ARM64_{size_kib}K_PAGES"):
+                    return size_kib * 1024
+        if self.arch in ("x86_64", "i386", "arm", "riscv64", "s390x"):
+            return 4096
+        managed = sum(zone.pages.get("managed", 0) for zone in self.zoneinfo.zones)
+        total_kib = self.meminfo.values.get("MemTotal", 0)
+        for size_kib in (4, 16, 64):
+            if managed and abs(total_kib / managed / size_kib - 1) < 0.01:
+                return size_kib * 1024
+        raise MissingInputError("the page size (config, or meminfo beside zoneinfo)")
+
+    @property
+    def page_kib(self) -> int:
+        """KiB of a page."""
+        return self.page_size_bytes // 1024
+
+    # sysctls
+
+    @cached_property
+    def _listed_sysctls(self) -> Mapping[str, str]:
+        if not self.has("sysctl"):
+            return MappingProxyType({})
+        return self.parsed("sysctl", sysctl.parse_listing).values
+
+    def sysctl(self, name: str) -> str:
+        """The value of a sysctl by its path: ``vm/min_free_kbytes``.
+
+        Raises:
+            MissingInputError: neither its file nor a listing has it.
+        """
+        own = self._text(f"proc/sys/{name}")
+        if own is not None:
+            return own.strip()
+        if name in self._listed_sysctls:
+            return self._listed_sysctls[name].strip()
+        raise MissingInputError(f"proc/sys/{name}")
+
+    def has_sysctl(self, name: str) -> bool:
+        """Whether the capture knows the value of a sysctl."""
+        return name in self._listed_sysctls or self._text(f"proc/sys/{name}") is not None
+
+    def sysctl_number(self, name: str) -> int:
+        """The value of a sysctl that is one number.
+
+        Raises:
+            MissingInputError: as ``sysctl``.
+            ParseError: it is no number.
+        """
+        text = self.sysctl(name)
+        try:
+            return int(text)
+        except ValueError:
+            raise ParseError(f"proc/sys/{name}", 1, text, "one number") from None
+
+    # what /proc prints
+
+    @property
+    def zoneinfo(self) -> Zoneinfo:
+        return self.parsed("proc/zoneinfo", zoneinfo.parse)
+
+    @property
+    def meminfo(self) -> Meminfo:
+        return self.parsed("proc/meminfo", meminfo.parse)
+
+    @property
+    def vmstat(self) -> Counters:
+        return self.parsed("proc/vmstat", vmstat.parse)
+
+    @property
+    def buddyinfo(self) -> tuple[BuddyRow, ...]:
+        return self.parsed("proc/buddyinfo", buddyinfo.parse)
+
+    @property
+    def slabinfo(self) -> Slabinfo:
+        return self.parsed("proc/slabinfo", slabinfo.parse)
+
+    @property
+    def dmesg(self) -> Dmesg:
+        return self.parsed("dmesg", parse_dmesg)
+
+    # nodes and CPUs
+
+    @cached_property
+    def nodes(self) -> tuple[int, ...]:
+        """Online nodes: of sysfs, or those that zoneinfo prints."""
+        if self.has(f"{NODES}/online"):
+            return self.parsed(f"{NODES}/online", cpulist.parse)
+        found = self.source.nodes()
+        return found or tuple(sorted({zone.node for zone in self.zoneinfo.zones}))
+
+    def node_meminfo(self, node: int) -> Meminfo:
+        """A node's own meminfo."""
+        return self.parsed(f"{NODES}/node{node}/meminfo", meminfo.parse)
+
+    def node_vmstat(self, node: int) -> Counters:
+        """A node's own vmstat."""
+        return self.parsed(f"{NODES}/node{node}/vmstat", vmstat.parse)
+
+    def node_cpus(self, node: int) -> tuple[int, ...]:
+        """The CPUs of a node; all CPUs where there is one node and sysfs was not captured."""
+        name = f"{NODES}/node{node}/cpulist"
+        if not self.has(name) and len(self.nodes) == 1:
+            return self.cpus_online
+        return cpulist.parse(self.source.text(name) or self.text(name), source=name)
+
+    def node_distances(self, node: int) -> tuple[int, ...]:
+        """Distances from a node to each online node, in their order."""
+        name = f"{NODES}/node{node}/distance"
+        text = self.text(name)
+        try:
+            return tuple(map(int, text.split()))
+        except ValueError:
+            raise ParseError(name, 1, text, "numbers") from None
+
+    @cached_property
+    def cpus_online(self) -> tuple[int, ...]:
+        """Online CPUs: of sysfs, of cpuinfo, or those with a pageset in zoneinfo."""
+        if self.has(f"{CPUS}/online"):
+            return self.parsed(f"{CPUS}/online", cpulist.parse)
+        cpuinfo = self._text("proc/cpuinfo") or ""
+        found = [int(n) for n in re.findall(r"^processor\s*: (\d+)", cpuinfo, re.MULTILINE)]
+        if found:
+            return tuple(found)
+        cpus = {cpu.cpu for zone in self.zoneinfo.zones for cpu in zone.cpus}
+        if not cpus:
+            raise MissingInputError(f"{CPUS}/online (or cpuinfo)")
+        return tuple(sorted(cpus))

@@ -1,0 +1,54 @@
+"""The kernel's messages, as dmesg, ``dmesg -T`` or a journal prints them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_STAMP = re.compile(r"(?:<\d+>)?\[ *(\d+\.\d+)\] ?(?:\[[ TC]*\d+\] )?")
+_DATE = re.compile(r"(?:<\d+>)?\[\w{3} \w{3} [^\]]*\] ?")
+_JOURNAL = re.compile(r"\w{3} [ \d]\d [\d:.]+ \S+ kernel: ")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    time_s: float | None
+    """Seconds since boot; None where the text has dates or no times."""
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dmesg:
+    messages: tuple[Message, ...]
+
+    @property
+    def whole(self) -> bool:
+        """Whether the first message of the boot is there: the ring may have lost the oldest."""
+        heads = ("Linux version ", "Booting Linux on physical CPU")
+        return any(message.text.startswith(heads) for message in self.messages[:12])
+
+    def matching(self, pattern: re.Pattern[str]) -> Iterator[re.Match[str]]:
+        """The matches of a pattern at the begin of a message, in order."""
+        for message in self.messages:
+            if match := pattern.match(message.text):
+                yield match
+
+
+def parse(text: str, *, source: str = "dmesg") -> Dmesg:
+    """Every line as a message; lines of a journal that are not the kernel's are left out."""
+    del source
+    lines = text.splitlines()
+    journal = any(_JOURNAL.match(line) for line in lines[:200])
+    messages = []
+    for line in lines:
+        if journal:
+            match = _JOURNAL.match(line)
+            if match:
+                messages.append(Message(time_s=None, text=line[match.end() :]))
+        elif match := _STAMP.match(line):
+            messages.append(Message(time_s=float(match[1]), text=line[match.end() :]))
+        else:
+            dated = _DATE.match(line)
+            messages.append(Message(time_s=None, text=line[dated.end() :] if dated else line))
+    return Dmesg(messages=tuple(messages))
