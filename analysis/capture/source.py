@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 import zstandard
 
 from analysis.bundle import Bundle, open_bundle
-from analysis.errors import BundleError, CaptureError
+from analysis.errors import CaptureError
 from analysis.procfs import slab_sysfs
 
 SLAB_ROOT = "sys/kernel/slab/"
@@ -127,26 +127,68 @@ class Source:
 def open_source(path: Path) -> Source:
     """A run directory, a capture in any layout, or an archive of one.
 
+    One of several captures in an archive is named as if the archive were a directory:
+    ``6.1.0-37-amd64.tar.xz/numa2``.
+
     Raises:
-        CaptureError: there is nothing at the path, or nothing of /proc in it.
+        CaptureError: there is nothing at the path, nothing of /proc in it, or several captures.
         BundleError, RecordError: a run directory that cannot be used.
     """
-    if path.is_file():
-        files = _rooted(_archive(path))
-    elif (path / "manifest.json").is_file():
-        return _run(path)
+    if (path / "manifest.json").is_file():
+        return run_source(open_bundle(path, verify=False))
+    archive = next((place for place in (path, *path.parents) if place.is_file()), None)
+    if archive is not None:
+        inside = path.relative_to(archive).as_posix()
+        files = _archive(archive)
+        if inside != ".":
+            files = _below(files, inside + "/")
     elif path.is_dir():
-        files = _rooted(dict(_directory(path)))
+        files = dict(_directory(path))
     else:
         raise CaptureError(f"{path}: no such directory or archive", fix=_READ_AGAIN)
-    source = Source(path=path, kind="capture", files=files)
-    if not any(source.find(f"proc/{name}") for name in ("zoneinfo", "buddyinfo", "meminfo")):
+    source = Source(path=path, kind="capture", files=_rooted(files))
+    if not _is_capture(source):
+        several = _several(files)
+        if several:
+            raise CaptureError(
+                f"{path}: holds several captures: {', '.join(several)}",
+                fix=f"name one: {path}/{several[0]}",
+            )
         raise CaptureError(
             f"{path}: neither a run directory nor a capture: no manifest.json, and no zoneinfo, "
             f"buddyinfo or meminfo, flat or below proc/",
             fix="point at a run of `mmscope run`, a capture of `mmscope capture`, or a sosreport",
         )
     return source
+
+
+def captures_in(archive: Path) -> dict[str, Source]:
+    """The captures of an archive by name, unpacked once.
+
+    Raises:
+        CaptureError: it cannot be read, or holds no capture.
+    """
+    files = _archive(archive)
+    names = _several(files)
+    if not names:
+        raise CaptureError(f"{archive}: holds no capture", fix=_READ_AGAIN)
+    return {
+        name: Source(path=archive / name, kind="capture", files=_below(files, name + "/"))
+        for name in names
+    }
+
+
+def _is_capture(source: Source) -> bool:
+    return any(source.find(f"proc/{name}") for name in ("zoneinfo", "buddyinfo", "meminfo"))
+
+
+def _several(files: Mapping[str, Read]) -> list[str]:
+    """The directories at the top that are captures."""
+    return sorted({name.partition("/")[0] for name in files if "/proc/zoneinfo" in name})
+
+
+def _below(files: Mapping[str, Read], top: str) -> dict[str, Read]:
+    return {name.removeprefix(top): read for name, read in files.items() if name.startswith(top)}
 
 
 def _candidates(name: str, release: str | None) -> Iterator[str]:
@@ -179,10 +221,8 @@ def _directory(root: Path) -> Iterator[tuple[str, Read]]:
 def _rooted(files: dict[str, Read]) -> dict[str, Read]:
     """Without the one directory in which archives keep everything (``sosreport-host-date/``)."""
     tops = {name.partition("/")[0] for name in files}
-    if len(tops) == 1 and not tops & {"proc", "sys", "sos_commands"}:
-        top = tops.pop() + "/"
-        if all(name.startswith(top) for name in files):
-            return {name.removeprefix(top): read for name, read in files.items()}
+    if len(tops) == 1 and not tops & {"proc", "sys", "sos_commands"} and tops.isdisjoint(files):
+        return _below(files, tops.pop() + "/")
     return files
 
 
@@ -228,12 +268,9 @@ def _unpacked(path: Path) -> bytes:
     return data
 
 
-def _run(path: Path) -> Source:
+def run_source(bundle: Bundle) -> Source:
     """A run as a capture: the files read once, and the last complete round of samples."""
-    bundle = open_bundle(path, verify=False)
-    if not bundle.complete_rounds:
-        raise BundleError(f"{path}: the run has no complete round of samples", fix=_READ_AGAIN)
-    last = bundle.complete_rounds[-1]
+    last = bundle.complete_rounds[-1] if bundle.complete_rounds else -1
     files: dict[str, Read] = {
         name: text.encode("utf-8", "surrogateescape").__bytes__
         for name, text in bundle.texts().items()
@@ -241,7 +278,7 @@ def _run(path: Path) -> Source:
     for sample in bundle.samples():
         if sample.round <= last:  # some sources are read in a few rounds only: the last one counts
             files[_guest_path(sample.name)] = sample.payload.__bytes__
-    return Source(path=path, kind="run", files=files, bundle=bundle)
+    return Source(path=bundle.path, kind="run", files=files, bundle=bundle)
 
 
 def _guest_path(name: str) -> str:

@@ -18,7 +18,7 @@ import typer
 
 import harness
 from analysis.errors import AnalysisError
-from harness.cli import boot, check, doctor, kernels, replay, report, run
+from harness.cli import boot, capture, check, doctor, kernels, replay, report, run
 from harness.cli.terminal import error_console
 from harness.errors import MmscopeError
 
@@ -56,6 +56,8 @@ def _options(
 app.command()(doctor.doctor)
 app.add_typer(kernels.app, name="kernels")
 app.command()(boot.boot)
+app.command()(capture.capture)
+app.command("capture-all")(capture.capture_all)
 app.command()(run.run)
 app.command()(check.check)
 app.command()(replay.replay)

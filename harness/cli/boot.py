@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import datetime
 import os
-import shutil
 import sys
 from typing import Annotated
 
 import typer
 
-import harness
+from harness.cli.guest_run import guest_run
 from harness.cli.options import Accel, Arch, KernelName, Runs
 from harness.cli.prepare import DEFAULT_RUNS, bare_spec, checked_spec, prepare
 from harness.cli.terminal import TerminalProgress
-from harness.errors import LostMachineError, MmscopeError, UsageError
-from harness.experiment.outcome import outcome_of
-from harness.experiment.provenance import image_record, kernel_record, machine_record
+from harness.errors import LostMachineError, UsageError
 from harness.machine.argv import platform_of
 from harness.machine.spec import parse_distances, spread_cpus
-from harness.record.manifest import Manifest, Outcome, OutcomeKind, this_process
-from harness.record.rundir import RunDirectory
 from harness.session.guest import Guest
 from harness.units import parse_size_bytes
 
@@ -77,51 +70,14 @@ def boot(
         words = tuple(word for text in append or [] for word in text.split())
         spec = bare_spec(prepared, nodes, distances=distances, append=words)
         spec = checked_spec(spec, prepared.kernel, accel, progress.note)
-        made_parent = not runs.exists()
-        directory = RunDirectory.create(runs, f"boot-{arch}")
-        manifest = Manifest(
-            name="boot",
-            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            mmscope=harness.__version__,
-            argv=list(sys.argv),
-            process=this_process(),
-            outcome=Outcome(kind=OutcomeKind.RUNNING),
-            kernel=kernel_record(prepared.kernel),
-            image=image_record(prepared.image),
-        )
-        directory.write_manifest(manifest)
-        try:
-            with Guest(spec, directory, ssh=shell, progress=progress.note) as guest:
-                manifest.machine = machine_record(guest.spec, guest.machine.argv)
-                manifest.timings_s["boot"] = round(guest.boot_s, 3)
-                directory.write_manifest(manifest)
-                progress.close()
-                status = _shell(guest) if shell else _command(guest, str(command))
-        except BaseException as error:
-            manifest.outcome = outcome_of(error)
-            with contextlib.suppress(MmscopeError, OSError):
-                directory.write_manifest(manifest)
-            if isinstance(error, MmscopeError):
-                error.details.setdefault("run directory", str(directory.path))
-            elif not keep:
-                shutil.rmtree(directory.path, ignore_errors=True)
-            raise
-        _end(directory, manifest, keep=keep, made_parent=made_parent)
+        with guest_run(
+            "boot", spec, prepared, runs, progress=progress.note, ssh=shell, keep=keep
+        ) as guest:
+            progress.close()
+            status = _shell(guest) if shell else _command(guest, str(command))
     finally:
         progress.close()
     raise typer.Exit(status)
-
-
-def _end(directory: RunDirectory, manifest: Manifest, *, keep: bool, made_parent: bool) -> None:
-    if not keep:
-        shutil.rmtree(directory.path, ignore_errors=True)
-        if made_parent:
-            with contextlib.suppress(OSError):
-                directory.path.parent.rmdir()
-        return
-    manifest.outcome = Outcome(kind=OutcomeKind.COMPLETED)
-    manifest.files = directory.digest_files()
-    directory.write_manifest(manifest)
 
 
 def _shell(guest: Guest) -> int:

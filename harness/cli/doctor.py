@@ -19,6 +19,7 @@ from harness.cli.prepare import Prepared, bare_spec
 from harness.cli.terminal import TerminalProgress, output_console
 from harness.errors import MmscopeError
 from harness.image.assembly import build_image
+from harness.image.programs import compiler_for
 from harness.kernel.cache import cache_root
 from harness.kernel.catalog import list_cached
 from harness.machine.accel import host_arch, probe_kvm, without_probe
@@ -28,7 +29,7 @@ from harness.machine.spec import NodeSpec
 
 GIB = 1 << 30
 NEEDED_BYTES = 2 * GIB
-"""Kernel and guest packages, images and a few runs, both architectures."""
+"""Kernel and guest packages, images and a few runs, two architectures."""
 
 _TOOLS = (
     ("apt-get", "apt", "fetches and verifies packages"),
@@ -37,10 +38,6 @@ _TOOLS = (
     ("mkfs.erofs", "erofs-utils", "makes the guest's root"),
     ("make", "make", "builds the guest's programs"),
 )
-_COMPILERS = {
-    "x86_64": ("x86_64-linux-gnu-gcc", "gcc-x86-64-linux-gnu libc6-dev-amd64-cross"),
-    "arm64": ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu libc6-dev-arm64-cross"),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,8 +126,8 @@ def _tool(program: str, package: str, purpose: str) -> Finding:
 
 
 def _compiler(arch: str) -> Finding:
-    program, packages = ("gcc", "gcc libc6-dev") if arch == host_arch() else _COMPILERS[arch]
-    return _tool(program, packages, f"compiles the {arch} guest's programs")
+    compiler = compiler_for(arch, host=host_arch())
+    return _tool(compiler.program, compiler.packages, f"compiles the {arch} guest's programs")
 
 
 def _keyring() -> Finding:

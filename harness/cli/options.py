@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-Arch = Annotated[str, typer.Option("--arch", help="x86_64 or arm64.")]
+Arch = Annotated[str, typer.Option("--arch", help="x86_64, arm64 or i386.")]
 KernelName = Annotated[
     str | None,
     typer.Option(
