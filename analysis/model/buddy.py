@@ -41,6 +41,7 @@ def rmqueue_smallest(zone: ZoneFreeLists, order: int, migratetype: Migratetype) 
     """Takes the head of the smallest sufficient list of this type; its first page, or None.
 
     Kernel: mm/page_alloc.c, ``__rmqueue_smallest``; 5.10 to 7.2.
+    Ignores: lists of the per-cpu layer, which stand before this one.
     """
     for larger in range(order, zone.max_order + 1):
         block = zone.head(larger, migratetype)
@@ -57,6 +58,7 @@ def find_fallback(zone: ZoneFreeLists, order: int, migratetype: Migratetype) -> 
 
     Kernel: mm/page_alloc.c, ``find_suitable_fallback`` and the descending loop of
         ``__rmqueue_fallback`` (``__rmqueue_claim`` in 7.2 and late 6.12); 5.10 to 7.2.
+    Ignores: whether the block may be stolen, which the caller asks.
     """
     for larger in range(zone.max_order, order - 1, -1):
         for other in FALLBACKS.get(migratetype, ()):
@@ -174,7 +176,11 @@ def _free_buddy(zone: ZoneFreeLists, pfn: int, order: int) -> FreeBlock | None:
 
 
 def is_free(zone: ZoneFreeLists, pfn: int, order: int) -> bool:
-    """Whether any page of the range lies in a free block."""
+    """Whether any page of the range lies in a free block.
+
+    Kernel: include/linux/page-flags.h, PageBuddy of the head page; 5.10 to 7.2.
+    Ignores: pages on per-cpu lists, which are free to a user but not to the buddy.
+    """
     for larger in range(zone.max_order + 1):
         block = zone.block_at(pfn & ~((1 << larger) - 1))
         if block is not None and block.pfn + (1 << block.order) > pfn:

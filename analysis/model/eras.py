@@ -63,6 +63,8 @@ def era_of(release: Release) -> Era:
     Kernel: mm/page_alloc.c; see ``Era``. The releases in brackets there come from the order in
         which the changes were merged, the sources compared are 5.10 (coalescing alone), 6.1,
         6.12, 7.2 and 7.3.
+    Ignores: changes that a stable series or a vendor took back to an older release, but for the one
+        that ``Era`` names.
     """
     return Era(
         merges_reserved=release < Release(5, 18),

@@ -9,12 +9,20 @@ EXTFRAG_WOULD_SUCCEED = -1000
 
 
 def free_pages(free_blocks: Sequence[int]) -> int:
-    """Pages in ``free_blocks[order]`` blocks of each order."""
+    """Pages in ``free_blocks[order]`` blocks of each order.
+
+    Kernel: mm/vmstat.c, ``fill_contig_page_info``, ``free_pages``; 5.10 to 7.3.
+    Ignores: nothing known.
+    """
     return sum(blocks << order for order, blocks in enumerate(free_blocks))
 
 
 def suitable_blocks(free_blocks: Sequence[int], order: int) -> int:
-    """Blocks of exactly ``order`` that the free blocks of that order and above could give."""
+    """Blocks of exactly ``order`` that the free blocks of that order and above could give.
+
+    Kernel: mm/vmstat.c, ``fill_contig_page_info``, ``free_blocks_suitable``; 5.10 to 7.3.
+    Ignores: pageblock types: a block counts whoever may use it.
+    """
     return sum(free_blocks[larger] << (larger - order) for larger in range(order, len(free_blocks)))
 
 

@@ -23,6 +23,7 @@ def normal_threshold(managed_pages: int, cpus: int, page_shift: int) -> int:
     """A zone's threshold in pages while its kswapd sleeps.
 
     Kernel: mm/vmstat.c, ``calculate_normal_threshold``; 5.10 to 7.3.
+    Ignores: nothing known.
     """
     units_of_128_mib = managed_pages >> (27 - page_shift)
     return min(LARGEST, 2 * cpus.bit_length() * (1 + units_of_128_mib.bit_length()))

@@ -93,6 +93,7 @@ def watermark_ok(zone: ZoneFreeLists, order: int, reserve: Reserve) -> bool:
 
     Kernel: mm/page_alloc.c, ``__zone_watermark_ok`` with ALLOC_WMARK_LOW and no right to
         reserves; 5.10 to 7.2.
+    Ignores: what a request with a right to reserves may take beyond this.
     """
     usable = zone.free_pages - reserve.drift_pages - reserve.unusable_pages - ((1 << order) - 1)
     if usable <= reserve.watermark_low_pages + reserve.lowmem_reserve_pages:

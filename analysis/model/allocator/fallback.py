@@ -34,6 +34,7 @@ def rmqueue(
     """Takes a block from the zone's lists: first page and the type of the list, or None.
 
     Kernel: mm/page_alloc.c, ``__rmqueue``; 6.1 to 7.3.
+    Ignores: the trace point that tells how the block was had (mm_page_alloc_zone_locked).
     """
     cma = bool(alloc_flags & Alloc.CMA)
     if cma and zone.nr_free_cma.seen() > zone.nr_free.seen() // 2:
@@ -56,7 +57,12 @@ def rmqueue(
 
 def can_give(zone: Zone, order: int, migratetype: Migratetype, alloc_flags: int) -> bool:
     """Whether ``rmqueue``, or a look into the high-atomic reserve, would find a block; changes
-    nothing."""
+    nothing.
+
+    Kernel: mm/page_alloc.c, ``__rmqueue`` and ``unreserve_highatomic_pageblock``, as conditions;
+        6.1 to 7.3.
+    Ignores: what else the kernel would do on the way (boosts, claimed pageblocks).
+    """
     kinds = [migratetype]
     if alloc_flags & Alloc.CMA:
         kinds.append(Migratetype.CMA)
@@ -103,6 +109,7 @@ def lendable(zone: Zone, order: int, migratetype: Migratetype) -> FreeBlock | No
     """The head of the first list of this very order that another type could lend from.
 
     Kernel: mm/page_alloc.c, ``find_suitable_fallback``; 6.1 to 7.3.
+    Ignores: MIGRATE_CMA and MIGRATE_ISOLATE, which never lend through this path.
     """
     others = FALLBACKS.get(migratetype, ())
     for other in reversed(others) if zone.policy.fallback_reversed else others:
@@ -168,6 +175,7 @@ def boost_watermark(zone: Zone, alloc_flags: int) -> None:
     """Raises the zone's watermarks after a fallback below a pageblock, so that kswapd works.
 
     Kernel: mm/page_alloc.c, ``boost_watermark``; 6.1 to 7.3.
+    Ignores: nothing known.
     """
     pageblock_pages = 1 << zone.free.pageblock_order
     if not zone.boost_factor or pageblock_pages * 4 > zone.managed_pages:

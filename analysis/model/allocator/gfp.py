@@ -73,7 +73,11 @@ def gfp_zone(gfp: int) -> int:
 
 
 def gfp_migratetype(gfp: int) -> Migratetype:
-    """The type that a request is for. Kernel: include/linux/gfp.h; 6.1 to 7.3."""
+    """The type that a request is for.
+
+    Kernel: include/linux/gfp.h, ``gfp_migratetype``; 6.1 to 7.3.
+    Ignores: page_group_by_mobility_disabled, with which every request is for unmovable pages.
+    """
     if gfp & Gfp.MOVABLE:
         return Migratetype.MOVABLE
     if gfp & Gfp.RECLAIMABLE:
@@ -85,6 +89,7 @@ def nonblocking_flags(gfp: int, order: int) -> int:
     """What a request that cannot wait may take of the reserves.
 
     Kernel: mm/page_alloc.c, ``gfp_to_alloc_flags`` (``alloc_flags_nonblocking`` in 7.3).
+    Ignores: cpusets (ALLOC_CPUSET), which no run of ours sets up.
     """
     if gfp & Gfp.DIRECT_RECLAIM or gfp & Gfp.NOMEMALLOC:
         return 0
@@ -98,6 +103,7 @@ def fast_flags(gfp: int, order: int, era: Era, *, cma: bool, nofragment: bool) -
 
     Kernel: mm/page_alloc.c, ``__alloc_pages`` (``__alloc_frozen_pages_noprof``) and
         ``alloc_flags_nofragment``; 6.1 to 7.3.
+    Ignores: cpusets, and NUMA policies that narrow the nodes.
     """
     flags = int(Alloc.WMARK_LOW)
     if gfp & Gfp.KSWAPD_RECLAIM:
@@ -131,6 +137,7 @@ def reserve_flags(gfp: int, *, cma: bool) -> int:
     """Flags of an attempt that may ignore the watermarks.
 
     Kernel: mm/page_alloc.c, ``__gfp_pfmemalloc_flags`` and its use; 6.1 to 7.3.
+    Ignores: cpusets.
     """
     flags = int(Alloc.NO_WATERMARKS)
     if gfp & Gfp.KSWAPD_RECLAIM:

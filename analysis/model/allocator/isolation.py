@@ -35,6 +35,7 @@ def unisolate_pageblock(zone: Zone, pfn: int) -> None:
 
     Kernel: mm/page_isolation.c, ``unset_migratetype_isolate``; 6.1 to 7.3. A free pageblock whose
         buddy is free is taken out and freed anew, so that both coalesce.
+    Ignores: memory taken offline, whose pages the caller removes.
     """
     lists = zone.free
     start = zone.pageblock_start(pfn)

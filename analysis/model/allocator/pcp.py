@@ -29,12 +29,17 @@ def pcp_allowed(order: int, huge_order: int | None) -> bool:
     """Whether blocks of this order are kept on per-cpu lists; ``huge_order`` None without THP.
 
     Kernel: mm/page_alloc.c, ``pcp_allowed_order``; 6.1 to 7.3.
+    Ignores: nothing known.
     """
     return order <= COSTLY_ORDER or order == huge_order
 
 
 def clamp(value: int, low: int, high: int) -> int:
-    """As the kernel's, also where ``low`` is above ``high``. Kernel: include/linux/minmax.h."""
+    """As the kernel's, also where ``low`` is above ``high``.
+
+    Kernel: include/linux/minmax.h, ``clamp``.
+    Ignores: nothing known.
+    """
     if value >= high:
         return high
     return max(value, low)

@@ -14,6 +14,7 @@ def unusable_pages(zone: Zone, order: int, alloc_flags: int) -> int:
 
     Kernel: mm/page_alloc.c, ``__zone_watermark_unusable_free``; 6.1 leaves out all pages of the
         high-atomic reserve, 6.12 to 7.3 the free ones.
+    Ignores: unaccepted memory of confidential guests.
     """
     pages = (1 << order) - 1
     if not alloc_flags & RESERVES:
@@ -32,6 +33,7 @@ def watermark_ok(
     """Enough pages above the mark, and a block of the order on a list the request may use.
 
     Kernel: mm/page_alloc.c, ``__zone_watermark_ok``; 6.1 to 7.3.
+    Ignores: nothing known.
     """
     left = free_pages - unusable_pages(zone, order, alloc_flags)
     floor = mark
@@ -66,6 +68,7 @@ def watermark_fast(
     Kernel: mm/page_alloc.c, ``zone_watermark_fast``; 6.1 to 7.3. Its short cut for single pages
         is a stricter form of the full check for requests without a right to reserves, but decides
         for those with one.
+    Ignores: nothing known.
     """
     free_pages = zone.nr_free.seen()
     if order == 0:
