@@ -53,7 +53,8 @@ def unpacked(archive: Path) -> dict[str, bytes]:
     """
     files = {}
     try:
-        with tarfile.open(archive, "r:xz") as tar:
+        plain = io.BytesIO(lzma.decompress(archive.read_bytes()))
+        with tarfile.open(fileobj=plain, mode="r:") as tar:
             for member in tar:
                 stream = tar.extractfile(member)
                 if stream is not None:
