@@ -16,9 +16,12 @@ REPLAY_KERNELS ?= $(or $(KERNEL),default)
 # Both, unless the caller named one.
 REPLAY_ARCHES = $(if $(filter file,$(origin ARCH)),x86_64 arm64,$(ARCH))
 
+CAPTURES ?= tests/fixtures/captures
+ONLY ?= *
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup boot-uma boot-numa boot-numa4 shell replay doctor test test-fast lint format bench lock clean
+.PHONY: help setup boot-uma boot-numa boot-numa4 shell replay captures conformance doctor test test-fast lint format bench lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +60,13 @@ replay: setup ## Trace every kind of allocation, replay it to the page; ARCH=…
 	done; done; \
 	[ -z "$$runs" ] || $(BIN)/python -m analysis.report.replay_table $$runs || status=$$?; \
 	exit $$status
+
+captures: setup ## Take the captures of kernel-configs/captures.toml anew; ONLY=pattern for some
+	$(MMSCOPE) capture-all kernel-configs/captures.toml $(CAPTURES) --only '$(ONLY)'
+
+conformance: setup ## Hold every rule against every capture; write the README's table
+	$(BIN)/python -m analysis.report.conformance $(CAPTURES) --write README.md \
+		--details docs/conformance.md
 
 doctor: setup ## Say what is installed, whether KVM works, what is cached
 	$(MMSCOPE) doctor

@@ -76,6 +76,18 @@ class Snapshot:
         """Whether the capture has the file with a canonical name."""
         return self._text(name) is not None
 
+    def provides(self, name: str) -> bool:
+        """Whether the capture has a rule's input: a file, or a sysctl in a listing.
+
+        ``N`` in the name of a node's or a CPU's file stands for any of them.
+        """
+        if name.startswith("proc/sys/") and self.has_sysctl(name.removeprefix("proc/sys/")):
+            return True
+        if "nodeN" in name or "cpuN" in name:
+            numbers = {0, *self.source.nodes()}
+            return any(self.has(name.replace("N", str(number))) for number in numbers)
+        return self.has(name)
+
     def text(self, name: str) -> str:
         """The text of a file by its canonical name (see ``analysis.capture.source``).
 

@@ -25,7 +25,9 @@ def explain(rule: Rule, snapshot: Snapshot) -> str:
     """
     lines = [rule.id, "=" * len(rule.id), "", *_wrapped(rule.says, ""), ""]
     lines.append("computed from")
-    lines += [f"  {_presence(snapshot, name)}  {name}" for name in rule.inputs]
+    lines += [
+        f"  {'have   ' if snapshot.provides(name) else 'missing'}  {name}" for name in rule.inputs
+    ]
     lines += ["held against", *_wrapped(rule.observed, "        ")]
     lines += ["", "in the model"]
     for function in rule.model:
@@ -51,18 +53,6 @@ def sections(function: Callable[..., object]) -> dict[str, str]:
         else:
             found[name].append(line.strip())
     return {key: " ".join(filter(None, text)).strip() for key, text in found.items()}
-
-
-def _presence(snapshot: Snapshot, name: str) -> str:
-    sysctl = name.startswith("proc/sys/") and snapshot.has_sysctl(name.removeprefix("proc/sys/"))
-    return "have   " if sysctl or _anywhere(snapshot, name) else "missing"
-
-
-def _anywhere(snapshot: Snapshot, name: str) -> bool:
-    """``nodeN`` and ``cpuN`` in a rule's input stand for any number."""
-    if "N" not in name:
-        return snapshot.has(name)
-    return any(snapshot.has(name.replace("N", str(number))) for number in (0, *snapshot.nodes))
 
 
 def _model(function: Callable[..., object]) -> Iterator[str]:

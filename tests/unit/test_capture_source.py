@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import lzma
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -111,18 +113,16 @@ def test_the_directory_above_a_sosreport(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ending", ["tar", "tar.gz", "tgz", "tar.bz2", "tar.xz", "tar.zst"])
 def test_an_archive(tmp_path: Path, ending: str) -> None:
-    import bz2
-
-    pack = {
+    packers: dict[str, Callable[[bytes], bytes]] = {
         "tar": bytes,
         "tar.gz": gzip.compress,
         "tgz": gzip.compress,
         "tar.bz2": bz2.compress,
         "tar.xz": lzma.compress,
         "tar.zst": zstandard.compress,
-    }[ending]
+    }
     path = tmp_path / f"report.{ending}"
-    path.write_bytes(pack(tar(FILES, "./sosreport-host/")))
+    path.write_bytes(packers[ending](tar(FILES, "./sosreport-host/")))
     same(Snapshot(open_source(path)))
 
 
