@@ -1,0 +1,160 @@
+"""Claims that hold two files of a capture against each other, which were read at two moments.
+
+A capture reads the files in the order of ``READ_ORDER``, and some of them again at the end, under
+the same name with ``.after``. A law between two files is exact where one of them shows the same
+before and after the other was read; else it is judged by what the CPUs may keep to themselves of a
+counter, and unknown where that does not explain the difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from analysis.capture.snapshot import Snapshot
+from analysis.compare.claim import Claim, Scope
+from analysis.compare.rule import unknown
+from analysis.model.drift import Finding, Reading, moved_pages, node_threshold, settle
+from analysis.procfs import vmstat
+from analysis.verdict import Verdict
+
+T = TypeVar("T")
+
+AFTER = ".after"
+READ_ORDER = (
+    "proc/buddyinfo",
+    "proc/zoneinfo",
+    "proc/pagetypeinfo",
+    "proc/slabinfo",
+    "proc/meminfo",
+    "proc/vmstat",
+    "proc/vmallocinfo",
+    "proc/swaps",
+    "sys/",
+)
+
+_SAYS = {
+    Finding.EQUAL: "both readings say the same",
+    Finding.WITHIN: "the difference is within what CPUs may keep to themselves",
+}
+
+
+def reading(
+    snapshot: Snapshot,
+    name: str,
+    parse: Callable[..., T],
+    terms: Callable[[T], Iterable[int]],
+) -> Reading:
+    """What a file shows, and shows again where it was read a second time.
+
+    Raises:
+        MissingInputError: the capture lacks the file.
+        ParseError: it is not what the kernel prints.
+        KeyError: as ``terms`` raises.
+    """
+    again = None
+    if snapshot.has(name + AFTER):
+        again = tuple(terms(snapshot.parsed(name + AFTER, parse)))
+    return Reading(terms=tuple(terms(snapshot.parsed(name, parse))), again=again)
+
+
+def moved(snapshot: Snapshot) -> int:
+    """Pages allocated or freed while the files were read; 0 where that was not recorded."""
+    if not (snapshot.has("proc/vmstat") and snapshot.has("proc/vmstat" + AFTER)):
+        return 0
+    after = snapshot.parsed("proc/vmstat" + AFTER, vmstat.parse)
+    return max(0, moved_pages(snapshot.vmstat.values, after.values))
+
+
+def zone_private_pages(snapshot: Snapshot) -> dict[tuple[int, str], int]:
+    """What all CPUs may keep to themselves of a zone's counters, by node and zone."""
+    return {
+        (zone.node, zone.zone): sum(cpu.fields.get("vm stats threshold", 0) for cpu in zone.cpus)
+        for zone in snapshot.zoneinfo.zones
+    }
+
+
+def node_private_pages(snapshot: Snapshot) -> dict[int, int]:
+    """What all CPUs may keep to themselves of a node's counters."""
+    zones = snapshot.zoneinfo.zones
+    cpus = len(snapshot.cpus_online)
+    shift = snapshot.page_size_bytes.bit_length() - 1
+    found = {}
+    for node in {zone.node for zone in zones}:
+        own = [zone for zone in zones if zone.node == node]
+        computed = node_threshold((zone.pages["managed"] for zone in own), cpus, shift)
+        printed = [cpu.fields.get("vm stats threshold", 0) for zone in own for cpu in zone.cpus]
+        found[node] = cpus * max([computed, *printed]) if any(printed) else 0
+    return found
+
+
+def settled(
+    rule_id: str,
+    scope: Scope,
+    *,
+    predicted: tuple[str, Reading],
+    observed: tuple[str, Reading],
+    unit: str,
+    private: int = 0,
+    moved: int = 0,
+    working: Iterable[str] = (),
+) -> Claim:
+    """The claim that two readings agree; each comes with the name of its file.
+
+    Fails only where the readings differ although nothing moved between them.
+    """
+    sides = [predicted, observed]
+    if _place(observed[0]) < _place(predicted[0]):
+        sides.reverse()
+    finding = settle(sides[0][1], sides[1][1], private=private, moved=moved)
+    left, right = predicted[1].total, observed[1].total
+    lines = list(working)
+    if private:
+        lines.append(f"all CPUs may keep {private} of it to themselves")
+    lines += [
+        f"{name} was read again later and shows {sum(value.again)}"
+        for name, value in sides
+        if value.again is not None and not value.steady
+    ]
+    lines += [f"{name} shows the same when read again" for name, value in sides if value.steady]
+    if finding in _SAYS:
+        lines.append(_SAYS[finding])
+        return Claim(
+            id=rule_id,
+            scope=scope,
+            predicted=left,
+            observed=right,
+            unit=unit,
+            verdict=Verdict.HOLDS,
+            working=tuple(lines),
+        )
+    if finding is Finding.MOVED:
+        return unknown(
+            rule_id,
+            scope,
+            why=(
+                f"{predicted[0]} and {observed[0]} were read at different moments, and nothing "
+                f"shows that the machine stood still between them: {left} and {right}"
+            ),
+            predicted=left,
+            observed=right,
+            unit=unit,
+            working=lines,
+        )
+    return Claim(
+        id=rule_id,
+        scope=scope,
+        predicted=left,
+        observed=right,
+        unit=unit,
+        verdict=Verdict.FAILS,
+        why=f"{predicted[0]} says {left}, {observed[0]} {right}, and nothing moved between them",
+        working=tuple(lines),
+    )
+
+
+def _place(name: str) -> int:
+    for place, prefix in enumerate(READ_ORDER):
+        if name.startswith(prefix):
+            return place
+    return len(READ_ORDER)

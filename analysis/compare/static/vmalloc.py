@@ -1,0 +1,424 @@
+"""Rules about the areas of /proc/vmallocinfo and the three lines of meminfo about them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from analysis.capture.snapshot import Snapshot
+from analysis.compare.claim import Claim, Verdict
+from analysis.compare.rule import Rule, exact, one_of, unknown
+from analysis.compare.static.readings import moved, node_private_pages, reading, settled
+from analysis.compare.static.vmalloc_space import VMALLOC_TOTAL, possible_spaces
+from analysis.errors import MissingInputError
+from analysis.model import vmalloc as model
+from analysis.model.eras_vmalloc import vmalloc_era
+from analysis.procfs import meminfo, vmallocinfo
+from analysis.procfs.vmallocinfo import VmallocArea
+
+FILE = "proc/vmallocinfo"
+MEMINFO = "proc/meminfo"
+_PERCPU_SIZES = re.compile(r"pcpu-alloc: s\d+ r\d+ d\d+ u(\d+) ")
+_PERCPU_GROUPS = re.compile(r"pcpu-alloc: (?=\[)(.*)")
+
+
+def areas_of(snapshot: Snapshot) -> tuple[VmallocArea, ...]:
+    """The areas in use; what only waits to be unmapped is left out."""
+    found = snapshot.parsed(FILE, vmallocinfo.parse)
+    return tuple(area for area in found if area.kind != "unpurged")
+
+
+def _shown(area: VmallocArea) -> str:
+    return area.caller or "an area without a caller"
+
+
+def _guard(snapshot: Snapshot) -> Iterator[Claim]:
+    page = snapshot.page_size_bytes
+    areas = [area for area in areas_of(snapshot) if area.kind == "area"]
+    may_shrink = any(vmalloc_era(release).may_shrink for release in snapshot.releases)
+    owning = [area for area in areas if area.pages is not None]
+    if owning:
+        yield _owning(owning, page, may_shrink)
+    mapped = [area for area in areas if area.pages is None and not _is_percpu(area)]
+    guarded = [area for area in mapped if not _is_early(area)]
+    if guarded:
+        least = model.least_area_bytes(page)
+        fit = [a for a in guarded if a.size_bytes % page == 0 and a.size_bytes >= least]
+        odd = [area for area in guarded if area not in fit]
+        yield exact(
+            "vmalloc_guard",
+            {"areas": "mappings"},
+            predicted=len(guarded),
+            observed=len(fit),
+            unit="areas of whole pages, one at least beside the guard",
+            working=[
+                (
+                    f"a mapping of others' memory does not print its pages; it has at least "
+                    f"(1 + 1 guard) * {page} B = {least} B, in whole pages"
+                ),
+            ],
+            why="".join(f"{_shown(a)} has {a.size_bytes} B " for a in odd[:1]),
+        )
+
+
+def _owning(owning: Sequence[VmallocArea], page: int, may_shrink: bool) -> Claim:
+    sizes = [(area, model.area_size_bytes(area.pages or 0, page)) for area in owning]
+    odd = [(area, size) for area, size in sizes if area.size_bytes != size]
+    largest = max(owning, key=lambda area: area.size_bytes)
+    working = [
+        f"size = (pages + 1 guard page) * {page} B",
+        (
+            f"the largest, {_shown(largest)}: ({largest.pages} + 1) * {page} = "
+            f"{model.area_size_bytes(largest.pages or 0, page)} B, printed {largest.size_bytes}"
+        ),
+    ]
+    if odd and may_shrink and all(area.size_bytes > size for area, size in odd):
+        return unknown(
+            "vmalloc_guard",
+            {"areas": "owning"},
+            why=(
+                f"{len(odd)} areas have fewer pages than their size: vrealloc() may have given "
+                f"some back ({_shown(odd[0][0])})"
+            ),
+            predicted=len(owning),
+            observed=len(owning) - len(odd),
+            unit="areas",
+            working=working,
+        )
+    why = ""
+    if odd:
+        area, size = odd[0]
+        why = (
+            f"{_shown(area)} with {area.pages} pages should have {size} B, it has "
+            f"{area.size_bytes}; {len(odd)} in all"
+        )
+    return exact(
+        "vmalloc_guard",
+        {"areas": "owning"},
+        predicted=len(owning),
+        observed=len(owning) - len(odd),
+        unit="areas with the size of their pages and a guard",
+        working=working,
+        why=why,
+    )
+
+
+def _is_percpu(area: VmallocArea) -> bool:
+    return area.pages is None and area.function in ("pcpu_get_vm_areas", "pcpu_page_first_chunk")
+
+
+def _is_early(area: VmallocArea) -> bool:
+    """Areas entered by hand before vmalloc works: the kernel image of arm64, fixed I/O of arm."""
+    return (area.phys is not None and "vmap" in area.flags) or area.function == "iotable_init"
+
+
+def _pages(snapshot: Snapshot) -> Iterator[Claim]:
+    areas = [area for area in areas_of(snapshot) if area.pages is not None and area.node_pages]
+    if not areas:
+        yield unknown("vmalloc_pages", why="no area shows pages by node: no CONFIG_NUMA")
+        return
+    odd = [a for a in areas if model.pages_on_nodes(a.node_pages) != a.pages]
+    sample = max(areas, key=lambda area: (len(area.node_pages), area.pages))
+    terms = " + ".join(f"N{node}={pages}" for node, pages in sample.node_pages.items())
+    yield exact(
+        "vmalloc_pages",
+        {},
+        predicted=sum(model.pages_on_nodes(area.node_pages) for area in areas),
+        observed=sum(area.pages or 0 for area in areas),
+        unit="pages",
+        working=[
+            f"{_shown(sample)}: {terms} = {model.pages_on_nodes(sample.node_pages)} pages",
+            f"the same over all {len(areas)} areas with pages",
+        ],
+        why=f"the pages by node do not add up in {len(odd)} areas" if odd else "",
+    )
+
+
+def _percpu(snapshot: Snapshot) -> Iterator[Claim]:
+    areas = [area for area in areas_of(snapshot) if area.function == "pcpu_get_vm_areas"]
+    if not areas:
+        yield unknown("vmalloc_percpu", why="percpu memory has its first chunk alone")
+        return
+    layout = percpu_groups(snapshot)
+    if layout is None:
+        raise MissingInputError("the percpu lines of dmesg (pcpu-alloc: …)")
+    groups, unit = layout
+    chunk = model.percpu_area_sizes(groups, unit)
+    found = Counter(area.size_bytes for area in areas)
+    chunks = max(1, len(areas) // len(groups))
+    whole = Counter({size: count * chunks for size, count in chunk.items()})
+    yield exact(
+        "vmalloc_percpu",
+        {},
+        predicted=_listed(whole),
+        observed=_listed(found),
+        unit="areas of so many bytes",
+        working=[
+            (
+                f"the first chunk has {len(groups)} groups of "
+                f"{', '.join(map(str, groups))} units, each of {unit} B"
+            ),
+            f"another chunk has an area for each group and no guard: {_listed(chunk)} B",
+            f"{len(areas)} areas are {chunks} chunks",
+        ],
+    )
+
+
+def percpu_groups(snapshot: Snapshot) -> tuple[list[int], int] | None:
+    """Units of each group of percpu memory and the bytes of a unit, from the boot messages."""
+    sizes = list(snapshot.dmesg.matching(_PERCPU_SIZES))
+    if not sizes:
+        return None
+    units: Counter[int] = Counter()
+    for match in snapshot.dmesg.matching(_PERCPU_GROUPS):
+        group = 0
+        for word in re.findall(r"\[ *\d+\]|\S+", match[1]):
+            if word.startswith("["):
+                group = int(word.strip("[] "))
+            else:
+                units[group] += 1
+    return ([units[group] for group in sorted(units)], int(sizes[-1][1])) if units else None
+
+
+def _listed(sizes: Counter[int]) -> str:
+    return " ".join(f"{count}*{size}" for size, count in sorted(sizes.items()))
+
+
+def _overlap(snapshot: Snapshot) -> Iterator[Claim]:
+    areas = areas_of(snapshot)
+    spans = [(a.start, a.end) for a in areas if a.start is not None and a.end is not None]
+    if len(spans) < len(areas) or all(start == 0 for start, _ in spans):
+        yield unknown("vmalloc_overlap", why="the addresses are hidden (kernel.kptr_restrict)")
+        return
+    real = all(end - start == a.size_bytes for a, (start, end) in zip(areas, spans, strict=True))
+    yield exact(
+        "vmalloc_overlap",
+        {"addresses": "real" if real else "hashed"},
+        predicted=0,
+        observed=model.overlaps(spans) if real else model.shared_ends(spans),
+        unit="areas that overlap",
+        working=[
+            f"{len(spans)} areas, sorted by address: each begins where the one before has ended "
+            f"or later"
+            if real
+            else f"{len(spans)} areas: hashes keep only equality, so no two may have the same "
+            f"begin, nor the same end"
+        ],
+    )
+    if all(vmalloc_era(release).one_list for release in snapshot.releases):
+        adjacent = sum(end in {start for start, _ in spans} for _, end in spans)
+        yield exact(
+            "vmalloc_overlap",
+            {"order": "sorted"},
+            predicted=0,
+            observed=model.out_of_order(spans),
+            unit="areas out of order",
+            working=[
+                f"{adjacent} areas end where another begins; in a sorted list that is the next line"
+            ],
+        )
+    if real:
+        yield from _range(snapshot, spans)
+
+
+def _range(snapshot: Snapshot, spans: Sequence[tuple[int, int]]) -> Iterator[Claim]:
+    spaces, why = possible_spaces(snapshot)
+    if not spaces:
+        yield unknown("vmalloc_overlap", {"addresses": "range"}, why=why)
+        return
+    lowest = min(space.lowest for space in spaces)
+    highest = max(space.highest for space in spaces)
+    outside = sum(not lowest <= start < end <= highest for start, end in spans)
+    yield exact(
+        "vmalloc_overlap",
+        {"addresses": "range"},
+        predicted=0,
+        observed=outside,
+        unit="areas outside",
+        working=[f"vmalloc and modules have addresses from {lowest:#x} up to {highest:#x}"],
+    )
+
+
+def _used(snapshot: Snapshot) -> Iterator[Claim]:
+    page_kib = snapshot.page_kib
+    predictions = set()
+    areas = areas_of(snapshot)
+    owned = [a.pages for a in areas if a.pages is not None and "vmalloc" in a.flags]
+    for release in snapshot.releases:
+        try:
+            predictions.add(model.used_pages(owned, release))
+        except ValueError as error:
+            yield unknown("vmalloc_used", why=str(error))
+            return
+    observed = reading(
+        snapshot, MEMINFO, meminfo.parse, lambda info: (info.values["VmallocUsed"] // page_kib,)
+    )
+    if predictions == {0} or observed.total == 0:
+        yield one_of(
+            "vmalloc_used",
+            {},
+            options=sorted(predictions),
+            observed=observed.total,
+            unit="pages",
+            undecided="VmallocUsed counts pages since 5.3",
+        )
+        return
+    predicted = reading(
+        snapshot,
+        FILE,
+        vmallocinfo.parse,
+        lambda found: [
+            a.pages
+            for a in found
+            if a.pages is not None and a.kind == "area" and "vmalloc" in a.flags
+        ],
+    )
+    cpus = len(snapshot.cpus_online)
+    lag = sum(node_private_pages(snapshot).values()) if _in_vmstat(snapshot) else 0
+    stacks = model.stack_pages(snapshot.page_size_bytes)
+    working = [
+        f"{len(owned)} areas of vmalloc() own {predicted.total} pages",
+        f"VmallocUsed is {observed.total * page_kib} kB / {page_kib} = {observed.total} pages",
+    ]
+    claim = settled(
+        "vmalloc_used",
+        {},
+        predicted=(FILE, predicted),
+        observed=(MEMINFO, observed),
+        unit="pages",
+        private=lag,
+        moved=moved(snapshot),
+        working=working,
+    )
+    drift = model.stack_drift_pages(cpus, snapshot.page_size_bytes)
+    difference = predicted.total - observed.total
+    if (
+        claim.verdict is Verdict.UNKNOWN
+        and _stacks_are_areas(snapshot)
+        and abs(difference) <= drift + lag
+    ):
+        if lag == 0 and difference % stacks:
+            yield claim
+            return
+        claim = Claim(
+            id="vmalloc_used",
+            scope={},
+            predicted=predicted.total,
+            observed=observed.total,
+            unit="pages",
+            verdict=Verdict.HOLDS,
+            working=(
+                *working,
+                (
+                    f"the files were read one after the other: kernel stacks of {stacks} pages "
+                    f"come and go with the readers, {drift} pages at most while each of {cpus} "
+                    f"CPUs keeps {model.CACHED_STACKS_PER_CPU}; they differ by {abs(difference)}"
+                ),
+            ),
+        )
+    yield claim
+
+
+def _stacks_are_areas(snapshot: Snapshot) -> bool:
+    if snapshot.has("config"):
+        return snapshot.config.on("VMAP_STACK") and not snapshot.config.on("KASAN")
+    return snapshot.arch in ("x86_64", "arm64", "s390x")
+
+
+def _in_vmstat(snapshot: Snapshot) -> bool:
+    """Whether VmallocUsed is one of the counters of which CPUs keep a share."""
+    return snapshot.has("proc/vmstat") and "nr_vmalloc" in snapshot.vmstat.values
+
+
+def _chunk(snapshot: Snapshot) -> Iterator[Claim]:
+    shown = snapshot.meminfo.values.get("VmallocChunk")
+    if shown is None:
+        raise MissingInputError("VmallocChunk of proc/meminfo")
+    try:
+        predicted = model.chunk_kib(snapshot.release)
+    except ValueError as error:
+        yield unknown("vmalloc_chunk", why=str(error))
+        return
+    yield exact(
+        "vmalloc_chunk",
+        {},
+        predicted=predicted,
+        observed=shown,
+        unit="KiB",
+        working=["the line is a constant since 4.4"],
+    )
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        id="vmalloc_guard",
+        says=(
+            "An area of vmalloc() is as large as its pages and one page more: behind each area "
+            "lies an unmapped guard page that turns running over its end into a fault. Mappings "
+            "of memory that belongs to others have it too, but do not print how many pages they "
+            "map."
+        ),
+        inputs=(FILE, "config"),
+        observed="vmallocinfo, the size of each area",
+        model=(model.area_size_bytes, model.least_area_bytes),
+        judge=_guard,
+    ),
+    Rule(
+        id="vmalloc_pages",
+        says=(
+            "The pages of an area are counted on the node on which each lies, so N0=, N1= … add "
+            "up to pages=."
+        ),
+        inputs=(FILE,),
+        observed="vmallocinfo, pages=",
+        model=(model.pages_on_nodes,),
+        judge=_pages,
+    ),
+    Rule(
+        id="vmalloc_percpu",
+        says=(
+            "When percpu memory outgrows its first chunk it gets more, each with the layout of "
+            "the first: an area for each group of near CPUs, with a unit for each CPU, and no "
+            "guard page, because all must keep the same distances."
+        ),
+        inputs=(FILE, "dmesg"),
+        observed="vmallocinfo, areas of pcpu_get_vm_areas",
+        model=(model.percpu_area_sizes,),
+        judge=_percpu,
+    ),
+    Rule(
+        id="vmalloc_overlap",
+        says=(
+            "No two areas share an address, all lie between the architecture's bounds, and up to "
+            "6.8 they are printed in the order of their addresses. Where addresses are printed "
+            "as hashes, equality is all that can be seen: no two areas begin, or end, at the "
+            "same one, and an area that begins where another ends is the next line."
+        ),
+        inputs=(FILE,),
+        observed="vmallocinfo, the addresses",
+        model=(model.overlaps, model.shared_ends, model.out_of_order),
+        judge=_overlap,
+    ),
+    Rule(
+        id="vmalloc_used",
+        says=(
+            "VmallocUsed counts the pages that vmalloc() allocated for its areas. Mappings of "
+            "others' pages, guard pages and percpu chunks do not count. Newer kernels keep the "
+            "number in a node counter, of which each CPU holds a share back."
+        ),
+        inputs=(FILE, "proc/zoneinfo", "proc/vmstat"),
+        observed="meminfo, VmallocUsed",
+        model=(model.used_pages, model.stack_pages, model.stack_drift_pages),
+        judge=_used,
+    ),
+    VMALLOC_TOTAL,
+    Rule(
+        id="vmalloc_chunk",
+        says="The largest free stretch of vmalloc space is no longer computed: always 0.",
+        inputs=("proc/version",),
+        observed="meminfo, VmallocChunk",
+        model=(model.chunk_kib,),
+        judge=_chunk,
+    ),
+)
