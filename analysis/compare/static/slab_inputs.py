@@ -1,0 +1,301 @@
+"""What the slab rules ask a capture for: the allocator, its rules, its parameters, the CPUs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from analysis.capture.snapshot import CPUS, Snapshot
+from analysis.errors import MissingInputError, ParseError
+from analysis.model.eras_slab import SlabEra, slab_era_of
+from analysis.model.release import Release
+from analysis.model.slab.kmalloc import KmallocAlignment, kmalloc_alignment, kmalloc_kinds
+from analysis.model.slab.slub_layout import SlabFlags
+from analysis.model.slab.slub_order import OrderLimits, counted_cpus, order_limits
+from analysis.procfs import cpulist, slab_sysfs
+from analysis.procfs.slab_sysfs import SlabSysfs
+
+Attributes = Mapping[str, str]
+
+BACKPORTS = "the kernel's vendor takes changes back, so several releases' rules are possible"
+KMALLOC = re.compile(r"(?:dma-)?kmalloc-[\w-]*\d+[kM]?$")
+
+_NR_CPU_IDS = re.compile(r"setup_percpu: .*nr_cpu_ids:(\d+)")
+_HWALIGN = re.compile(r"SLUB: HWalign=(\d+)")
+_CACHE_ALIGNMENT = re.compile(r"^cache_alignment\s*: (\d+)$", re.MULTILINE)
+_LATE_PRESENT = ("arm64", "arm", "riscv64")
+"""Architectures that mark CPUs as present when they are about to be started."""
+_SIXTY_FOUR = ("x86_64", "arm64", "riscv64", "ppc64le", "s390x")
+
+
+def eras(snapshot: Snapshot) -> dict[SlabEra, Release]:
+    """The rules that may be in force, each with the first release that has them."""
+    found: dict[SlabEra, Release] = {}
+    for release in snapshot.releases:
+        found.setdefault(slab_era_of(release), release)
+    return found
+
+
+def allocator(snapshot: Snapshot) -> str:
+    """``SLUB``, ``SLAB`` or ``SLOB``, by configuration or by what only one of them prints.
+
+    Raises:
+        MissingInputError: nothing tells.
+    """
+    if snapshot.has("config"):
+        for name in ("SLUB", "SLAB", "SLOB"):
+            if snapshot.config.on(name):
+                return name
+    if snapshot.release >= Release(6, 8) or snapshot.has("slab_sysfs"):
+        return "SLUB"
+    if snapshot.has("proc/slabinfo"):
+        column = snapshot.slabinfo.columns.index("limit")
+        used = any(cache.values[column] for cache in snapshot.slabinfo.caches)
+        return "SLAB" if used else "SLUB"
+    raise MissingInputError("the slab allocator (config, slabinfo or slab_sysfs)")
+
+
+def require(snapshot: Snapshot, name: str) -> None:
+    """Go on only where a kernel's allocator is ``name``.
+
+    Raises:
+        MissingInputError: it is another one, or nothing tells.
+    """
+    found = allocator(snapshot)
+    if found != name:
+        raise MissingInputError(f"a kernel with {name} (this one has {found})")
+
+
+def plain_objects(snapshot: Snapshot) -> None:
+    """Go on only where no checker adds bytes of its own to objects.
+
+    Without the configuration the messages and the kernel's name must do.
+
+    Raises:
+        MissingInputError: KASAN is built in, or may be.
+    """
+    if snapshot.has("config"):
+        for option in ("KASAN_GENERIC", "KASAN_SW_TAGS", "KASAN_HW_TAGS", "KASAN", "DEBUG_SLAB"):
+            if snapshot.config.on(option):
+                raise MissingInputError(f"a kernel without CONFIG_{option}, which adds bytes")
+        return
+    told = snapshot.has("dmesg") and any(snapshot.dmesg.matching(re.compile("kasan: Kernel")))
+    if told or re.search(r"[+-]debug", snapshot.kernel):
+        raise MissingInputError("config (a debugging kernel may have KASAN, which adds bytes)")
+
+
+def word_bytes(snapshot: Snapshot) -> int:
+    """Bytes of a pointer."""
+    return 8 if snapshot.arch in _SIXTY_FOUR else 4
+
+
+def option(snapshot: Snapshot, name: str) -> bool:
+    """Whether an option is built in.
+
+    Raises:
+        MissingInputError: the capture has no configuration.
+    """
+    return snapshot.config.on(name)
+
+
+def tiny(snapshot: Snapshot) -> bool:
+    """CONFIG_SLUB_TINY; without a configuration the distributions' choice, which is off."""
+    return snapshot.has("config") and snapshot.config.on("SLUB_TINY")
+
+
+def limits(snapshot: Snapshot, era: SlabEra) -> OrderLimits:
+    """The limits of slab orders that the kernel's parameters set."""
+    names = ("slub_", "slab_") if era.slab_parameters else ("slub_",)
+    parameters: dict[str, int] = {}
+    for word, value in snapshot.cmdline.words:
+        short = word.partition("_")[2]
+        if word.startswith(names) and short in ("min_order", "max_order", "min_objects"):
+            parameters[short] = _number("proc/cmdline", word, value)
+    guard = snapshot.cmdline.last("debug_guardpage_minorder")
+    if guard:
+        parameters["debug_guardpage_minorder"] = _number("proc/cmdline", "guard pages", guard)
+    largest = 10
+    if snapshot.has("proc/buddyinfo"):
+        largest = len(snapshot.buddyinfo[0].free_blocks) - 1
+    return order_limits(parameters, era, tiny=tiny(snapshot), page_order_max=largest)
+
+
+def _number(source: str, name: str, text: str | None) -> int:
+    try:
+        return int(text or "", 0)
+    except ValueError:
+        raise ParseError(source, 1, f"{name}={text}", "a number") from None
+
+
+def nr_cpu_ids(snapshot: Snapshot) -> int:
+    """One more than the highest possible CPU.
+
+    Raises:
+        MissingInputError: nothing tells.
+    """
+    if snapshot.has(f"{CPUS}/possible"):
+        return max(snapshot.parsed(f"{CPUS}/possible", cpulist.parse)) + 1
+    if snapshot.has("dmesg"):
+        for match in snapshot.dmesg.matching(_NR_CPU_IDS):
+            return int(match[1])
+    raise MissingInputError(f"{CPUS}/possible (or nr_cpu_ids in dmesg)")
+
+
+def order_cpus(snapshot: Snapshot, era: SlabEra) -> tuple[int, ...]:
+    """The numbers of CPUs that a cache's order may have been computed with: mostly one.
+
+    Raises:
+        MissingInputError: neither the possible nor the present CPUs are known.
+    """
+    possible = nr_cpu_ids(snapshot)
+    if era.order_cpus == "possible":
+        return (possible,)
+    if era.order_cpus == "online":
+        return tuple(range(1, possible + 1))
+    online = len(snapshot.cpus_online)
+    if snapshot.has(f"{CPUS}/present"):
+        present = [len(snapshot.parsed(f"{CPUS}/present", cpulist.parse))]
+    else:
+        present = list(range(online, possible + 1))
+    found = {counted_cpus(era, possible=possible, present=count) for count in present}
+    if snapshot.arch in _LATE_PRESENT:
+        found.add(possible)
+    # only the number of bits counts
+    return tuple({count.bit_length(): count for count in sorted(found)}.values())
+
+
+def cache_line(snapshot: Snapshot) -> int:
+    """Bytes of a cache line as the kernel takes it (``cache_line_size``).
+
+    Raises:
+        MissingInputError: nothing tells.
+    """
+    line = cpuinfo_cache_line(snapshot)
+    if line is not None:
+        return line
+    if snapshot.has("dmesg"):
+        for match in snapshot.dmesg.matching(_HWALIGN):
+            return int(match[1])
+    raise MissingInputError("the cache line (cache_alignment in cpuinfo, or dmesg)")
+
+
+def cpuinfo_cache_line(snapshot: Snapshot) -> int | None:
+    """Bytes of a cache line by cpuinfo, which x86 alone prints."""
+    if not snapshot.has("proc/cpuinfo"):
+        return None
+    match = _CACHE_ALIGNMENT.search(snapshot.text("proc/cpuinfo"))
+    return int(match[1]) if match else None
+
+
+def alignment(snapshot: Snapshot, era: SlabEra) -> KmallocAlignment:
+    """What the architecture wants of kmalloc.
+
+    Raises:
+        MissingInputError: it is not known.
+    """
+    arch = snapshot.arch
+    noncoherent = False
+    line = None
+    shift = None
+    if arch == "arm64" and era.rounds_kmalloc_to_dma:
+        bounced = option(snapshot, "DMA_BOUNCE_UNALIGNED_KMALLOC")
+        off = any("noforce" in value for value in snapshot.cmdline.all("swiotlb"))
+        noncoherent = off or not bounced
+        line = cache_line(snapshot) if noncoherent else None
+    elif arch == "riscv64":
+        noncoherent = option(snapshot, "RISCV_DMA_NONCOHERENT") and not option(
+            snapshot, "DMA_BOUNCE_UNALIGNED_KMALLOC"
+        )
+    elif arch == "arm":
+        shift = snapshot.config.number("ARM_L1_CACHE_SHIFT")
+    found = kmalloc_alignment(
+        arch, era, l1_cache_shift=shift, noncoherent=noncoherent, cache_line=line
+    )
+    if found is None:
+        raise MissingInputError(f"what {arch} wants of kmalloc in {snapshot.release}")
+    return found
+
+
+def kinds(snapshot: Snapshot, era: SlabEra) -> tuple[str, ...]:
+    """What the names of this kernel's kmalloc caches begin with.
+
+    Raises:
+        MissingInputError: no configuration, or one with kmalloc-no-objext caches.
+    """
+    config = snapshot.config
+    accounting = config.on(era.memcg_option)
+    profiling = config.on("MEM_ALLOC_PROFILING")
+    if era.kmalloc_without_extensions and (profiling or (tiny(snapshot) and accounting)):
+        raise MissingInputError("whether there are kmalloc-no-objext caches")
+    return kmalloc_kinds(
+        era,
+        zone_dma=config.on("ZONE_DMA"),
+        accounting=accounting,
+        kmem_off="nokmem" in ",".join(snapshot.cmdline.all("cgroup.memory")).split(","),
+        tiny=tiny(snapshot),
+        random=config.on("RANDOM_KMALLOC_CACHES"),
+        partitions=config.on("KMALLOC_PARTITION_CACHES"),
+        buckets=config.on("SLAB_BUCKETS"),
+    )
+
+
+def sysfs(snapshot: Snapshot) -> SlabSysfs:
+    """/sys/kernel/slab."""
+    return snapshot.parsed("slab_sysfs", slab_sysfs.parse)
+
+
+def number(attributes: Attributes, cache: str, name: str) -> int | None:
+    """The first number of an attribute (a sum; its nodes' parts follow); None where it is missing.
+
+    Raises:
+        ParseError: it does not begin with a number.
+    """
+    text = attributes.get(name)
+    if text is None:
+        return None
+    head = text.partition(" ")[0]
+    if not head.isdecimal():
+        raise ParseError("slab_sysfs", 0, f"{cache}/{name}:{text}", "a number")
+    return int(head)
+
+
+def flags(attributes: Attributes, name: str) -> SlabFlags:
+    """A cache's flags by its attributes; those that are missing are off."""
+
+    def on(attribute: str) -> bool:
+        return attributes.get(attribute, "0") not in ("0", "")
+
+    return SlabFlags(
+        hwcache_align=on("hwcache_align"),
+        reclaim_account=on("reclaim_account"),
+        cache_dma=on("cache_dma"),
+        destroy_by_rcu=on("destroy_by_rcu"),
+        constructor=on("ctor"),
+        sanity_checks=on("sanity_checks"),
+        red_zone=on("red_zone"),
+        poison=on("poison"),
+        store_user=on("store_user"),
+        trace=on("trace"),
+        kmalloc=KMALLOC.match(name) is not None,
+    )
+
+
+def caches(snapshot: Snapshot, *needed: str) -> Iterator[tuple[str, Attributes, dict[str, int]]]:
+    """Every directory that has the attributes ``needed``: name, attributes, and those as numbers.
+
+    Raises:
+        MissingInputError: no directory has one of them.
+    """
+    seen = False
+    for name, attributes in sysfs(snapshot).caches.items():
+        values = {}
+        for attribute in needed:
+            value = number(attributes, name, attribute)
+            if value is None:
+                break
+            values[attribute] = value
+        else:
+            seen = True
+            yield name, attributes, values
+    if not seen:
+        raise MissingInputError(f"slab_sysfs: {', '.join(needed)}")

@@ -1,0 +1,175 @@
+"""Rules about kmalloc's caches, and about the line in which SLUB introduces itself."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+
+from analysis.capture.snapshot import Snapshot
+from analysis.compare.claim import Claim
+from analysis.compare.rule import Rule, exact, one_of, unknown
+from analysis.compare.static import slab_inputs as inputs
+from analysis.errors import MissingInputError
+from analysis.model.eras_slab import SlabEra
+from analysis.model.slab.kmalloc import kmalloc_alignment, kmalloc_kinds, kmalloc_sizes, short_name
+from analysis.model.slab.slab import kmalloc_largest
+from analysis.model.slab.slub_layout import SlabFlags, slub_layout
+from analysis.model.slab.slub_order import order_limits
+from analysis.procfs import cpulist
+
+_NAME = re.compile(
+    r"((?:dma-)?kmalloc-(?:[a-z][a-z-]*-)?(?:\d\d-)?|memdup_user-|msg_msg-)(\d+[kM]?)$"
+)
+_BANNER = re.compile(
+    r"SLUB: HWalign=(\d+), Order=(\d+)-(\d+), MinObjects=(\d+), CPUs=(\d+), Nodes=(\d+)"
+)
+_NR_NODE_IDS = re.compile(r"setup_percpu: .*nr_node_ids:(\d+)")
+_NODES = "sys/devices/system/node/possible"
+
+
+def _sizes(snapshot: Snapshot, era: SlabEra) -> tuple[int, ...]:
+    page = snapshot.page_size_bytes
+    alignment = inputs.alignment(snapshot, era)
+    if inputs.allocator(snapshot) == "SLUB":
+        return kmalloc_sizes(alignment, page_size=page)
+    largest = kmalloc_largest(era, page_size=page, page_order_max=10)
+    return kmalloc_sizes(alignment, page_size=page, largest=largest, smallest=32)
+
+
+def _found(snapshot: Snapshot) -> dict[str, dict[str, int]]:
+    """Kind → size as it stands in the name → objsize, by slabinfo."""
+    column = snapshot.slabinfo.columns.index("objsize")
+    found: dict[str, dict[str, int]] = defaultdict(dict)
+    for cache in snapshot.slabinfo.caches:
+        if match := _NAME.match(cache.name):
+            found[match[1]][match[2]] = cache.values[column]
+    return found
+
+
+def _kmalloc_classes(snapshot: Snapshot) -> Iterator[Claim]:
+    found = _found(snapshot)
+    rules = []
+    for era in inputs.eras(snapshot):
+        sizes = " ".join(short_name(size, era) for size in _sizes(snapshot, era))
+        rules.append((inputs.kinds(snapshot, era), sizes))
+    everyone = {kind for kinds, _ in rules for kind in kinds}
+    for kind in sorted(everyone | set(found)):
+        options = [sizes if kind in kinds else "none" for kinds, sizes in rules]
+        seen = found.get(kind, {})
+        yield one_of(
+            "kmalloc_classes",
+            {"kind": kind},
+            options=options,
+            observed=" ".join(sorted(seen, key=_bytes)) or "none",
+            unit="sizes",
+            undecided=inputs.BACKPORTS,
+            working=tuple(dict.fromkeys(f"{kind}: {sizes}" for sizes in options)),
+        )
+
+
+def _bytes(short: str) -> int:
+    return int(short.rstrip("kM")) << {"k": 10, "M": 20}.get(short[-1], 0)
+
+
+def _kmalloc_objsize(snapshot: Snapshot) -> Iterator[Claim]:
+    inputs.plain_objects(snapshot)
+    debugging = any(snapshot.cmdline.has(name) for name in ("slub_debug", "slab_debug"))
+    if debugging or (snapshot.has("config") and snapshot.config.on("SLUB_DEBUG_ON")):
+        raise MissingInputError("kmalloc caches without debugging, which adds bytes (slab_size)")
+    era = next(iter(inputs.eras(snapshot)))
+    word = inputs.word_bytes(snapshot)
+    for kind, sizes in _found(snapshot).items():
+        for short, observed in sizes.items():
+            size = _bytes(short)
+            layout = slub_layout(
+                size, size & -size, SlabFlags(), era=era, word_bytes=word, stack=True
+            )
+            yield exact(
+                "kmalloc_objsize",
+                {"cache": f"{kind}{short}"},
+                predicted=layout.size_bytes,
+                observed=observed,
+                unit="bytes",
+                working=(f"{size} bytes, nothing beside them",),
+            )
+
+
+def _slub_banner(snapshot: Snapshot) -> Iterator[Claim]:
+    inputs.require(snapshot, "SLUB")
+    match = next(snapshot.dmesg.matching(_BANNER), None)
+    if match is None:
+        raise MissingInputError("dmesg with the line 'SLUB: HWalign='")
+    limits = inputs.limits(snapshot, next(iter(inputs.eras(snapshot))))
+    fields = (
+        ("HWalign", 1, inputs.cpuinfo_cache_line(snapshot)),
+        ("Order min", 2, limits.min_order),
+        ("Order max", 3, limits.max_order),
+        ("MinObjects", 4, limits.min_objects),
+        ("CPUs", 5, inputs.nr_cpu_ids(snapshot)),
+        ("Nodes", 6, _nr_node_ids(snapshot)),
+    )
+    for name, group, predicted in fields:
+        observed = int(match[group])
+        if predicted is None:
+            source = "cache_alignment in cpuinfo" if group == 1 else _NODES
+            yield unknown(
+                "slub_banner",
+                {"field": name},
+                why=f"the capture lacks {source}",
+                observed=observed,
+            )
+        else:
+            yield exact(
+                "slub_banner",
+                {"field": name},
+                predicted=predicted,
+                observed=observed,
+                unit="",
+                working=(f"{name} {predicted}",),
+            )
+
+
+def _nr_node_ids(snapshot: Snapshot) -> int | None:
+    if snapshot.has(_NODES):
+        return max(snapshot.parsed(_NODES, cpulist.parse)) + 1
+    for match in snapshot.dmesg.matching(_NR_NODE_IDS):
+        return int(match[1])
+    return None
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        id="kmalloc_classes",
+        says=(
+            "kmalloc has a cache for each power of two from 8 bytes to two pages, and for 96 and "
+            "192: once for normal requests and, by configuration, once for reclaimable ones, for "
+            "accounted ones, for the DMA zone, and for users that want their own. Where DMA needs "
+            "more than 8 bytes of alignment the smallest are missing: arm64 began at 128 to 6.4."
+        ),
+        inputs=("config", "proc/cmdline", "proc/version"),
+        observed="proc/slabinfo: the names",
+        model=(kmalloc_sizes, kmalloc_kinds, kmalloc_alignment, short_name, kmalloc_largest),
+        judge=_kmalloc_classes,
+    ),
+    Rule(
+        id="kmalloc_objsize",
+        says="Without debugging an object of a kmalloc cache takes just the bytes of its name.",
+        inputs=("proc/slabinfo", "proc/cmdline"),
+        observed="proc/slabinfo: objsize",
+        model=(slub_layout,),
+        judge=_kmalloc_objsize,
+    ),
+    Rule(
+        id="slub_banner",
+        says=(
+            "At boot SLUB prints the cache line, the limits of its orders and of the objects in a "
+            "slab (parameters; 0-3 and 0 without), nr_cpu_ids and nr_node_ids: one more than the "
+            "highest possible CPU and node."
+        ),
+        inputs=("proc/cmdline", "proc/cpuinfo", "sys/devices/system/cpu/possible", _NODES),
+        observed="dmesg: 'SLUB: HWalign='",
+        model=(order_limits,),
+        judge=_slub_banner,
+    ),
+)
