@@ -1,72 +1,58 @@
-"""/proc/iomem: what the physical addresses are used for.
+"""/proc/iomem: the tree of physical address ranges.
 
-Kernel: kernel/resource.c, r_show. A resource inside another is indented by two blanks more than
-that one, to five levels. A reader without CAP_SYS_ADMIN sees every address as zero.
+Kernel: kernel/resource.c, r_show: two blanks of indent a level, at most five levels deep; a
+reader without privilege sees every address as zero.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from analysis.procfs.scan import Reader
 
-_LINE = re.compile(r"( *)([0-9a-f]{4,16})-([0-9a-f]{4,16}) : (.*)$")
-SYSTEM_RAM = "System RAM"
+_ROW = re.compile(r"( *)([0-9a-f]{8,16})-([0-9a-f]{8,16}) : (.*)$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resource:
-    name: str
-    base: int
+    start: int
     end: int
-    """First address after it."""
-    level: int
+    """One behind the last byte."""
+    name: str
+    depth: int
     """0 at the top."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Iomem:
     resources: tuple[Resource, ...]
-    """In the order printed: each is followed by what lies inside it."""
+    """In the order printed: a range before those within it."""
 
     @property
     def hidden(self) -> bool:
-        """Whether the reader was not allowed to see addresses."""
-        return all(resource.base == 0 and resource.end == 1 for resource in self.resources)
-
-    def named(self, name: str) -> tuple[Resource, ...]:
-        """All resources of a name, at any level."""
-        return tuple(resource for resource in self.resources if resource.name == name)
-
-    def inside(self, outer: Resource) -> Iterator[Resource]:
-        """The resources right below one (the next level only)."""
-        for resource in self.resources[self.resources.index(outer) + 1 :]:
-            if resource.level <= outer.level:
-                return
-            if resource.level == outer.level + 1:
-                yield resource
+        """Whether the addresses were withheld from the reader."""
+        return all(resource.end <= 1 for resource in self.resources)
 
 
 def parse(text: str, *, source: str = "iomem") -> Iomem:
-    """All resources.
+    """All ranges.
 
     Raises:
-        ParseError: a malformed line, an indent of more than one level, or an end before the begin.
+        ParseError: a line that is no range, or a range deeper than one level below the last.
     """
     reader = Reader(text, source)
     resources: list[Resource] = []
     for line in reader:
-        match = _LINE.match(line.text)
+        match = _ROW.match(line.text)
         if match is None:
-            raise reader.error(line, "'FIRST-LAST : NAME'")
-        level, odd = divmod(len(match[1]), 2)
-        deepest = resources[-1].level + 1 if resources else 0
-        if odd or level > deepest:
-            raise reader.error(line, f"an indent of at most {2 * deepest} blanks, an even number")
-        base, end = int(match[2], 16), int(match[3], 16) + 1
-        if end <= base:
-            raise reader.error(line, "a last address that is not below the first")
-        resources.append(Resource(name=match[4], base=base, end=end, level=level))
+            raise reader.error(line, "'START-END : NAME'")
+        depth, odd = divmod(len(match[1]), 2)
+        deepest = resources[-1].depth + 1 if resources else 0
+        if odd or depth > deepest:
+            raise reader.error(line, f"an indent of at most {2 * deepest} blanks, in twos")
+        start, last = int(match[2], 16), int(match[3], 16)
+        if last < start:
+            raise reader.error(line, "an end that is not below the start")
+        resources.append(Resource(start=start, end=last + 1, name=match[4], depth=depth))
     return Iomem(resources=tuple(resources))

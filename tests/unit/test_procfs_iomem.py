@@ -21,11 +21,10 @@ fec00000-fec003ff : IOAPIC 0
 
 def test_resources_inside_others() -> None:
     info = parse(TEXT)
-    ram = info.named("System RAM")[1]
-    assert (ram.base, ram.end) == (0x40000000, 0x80000000)
-    assert [inner.name for inner in info.inside(ram)] == ["Kernel code", "reserved", "reserved"]
-    assert [inner.base for inner in info.inside(ram)] == [0x40210000, 0x41860000, 0x48000000]
-    assert not list(info.inside(info.named("Reserved")[0]))
+    ram = info.resources[2]
+    assert (ram.name, ram.start, ram.end, ram.depth) == ("System RAM", 0x40000000, 0x80000000, 0)
+    assert [resource.depth for resource in info.resources] == [0, 0, 0, 1, 1, 2, 1, 0]
+    assert info.resources[-1].name == "IOAPIC 0"
     assert not info.hidden
 
 
