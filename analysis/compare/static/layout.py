@@ -1,0 +1,8 @@
+"""Rules of the memory layout: from the firmware's map to pageblocks, sections and the memmap."""
+
+from __future__ import annotations
+
+from analysis.compare.rule import Rule
+from analysis.compare.static import layout_zones
+
+RULES: tuple[Rule, ...] = layout_zones.RULES

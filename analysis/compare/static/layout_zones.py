@@ -1,0 +1,382 @@
+"""Memory map, nodes and zones against what the kernel printed of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+
+from analysis.capture.snapshot import Snapshot
+from analysis.compare.claim import Claim, Number
+from analysis.compare.rule import Rule, exact, unknown
+from analysis.compare.static.layout_inputs import (
+    LayoutUnknownError,
+    boot,
+    layout,
+    options,
+    parameter_map,
+    physical_tree,
+    settled_map,
+    user_map,
+)
+from analysis.compare.static.layout_judge import Predicted, Predictions, judge, per_node, per_zone
+from analysis.errors import MissingInputError
+from analysis.model.layout import memory_map, movable, nodes, numa_fake, zone_limits, zones
+from analysis.model.layout.eras_layout import LayoutEra
+from analysis.model.layout.memory_map import MapEntry
+from analysis.model.layout.pfn import Span
+from analysis.model.layout.zones import ZoneLayout
+
+_INPUTS = (
+    "dmesg (memory map, SRAT) or sys/firmware/memmap; proc/iomem on other than x86",
+    "proc/cmdline",
+    "config",
+)
+
+
+def _bytes(span: Span, page: int) -> str:
+    return f"{span.start * page:#x}-{span.end * page - 1:#x}"
+
+
+def _entries(entries: tuple[MapEntry, ...]) -> str:
+    ram = [entry for entry in entries if entry.type == memory_map.RAM]
+    return ", ".join(f"{entry.start:#x}-{entry.end - 1:#x}" for entry in ram)
+
+
+def _memory_map(snapshot: Snapshot) -> Iterator[Claim]:
+    rule_id = "memory_map"
+    if snapshot.arch not in ("x86_64", "i386"):
+        yield unknown(rule_id, why="the kernel shows a firmware map on x86 only")
+        return
+    try:
+        entries, steps = parameter_map(snapshot)
+        shown = user_map(snapshot)
+        if shown:
+            yield exact(
+                rule_id,
+                {"map": "user-defined physical RAM map"},
+                predicted=_entries(entries),
+                observed=_entries(memory_map.resolved(shown)),
+                unit="bytes",
+                working=steps,
+            )
+        if not snapshot.has("proc/iomem"):
+            raise MissingInputError("proc/iomem")
+        entries, changes = settled_map(snapshot, entries, final=True)
+        ram = [
+            MapEntry(start=resource.start, end=resource.end, type=memory_map.RAM)
+            for resource in physical_tree(snapshot).resources
+            if resource.depth == 0 and resource.name == "System RAM"
+        ]
+    except LayoutUnknownError as error:
+        yield unknown(rule_id, {"map": "proc/iomem"}, why=str(error))
+        return
+    yield exact(
+        rule_id,
+        {"map": "proc/iomem"},
+        predicted=_entries(entries),
+        observed=_entries(tuple(ram)),
+        unit="bytes",
+        working=(*steps, *changes, "without the first page and the BIOS area"),
+    )
+
+
+def _node_range(snapshot: Snapshot) -> Iterator[Claim]:
+    page = snapshot.page_size_bytes
+    said: dict[Hashable, Number] = {}
+    for block in boot(snapshot).node_ranges:
+        text = f"{block.start:#x}-{block.end - 1:#x}"
+        old = said.get(block.node)
+        said[block.node] = f"{old}, {text}" if old else text
+    if not said:
+        raise MissingInputError("dmesg: Early memory node ranges")
+
+    def predict(era: LayoutEra) -> Predictions:
+        plan = layout(snapshot, era)
+        texts: dict[int, list[str]] = {}
+        for piece in plan.ranges:
+            texts.setdefault(piece.node, []).append(_bytes(piece.span, page))
+        return {
+            node: Predicted(value=", ".join(text), working=plan.steps)
+            for node, text in texts.items()
+        }
+
+    yield from judge(
+        "node_range",
+        snapshot,
+        predict=predict,
+        observed=said,
+        scope=per_node,
+        unit="bytes",
+        absent="none",
+    )
+
+
+def _fake_node(snapshot: Snapshot) -> Iterator[Claim]:
+    asked = [v for v in snapshot.cmdline.all("numa") if v.startswith("fake=")]
+    if not asked:
+        return
+    said: dict[Hashable, Number] = {}
+    for block in boot(snapshot).fake_nodes:
+        text = f"{block.start:#x}-{block.end - 1:#x}"
+        old = said.get(block.node)
+        said[block.node] = f"{old}, {text}" if old else text
+
+    def predict(era: LayoutEra) -> Predictions:
+        plan = layout(snapshot, era)
+        texts: dict[int, list[str]] = {}
+        for piece in plan.fake:
+            texts.setdefault(piece.node, []).append(_bytes(piece.span, 1))
+        return {
+            node: Predicted(value=", ".join(text), working=plan.steps)
+            for node, text in texts.items()
+        }
+
+    yield from judge(
+        "fake_node",
+        snapshot,
+        predict=predict,
+        observed=said,
+        scope=per_node,
+        unit="bytes",
+        absent="none",
+    )
+
+
+def _zone_range(snapshot: Snapshot) -> Iterator[Claim]:
+    page = snapshot.page_size_bytes
+    said: dict[Hashable, Number] = {
+        name: f"{span[0]:#x}-{span[1] - 1:#x}" if span else "empty"
+        for name, span in boot(snapshot).zone_ranges.items()
+    }
+    if not said:
+        raise MissingInputError("dmesg: Zone ranges")
+
+    def predict(era: LayoutEra) -> Predictions:
+        plan = layout(snapshot, era)
+        return {
+            name: Predicted(value=_bytes(span, page) if span.size else "empty", working=plan.steps)
+            for name, span in plan.limits.items()
+        }
+
+    yield from judge(
+        "zone_range",
+        snapshot,
+        predict=predict,
+        observed=said,
+        scope=lambda key: {"zone": str(key)},
+        unit="bytes",
+        absent="not printed",
+    )
+
+
+def _movable_start(snapshot: Snapshot) -> Iterator[Claim]:
+    page = snapshot.page_size_bytes
+    found = boot(snapshot)
+    if not found.movable_said:
+        raise MissingInputError("dmesg: Movable zone start for each node")
+    said: dict[Hashable, Number] = {
+        node: f"{start:#x}" for node, start in found.movable_starts.items()
+    }
+
+    def predict(era: LayoutEra) -> Predictions:
+        plan = layout(snapshot, era)
+        return {
+            node: Predicted(
+                value=f"{plan.movable[node] * page:#x}" if node in plan.movable else "none",
+                working=plan.steps,
+            )
+            for node in nodes.node_extents(plan.ranges)
+        }
+
+    yield from judge(
+        "movable_start",
+        snapshot,
+        predict=predict,
+        observed=said,
+        scope=per_node,
+        unit="address",
+        absent="none",
+    )
+
+
+def _node_zones(snapshot: Snapshot) -> Iterator[Claim]:
+    shown: dict[int, list[str]] = {}
+    for zone in snapshot.zoneinfo.zones:
+        shown.setdefault(zone.node, []).append(zone.zone)
+    names = zone_limits.zone_names(options(snapshot))
+    on = sorted(options(snapshot) & {"ZONE_DMA", "ZONE_DMA32", "HIGHMEM", "ZONE_DEVICE"})
+    for node, zone_texts in shown.items():
+        yield exact(
+            "node_zones",
+            {"node": node},
+            predicted=" ".join(names),
+            observed=" ".join(zone_texts),
+            unit="zones",
+            working=(f"built in: {', '.join(on)}; Normal and Movable are always there",),
+        )
+
+
+def _zone_number(
+    rule_id: str, value: Callable[[ZoneLayout], int], field: str
+) -> Callable[[Snapshot], Iterator[Claim]]:
+    def judge_zones(snapshot: Snapshot) -> Iterator[Claim]:
+        shown: dict[Hashable, Number] = {}
+        for zone in snapshot.zoneinfo.zones:
+            if zone.zone == zone_limits.DEVICE and zone.pages.get("spanned"):
+                yield unknown(
+                    rule_id,
+                    {"node": zone.node, "zone": zone.zone},
+                    why="drivers give memory to ZONE_DEVICE after boot",
+                    observed=zone.fields.get(field),
+                )
+            elif field in zone.fields:
+                shown[zone.node, zone.zone] = zone.fields[field]
+
+        def predict(era: LayoutEra) -> Predictions:
+            plan = layout(snapshot, era)
+            return {
+                (zone.node, zone.zone): Predicted(
+                    value=value(zone), working=(*plan.steps, _zone_step(zone))
+                )
+                for zone in plan.zones
+                if (zone.node, zone.zone) in shown or zone.present_pages
+            }
+
+        yield from judge(
+            rule_id, snapshot, predict=predict, observed=shown, scope=per_zone, unit=_unit(field)
+        )
+
+    return judge_zones
+
+
+def _unit(field: str) -> str:
+    return "pfn" if field == "start_pfn" else "pages"
+
+
+def _zone_step(zone: ZoneLayout) -> str:
+    absent = zone.spanned_pages - zone.present_pages
+    return (
+        f"node {zone.node} {zone.zone}: from pfn {zone.start_pfn}, {zone.spanned_pages} spanned "
+        f"- {absent} without memory = {zone.present_pages} present"
+    )
+
+
+_LAYOUT_MODEL = (
+    memory_map.with_parameters,
+    memory_map.trimmed,
+    memory_map.end_of_ram_pfn,
+    memory_map.memblock_memory,
+    nodes.cleaned,
+    nodes.assigned,
+    nodes.in_pages,
+    zone_limits.x86_zone_ends,
+    zone_limits.arm64_zone_ends,
+    zone_limits.riscv_zone_ends,
+    zone_limits.zone_ranges,
+    movable.movable_starts,
+    zones.zone_span,
+    zones.zone_layout,
+)
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        id="memory_map",
+        says="mem=SIZE takes RAM above SIZE out of the firmware's map; memmap= adds, retypes or "
+        "takes out ranges, each in the order of the command line. Where entries overlap the "
+        "higher type number counts. The kernel then takes away the first page and the BIOS area; "
+        "what remains as RAM is the System RAM of proc/iomem.",
+        inputs=("dmesg (BIOS-provided physical RAM map) or sys/firmware/memmap", "proc/cmdline"),
+        observed="proc/iomem, System RAM; dmesg, user-defined physical RAM map",
+        model=(memory_map.with_parameters, memory_map.resolved, memory_map.retyped),
+        judge=_memory_map,
+    ),
+    Rule(
+        id="node_range",
+        says="Memory is the RAM of the firmware's map without the first page, the BIOS area and "
+        "pages that it shares with something else. Each range belongs to the node whose SRAT "
+        "range (or numa=fake= part) it lies in, and is cut at the borders. Without a NUMA "
+        "description all of it is node 0.",
+        inputs=_INPUTS,
+        observed="dmesg, Early memory node ranges",
+        model=(
+            memory_map.trimmed,
+            memory_map.memblock_memory,
+            nodes.cleaned,
+            nodes.assigned,
+            nodes.in_pages,
+        ),
+        judge=_node_range,
+    ),
+    Rule(
+        id="fake_node",
+        says="numa=fake=N cuts all memory into N nodes of equal size, in turns over the physical "
+        "nodes; a size with M or G asks for nodes of that size, NU for N parts of each node. "
+        "Sizes are multiples of 32 MiB of memory without holes; the last node takes the rest.",
+        inputs=_INPUTS,
+        observed="dmesg, Faking node N at",
+        model=(numa_fake.fake_nodes,),
+        judge=_fake_node,
+    ),
+    Rule(
+        id="zone_range",
+        says="On x86 DMA ends at 16 MiB, DMA32 at 4 GiB, Normal at the end of memory (32 bits: at "
+        "the end of what is mapped directly, HighMem above). On arm64 DMA ends where the least "
+        "able bus master ends, at most at 4 GiB, so that below 4 GiB all is DMA. A zone begins "
+        "where the one below ends, and none reaches beyond the end of memory.",
+        inputs=_INPUTS,
+        observed="dmesg, Zone ranges",
+        model=(
+            zone_limits.x86_zone_ends,
+            zone_limits.arm64_zone_ends,
+            zone_limits.riscv_zone_ends,
+            zone_limits.zone_ranges,
+        ),
+        judge=_zone_range,
+    ),
+    Rule(
+        id="movable_start",
+        says="kernelcore= pages (all but movablecore=) are spread evenly over the nodes from the "
+        "first page of the highest zone on; a node that has fewer leaves the rest to the "
+        "others. What lies above, up to whole largest buddy blocks, is ZONE_MOVABLE.",
+        inputs=(*_INPUTS, "proc/cmdline"),
+        observed="dmesg, Movable zone start for each node",
+        model=(movable.highest_zone, movable.required_kernelcore, movable.movable_starts),
+        judge=_movable_start,
+    ),
+    Rule(
+        id="node_zones",
+        says="Every node has the zones that are built in, whether it has pages in them or not: "
+        "DMA, DMA32, Normal, HighMem, Movable, Device, in this order.",
+        inputs=("config",),
+        observed="proc/zoneinfo, the zones of each node",
+        model=(zone_limits.zone_names,),
+        judge=_node_zones,
+    ),
+    Rule(
+        id="zone_start_pfn",
+        says="A zone begins at the first page of its node, or at the zone's lower limit where the "
+        "node begins below; ZONE_MOVABLE at its start on the node. Printed for zones with pages.",
+        inputs=_INPUTS,
+        observed="proc/zoneinfo, start_pfn",
+        model=_LAYOUT_MODEL,
+        judge=_zone_number("zone_start_pfn", lambda zone: zone.start_pfn, "start_pfn"),
+    ),
+    Rule(
+        id="zone_spanned",
+        says="A zone spans the page frames from its first to its last, holes included: the node "
+        "between the zone's limits, the limits themselves where they lie in a hole.",
+        inputs=_INPUTS,
+        observed="proc/zoneinfo, spanned",
+        model=_LAYOUT_MODEL,
+        judge=_zone_number("zone_spanned", lambda zone: zone.spanned_pages, "spanned"),
+    ),
+    Rule(
+        id="zone_present",
+        says="Of the page frames a zone spans those are present that memory of its node stands "
+        "for: spanned pages less holes and less what other nodes have in between.",
+        inputs=_INPUTS,
+        observed="proc/zoneinfo, present",
+        model=_LAYOUT_MODEL,
+        judge=_zone_number("zone_present", lambda zone: zone.present_pages, "present"),
+    ),
+)

@@ -1,0 +1,1 @@
+"""Where memory lies: firmware memory map → nodes → zones → pageblocks, sections and the memmap."""
