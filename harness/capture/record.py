@@ -43,7 +43,7 @@ class CaptureRecord(BaseModel):
     unreadable: dict[str, str] = {}
     """Files that are there and could not be read → why."""
     still: bool = False
-    """Whether free blocks and counters were the same in both readings."""
+    """Whether free blocks and memory in use were the same in both readings."""
 
 
 def new_record(of: str) -> CaptureRecord:
