@@ -34,6 +34,9 @@ class Claim:
     verdict: Verdict
     why: str = ""
     working: tuple[str, ...] = ()
+    lacking: bool = False
+    """Unknown since the capture lacks an input, or the kernel has or shows no such thing: not for
+    want of a rule."""
 
     def __post_init__(self) -> None:
         assert self.why or self.verdict is Verdict.HOLDS, f"{self.id}: a verdict without a reason"

@@ -29,8 +29,8 @@ class Result:
     kernel: str
     capture: str
     count: Count
-    has_inputs: bool
-    """Whether the capture has every file that the rule is computed from."""
+    lacking: bool
+    """Whether every claim is unknown for want of an input, or of such a thing in the kernel."""
     failing: tuple[Claim, ...]
     reasons: tuple[tuple[str, int], ...]
     """Why claims are unknown, and how many for each reason."""
@@ -89,7 +89,7 @@ class Conformance:
         """Rules that are unknown on too many of the captures with their inputs → that share."""
         shares = {}
         for rule in self.rules:
-            able = [r for r in self.results if r.rule == rule and r.has_inputs]
+            able = [r for r in self.results if r.rule == rule and not r.lacking]
             if able:
                 shares[rule] = sum(not result.judged for result in able) / len(able)
         return {rule: share for rule, share in shares.items() if share > UNKNOWN_SHARE_MAX}
@@ -134,7 +134,7 @@ def judge_source(name: str, source: Source, rules: Sequence[Rule] = RULES) -> It
                 verdicts[Verdict.FAILS],
                 verdicts[Verdict.UNKNOWN],
             ),
-            has_inputs=all(snapshot.provides(name) for name in rule.inputs),
+            lacking=all(claim.lacking for claim in claims),
             failing=tuple(claim for claim in claims if claim.verdict is Verdict.FAILS),
             reasons=tuple(unknown.items()),
         )

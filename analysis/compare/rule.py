@@ -35,11 +35,12 @@ class Rule:
         try:
             found = list(self.judge(snapshot))
         except MissingInputError as error:
-            return [unknown(self.id, why=error.message)]
+            return [unknown(self.id, why=error.message, lacking=True)]
         except ParseError as error:
             return [unknown(self.id, why=f"an input cannot be read: {error.message}")]
         assert all(claim.id == self.id for claim in found), f"{self.id}: a claim of another rule"
-        return found or [unknown(self.id, why="the capture shows nothing that the rule is about")]
+        nothing = "the capture shows nothing that the rule is about"
+        return found or [unknown(self.id, why=nothing, lacking=True)]
 
 
 def exact(
@@ -78,8 +79,9 @@ def unknown(
     observed: Number | None = None,
     unit: str = "",
     working: Iterable[str] = (),
+    lacking: bool = False,
 ) -> Claim:
-    """A claim that cannot be judged, and why."""
+    """A claim that cannot be judged, and why; ``lacking``: see ``Claim``."""
     return Claim(
         id=rule_id,
         scope=scope or {},
@@ -89,6 +91,7 @@ def unknown(
         verdict=Verdict.UNKNOWN,
         why=why,
         working=tuple(working),
+        lacking=lacking,
     )
 
 
