@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from analysis.compare.rule import Rule
-from analysis.compare.static import layout_zones
+from analysis.compare.static import layout_blocks, layout_memmap, layout_zones
 
-RULES: tuple[Rule, ...] = layout_zones.RULES
+RULES: tuple[Rule, ...] = (*layout_zones.RULES, *layout_blocks.RULES, *layout_memmap.RULES)

@@ -65,22 +65,30 @@ class LayoutUnknownError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
-    """What the model says of a machine's memory."""
+class Placement:
+    """Where a machine's memory is, and whose."""
 
-    names: tuple[str, ...]
     memory: tuple[Span, ...]
     """Bytes."""
     max_pfn: int
     ranges: tuple[NodeSpan, ...]
     """Pages."""
+    fake: tuple[NodeSpan, ...]
+    """Bytes, in the order in which they were cut."""
+    steps: tuple[str, ...]
+    """The way from the inputs, a line each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """The zones that a machine's memory makes."""
+
+    placement: Placement
+    names: tuple[str, ...]
     limits: Mapping[str, Span]
     movable: Mapping[int, int]
     zones: tuple[ZoneLayout, ...]
     orders: int
-    nodes_from_answer: bool
-    """Node borders come from the kernel's own list of node ranges, for want of another input."""
-    fake: tuple[NodeSpan, ...]
     steps: tuple[str, ...]
     """The way from the inputs, a line each."""
 
@@ -290,8 +298,8 @@ def _check_hotplug(snapshot: Snapshot, memory: Sequence[Span]) -> None:
 
 def _nodes(
     snapshot: Snapshot, era: LayoutEra, memory: Sequence[Span], max_pfn: int, way: _Way
-) -> tuple[tuple[NodeSpan, ...], tuple[NodeSpan, ...], bool]:
-    """Pieces of memory in bytes with their nodes, fake nodes, and whether it is the answer."""
+) -> tuple[tuple[NodeSpan, ...], tuple[NodeSpan, ...]]:
+    """Pieces of memory in bytes with their nodes, and the fake nodes."""
     page = snapshot.page_size_bytes
     said = boot(snapshot) if snapshot.has("dmesg") else None
     bounds = Span(0, max_pfn * page)
@@ -316,7 +324,7 @@ def _nodes(
     if blocks is not None:
         blocks, fake = _emulated(snapshot, memory, blocks, max_pfn, way)
         try:
-            return assigned(memory, blocks), fake, False
+            return assigned(memory, blocks), fake
         except ValueError as error:
             raise LayoutUnknownError(str(error)) from None
     if said is None or not said.node_setups:
@@ -329,7 +337,7 @@ def _nodes(
         + "; ".join(f"node {b.node} {b.start:#x}-{b.end - 1:#x}" for b in setups)
     )
     try:
-        return assigned(memory, cleaned(setups, memory, bounds)), (), True
+        return assigned(memory, cleaned(setups, memory, bounds)), ()
     except ValueError as error:
         raise LayoutUnknownError(str(error)) from None
 
@@ -458,9 +466,9 @@ def orders_of(snapshot: Snapshot, era: LayoutEra) -> int:
     return len(snapshot.buddyinfo[0].free_blocks)
 
 
-@lru_cache(maxsize=4)
-def layout(snapshot: Snapshot, era: LayoutEra) -> Layout:
-    """The layout of a capture under the rules of an era.
+@lru_cache(maxsize=16)
+def placement(snapshot: Snapshot, era: LayoutEra) -> Placement:
+    """Where the memory of a capture is, under the rules of an era.
 
     Raises:
         LayoutUnknownError: an input says that the rules here are not those in force, or none
@@ -475,30 +483,44 @@ def layout(snapshot: Snapshot, era: LayoutEra) -> Layout:
     if not memory:
         raise LayoutUnknownError("the map has no memory")
     _check_hotplug(snapshot, memory)
-    pieces, fake, from_answer = _nodes(snapshot, era, memory, max_pfn, way)
-    ranges = in_pages(pieces, snapshot.page_size_bytes)
+    pieces, fake = _nodes(snapshot, era, memory, max_pfn, way)
+    return Placement(
+        memory=tuple(memory),
+        max_pfn=max_pfn,
+        ranges=in_pages(pieces, snapshot.page_size_bytes),
+        fake=fake,
+        steps=tuple(way.steps),
+    )
+
+
+@lru_cache(maxsize=16)
+def layout(snapshot: Snapshot, era: LayoutEra) -> Layout:
+    """The zones of a capture under the rules of an era.
+
+    Raises:
+        LayoutUnknownError, MissingInputError, ParseError: as ``placement``.
+    """
+    place = placement(snapshot, era)
+    way = _Way(steps=list(place.steps))
     if snapshot.has("config"):
         names = zone_names(options(snapshot))
     else:
         names = tuple(dict.fromkeys(zone.zone for zone in snapshot.zoneinfo.zones))
-    limits = zone_ranges(names, _zone_ends(snapshot, memory, max_pfn, way), ranges[0].start)
+    ends = _zone_ends(snapshot, place.memory, place.max_pfn, way)
+    limits = zone_ranges(names, ends, place.ranges[0].start)
     way.say(
         "zone limits: "
         + "; ".join(f"{n} {s.start:#x}-{s.end:#x}" for n, s in limits.items() if s.size)
     )
     orders = orders_of(snapshot, era)
-    movable = _movable(snapshot, ranges, limits, orders, way)
+    movable = _movable(snapshot, place.ranges, limits, orders, way)
     return Layout(
+        placement=place,
         names=names,
-        memory=tuple(memory),
-        max_pfn=max_pfn,
-        ranges=ranges,
         limits=limits,
         movable=movable,
-        zones=zone_layout(names, limits, ranges, movable, highest_zone(limits)),
+        zones=zone_layout(names, limits, place.ranges, movable, highest_zone(limits)),
         orders=orders,
-        nodes_from_answer=from_answer,
-        fake=fake,
         steps=tuple(way.steps),
     )
 

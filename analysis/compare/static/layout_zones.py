@@ -14,6 +14,7 @@ from analysis.compare.static.layout_inputs import (
     options,
     parameter_map,
     physical_tree,
+    placement,
     settled_map,
     user_map,
 )
@@ -90,7 +91,7 @@ def _node_range(snapshot: Snapshot) -> Iterator[Claim]:
         raise MissingInputError("dmesg: Early memory node ranges")
 
     def predict(era: LayoutEra) -> Predictions:
-        plan = layout(snapshot, era)
+        plan = placement(snapshot, era)
         texts: dict[int, list[str]] = {}
         for piece in plan.ranges:
             texts.setdefault(piece.node, []).append(_bytes(piece.span, page))
@@ -121,7 +122,7 @@ def _fake_node(snapshot: Snapshot) -> Iterator[Claim]:
         said[block.node] = f"{old}, {text}" if old else text
 
     def predict(era: LayoutEra) -> Predictions:
-        plan = layout(snapshot, era)
+        plan = placement(snapshot, era)
         texts: dict[int, list[str]] = {}
         for piece in plan.fake:
             texts.setdefault(piece.node, []).append(_bytes(piece.span, 1))
@@ -184,7 +185,7 @@ def _movable_start(snapshot: Snapshot) -> Iterator[Claim]:
                 value=f"{plan.movable[node] * page:#x}" if node in plan.movable else "none",
                 working=plan.steps,
             )
-            for node in nodes.node_extents(plan.ranges)
+            for node in nodes.node_extents(plan.placement.ranges)
         }
 
     yield from judge(
