@@ -1,0 +1,190 @@
+"""What a kernel computes its per-cpu lists' sizes from: every possibility that a capture leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+from analysis.capture.snapshot import Snapshot
+from analysis.compare.late_frees import Earlier, LateFree, as_now, late_frees, managed_before
+from analysis.compare.sizing_moment import Moment, last_sizing, unboosted
+from analysis.model.eras_pcp_sizes import PcpSizesEra, pcp_sizes_era_of
+from analysis.model.pcp_sizes import (
+    high_from_batch,
+    high_limits,
+    pageset_batch,
+    sharing_cpus,
+    sizes_by_fraction,
+    zone_batchsize,
+    zone_highsize,
+)
+from analysis.procfs.zoneinfo import Zone
+
+_FRACTION = "vm/percpu_pagelist_fraction"
+_HIGH_FRACTION = "vm/percpu_pagelist_high_fraction"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizing:
+    """What the sizes of one zone's lists are computed from, and they: one possibility."""
+
+    era: PcpSizesEra
+    managed: Earlier
+    low_pages: int
+    cpus: int
+    page_size_bytes: int
+    fraction: int
+
+    @property
+    def batchsize(self) -> int:
+        return zone_batchsize(
+            self.managed.managed_pages, self.page_size_bytes, limit_kib=self.era.batch_limit_kib
+        )
+
+    @property
+    def batch(self) -> int:
+        if self.fraction and not self.era.high_follows_low:
+            return self._by_fraction[1]
+        return pageset_batch(self.batchsize)
+
+    @property
+    def high(self) -> int:
+        """``high`` of a kernel that does not tune it."""
+        if self.era.high_follows_low:
+            return self.limits[0]
+        return self._by_fraction[0] if self.fraction else high_from_batch(self.batchsize)
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        return high_limits(
+            self.managed.managed_pages,
+            self.low_pages,
+            self.batch,
+            self.cpus,
+            fraction=self.fraction,
+        )
+
+    @property
+    def _by_fraction(self) -> tuple[int, int]:
+        return sizes_by_fraction(self.managed.managed_pages, self.fraction, self.page_size_bytes)
+
+    def batch_working(self) -> list[str]:
+        pages = self.managed.managed_pages
+        if self.fraction and not self.era.high_follows_low:
+            high, batch = self._by_fraction
+            return [
+                self.managed.working,
+                f"high: {pages} / {self.fraction} (percpu_pagelist_fraction) = {high}",
+                f"batch: {high} / 4, within 1 and 8 times the page shift: {batch}",
+            ]
+        limit = self.era.batch_limit_kib * 1024 // self.page_size_bytes
+        quarter = max(1, min(pages // 1024, limit) // 4)
+        more = quarter + quarter // 2
+        return [
+            self.managed.working,
+            f"{pages} / 1024 = {pages // 1024}, at most {self.era.batch_limit_kib} KiB = {limit}",
+            f"a quarter of that, at least 1: {quarter}; half as much more: {more}",
+            f"down to a power of two, less 1: {self.batchsize}",
+            f"a list takes at least 1: batch {self.batch}",
+        ]
+
+    def split_working(self, name: str, total_pages: int, source: str) -> str:
+        value = zone_highsize(total_pages, self.batch, self.cpus)
+        return (
+            f"{name}: {source} {total_pages} / {self.cpus} CPUs = {total_pages // self.cpus}, "
+            f"at least 4 batches = {4 * self.batch}: {value}"
+        )
+
+
+class Sizings:
+    """All possible sizings of a capture's zones."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.populated = [zone for zone in snapshot.zoneinfo.zones if zone.cpus]
+        self.eras = _eras(snapshot, self.populated)
+        self.online = len(snapshot.cpus_online)
+        self.balloon_pages = _balloon_pages(snapshot)
+
+    def _undecided(self, moment: Moment | None) -> str:
+        releases = "" if len(self.eras) == 1 else "which release's rule the vendor took; "
+        return releases + (moment.why if moment else "which zone held the memory freed late")
+
+    def of(self, zone: Zone) -> tuple[list[Sizing], str]:
+        """The possible sizings of a zone, and what decides between them."""
+        found: list[Sizing] = []
+        moment: Moment | None = None
+        for era in self.eras:
+            fraction = self._fraction(era)
+            managed: Iterable[Earlier]
+            if fraction:
+                managed = [as_now(zone)]
+            elif era.high_follows_low:
+                moment = self._moment
+                managed = moment.managed(zone, self._frees)
+            else:
+                managed = managed_before(zone, self._frees_early)
+            found += [
+                Sizing(
+                    era=era,
+                    managed=earlier,
+                    low_pages=unboosted(zone, "low"),
+                    cpus=sharing_cpus(len(self.snapshot.node_cpus(zone.node)), self.online),
+                    page_size_bytes=self.snapshot.page_size_bytes,
+                    fraction=fraction,
+                )
+                for earlier in (*managed, *self._ballooned(zone))
+            ]
+        return found, self._undecided(moment)
+
+    def _fraction(self, era: PcpSizesEra) -> int:
+        name = _HIGH_FRACTION if era.high_follows_low else _FRACTION
+        return self.snapshot.sysctl_number(name) if self.snapshot.has_sysctl(name) else 0
+
+    @cached_property
+    def _frees(self) -> tuple[LateFree, ...]:
+        return late_frees(self.snapshot)
+
+    @cached_property
+    def _frees_early(self) -> tuple[LateFree, ...]:
+        return late_frees(self.snapshot, before_initcalls=True)
+
+    @cached_property
+    def _moment(self) -> Moment:
+        return last_sizing(self.snapshot, self._frees)
+
+    def _ballooned(self, zone: Zone) -> tuple[Earlier, ...]:
+        if not self.balloon_pages:
+            return ()
+        most = zone.pages["managed"] + self.balloon_pages
+        return (
+            Earlier(
+                managed_pages=most,
+                working=f"{most} pages, had the balloon taken all its pages from this zone",
+            ),
+        )
+
+
+def _balloon_pages(snapshot: Snapshot) -> int:
+    """Pages that a balloon took since boot: they no longer count as managed."""
+    if not snapshot.has("proc/vmstat"):
+        return 0
+    counters = snapshot.vmstat.values
+    taken = counters.get("balloon_inflate", 0) - counters.get("balloon_deflate", 0)
+    return max(0, taken * 4096 // snapshot.page_size_bytes)
+
+
+def _eras(snapshot: Snapshot, zones: list[Zone]) -> tuple[PcpSizesEra, ...]:
+    """The rules that may be in force: what the capture shows of the code comes before its name."""
+    eras = {pcp_sizes_era_of(release) for release in snapshot.releases}
+    if snapshot.has_sysctl(_HIGH_FRACTION):
+        eras = {era for era in eras if era.high_follows_low} or eras
+    elif snapshot.has_sysctl(_FRACTION):
+        eras = {era for era in eras if not era.high_follows_low} or eras
+    prints = any("high_min" in cpu.fields for zone in zones for cpu in zone.cpus)
+    if prints or (snapshot.has("config") and "PCP_BATCH_SCALE_MAX" in snapshot.config.values):
+        eras = {era for era in eras if era.tunes_itself} or eras
+    elif snapshot.has("config"):
+        eras = {era for era in eras if not era.tunes_itself} or eras
+    return tuple(sorted(eras, key=lambda era: (era.high_follows_low, era.tunes_itself)))

@@ -1,0 +1,86 @@
+"""Whether a zone has what compaction needs, and compaction what it would gain there.
+
+The kernel shows the answer as the tracepoint mm_compaction_suitable, and in no file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+
+from analysis.model.eras_compaction import CompactionEra
+from analysis.model.fragmentation import extfrag_index_milli
+
+PAGE_ALLOC_COSTLY_ORDER = 3
+EXTFRAG_THRESHOLD_DEFAULT = 500
+"""vm.extfrag_threshold, in thousandths."""
+
+
+class Suitable(Enum):
+    """What the tracepoint says; names are the kernel's without COMPACT_."""
+
+    CONTINUE = "continue"
+    """Compact."""
+    SKIPPED = "skipped"
+    """Too little free memory to move pages to."""
+    NOT_SUITABLE_ZONE = "not_suitable_zone"
+    """A failure would be for lack of memory, not for fragmentation."""
+
+
+def compact_gap(order: int) -> int:
+    """Pages that must be free beyond a watermark to compact for ``order``.
+
+    Kernel: mm/internal.h or include/linux/compaction.h, ``compact_gap``; the same in 5.10 to 7.3.
+    Ignores: nothing known.
+    """
+    return 2 << order
+
+
+def wanted_free_pages(
+    order: int, *, min_pages: int, low_pages: int, watermark_pages: int, era: CompactionEra
+) -> int:
+    """Free pages above which a zone can be compacted, without the reserve for lower requests.
+
+    ``watermark_pages``: the one the request has to keep (``alloc_flags & ALLOC_WMARK_MASK``); only
+    newer releases look at it. Costly orders ask for as much more as lies between min and low.
+
+    Kernel: mm/compaction.c, ``__compaction_suitable``; 5.10, 6.1 and 6.12 from min or low, 7.2 and
+        7.3 from the request's watermark: ``CompactionEra.watermark_from_caller``.
+    Ignores: nothing known.
+    """
+    costly = order > PAGE_ALLOC_COSTLY_ORDER
+    if era.watermark_from_caller:
+        return watermark_pages + compact_gap(order) + (low_pages - min_pages if costly else 0)
+    return (low_pages if costly else min_pages) + compact_gap(order)
+
+
+def compaction_suitable(
+    free_blocks: Sequence[int],
+    order: int,
+    *,
+    usable_free_pages: int,
+    wanted_pages: int,
+    lowmem_reserve_pages: int,
+    extfrag_threshold_milli: int = EXTFRAG_THRESHOLD_DEFAULT,
+) -> Suitable:
+    """What compaction of a zone for a request of ``order`` is worth.
+
+    ``usable_free_pages``: NR_FREE_PAGES without the high-atomic reserve, CMA pages included.
+    ``wanted_pages``: ``wanted_free_pages``. ``lowmem_reserve_pages``: what the zone keeps from
+    requests of the kind (its ``protection`` by the request's highest zone). For costly orders a
+    fragmentation index from 0 to the threshold means that memory is short, not scattered.
+
+    Raises:
+        IndexError: ``order`` is not one of the zone's orders.
+
+    Kernel: mm/compaction.c, ``compaction_suitable``; 5.10, 6.1, 6.12, 7.2 and 7.3.
+    Ignores: in 5.10 and 6.1 the same function first says COMPACT_SUCCESS where the request's own
+        watermark is met; later its callers ask that.
+    """
+    if usable_free_pages <= wanted_pages + lowmem_reserve_pages:
+        return Suitable.SKIPPED
+    if order > PAGE_ALLOC_COSTLY_ORDER:
+        index = extfrag_index_milli(free_blocks, order)
+        if 0 <= index <= extfrag_threshold_milli:
+            return Suitable.NOT_SUITABLE_ZONE
+    return Suitable.CONTINUE
