@@ -8,13 +8,8 @@ from collections.abc import Hashable, Iterator
 from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim, Number
 from analysis.compare.rule import Rule
-from analysis.compare.static.layout_inputs import (
-    MEMORY_ROOT,
-    LayoutUnknownError,
-    layout,
-    orders_of,
-    placement,
-)
+from analysis.compare.static.layout_capture import MEMORY_ROOT, LayoutUnknownError
+from analysis.compare.static.layout_inputs import layout, orders_of, placement
 from analysis.compare.static.layout_judge import Predicted, Predictions, judge, per_zone, single
 from analysis.errors import MissingInputError
 from analysis.model.layout import orders, pageblocks, sections

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim, Number, Scope
 from analysis.compare.rule import exact, one_of, unknown
-from analysis.compare.static.layout_inputs import LayoutUnknownError, eras
+from analysis.compare.static.layout_capture import LayoutUnknownError, eras
 from analysis.model.layout.eras_layout import LayoutEra
 
 

@@ -8,15 +8,14 @@ from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim, Number
 from analysis.compare.rule import Rule, exact, unknown
 from analysis.compare.static.layout_blocks import section_shift
-from analysis.compare.static.layout_inputs import (
+from analysis.compare.static.layout_capture import (
     MEMORY_ROOT,
     LayoutUnknownError,
     boot,
     eras,
-    layout,
     options,
-    placement,
 )
+from analysis.compare.static.layout_inputs import layout, placement
 from analysis.compare.static.layout_judge import Predicted, Predictions, judge, per_zone
 from analysis.errors import MissingInputError
 from analysis.model.layout import memory_model, orders, page_flags, sections

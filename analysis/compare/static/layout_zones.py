@@ -7,18 +7,15 @@ from collections.abc import Callable, Hashable, Iterator
 from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim, Number
 from analysis.compare.rule import Rule, exact, unknown
-from analysis.compare.static.layout_inputs import (
-    LayoutUnknownError,
-    boot,
-    layout,
-    options,
+from analysis.compare.static.layout_capture import LayoutUnknownError, boot, options
+from analysis.compare.static.layout_inputs import layout, placement
+from analysis.compare.static.layout_judge import Predicted, Predictions, judge, per_node, per_zone
+from analysis.compare.static.layout_map import (
     parameter_map,
     physical_tree,
-    placement,
     settled_map,
     user_map,
 )
-from analysis.compare.static.layout_judge import Predicted, Predictions, judge, per_node, per_zone
 from analysis.errors import MissingInputError
 from analysis.model.layout import memory_map, movable, nodes, numa_fake, zone_limits, zones
 from analysis.model.layout.eras_layout import LayoutEra

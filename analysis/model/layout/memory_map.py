@@ -22,6 +22,8 @@ _LAST_BYTE = (1 << 64) - 1
 _BIOS_BEGIN = 0xA0000
 _BIOS_END = 0x100000
 _FIRST_PAGE = Span(0, 4096)
+TRIMS = (_FIRST_PAGE, Span(_BIOS_BEGIN, _BIOS_END))
+"""What the kernel takes from every map, in bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,66 @@
+"""What every layout claim asks of a capture, and why one cannot be made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from analysis.capture.snapshot import Snapshot
+from analysis.model.layout.eras_layout import LayoutEra, layout_eras_of
+from analysis.model.layout.pfn import Span
+from analysis.procfs import boot_layout
+from analysis.procfs.boot_layout import BootLayout
+from analysis.procfs.dmesg import parse as parse_dmesg
+
+MEMORY_ROOT = "sys/devices/system/memory/"
+FOUR_GIB = 1 << 32
+
+
+class LayoutUnknownError(Exception):
+    """The layout cannot be computed from what the capture has; the text says why."""
+
+
+@dataclass(slots=True)
+class Way:
+    """The steps from inputs to a prediction, a line each, as they are taken."""
+
+    steps: list[str] = field(default_factory=list)
+
+    def say(self, text: str) -> None:
+        """Add a step."""
+        self.steps.append(text)
+
+
+def eras(snapshot: Snapshot) -> tuple[LayoutEra, ...]:
+    """The layout rules that may be in force in the kernel of a capture, each once."""
+    found: dict[LayoutEra, None] = {}
+    for release in snapshot.releases:
+        found.update(dict.fromkeys(layout_eras_of(release)))
+    return tuple(found)
+
+
+def boot(snapshot: Snapshot) -> BootLayout:
+    """What the kernel said while it booted.
+
+    Raises:
+        MissingInputError: the capture has no messages.
+    """
+    return snapshot.parsed("dmesg", _read_boot)
+
+
+def _read_boot(text: str, *, source: str) -> BootLayout:
+    return boot_layout.read(parse_dmesg(text, source=source))
+
+
+def options(snapshot: Snapshot) -> frozenset[str]:
+    """The options that are built in.
+
+    Raises:
+        MissingInputError: the capture has no configuration.
+    """
+    return frozenset(name for name, value in snapshot.config.values.items() if value == "y")
+
+
+def hexes(spans: Sequence[Span]) -> str:
+    """Ranges of bytes as a reader knows them from dmesg."""
+    return ", ".join(f"{span.start:#x}-{span.end - 1:#x}" for span in spans)
