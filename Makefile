@@ -25,7 +25,7 @@ ONLY ?= *
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  Variables: ARCH=x86_64|arm64  KERNEL=suite[/flavour]  RUNS=directory"
+	@echo "  Variables: ARCH=x86_64|arm64|i386  KERNEL=suite[/flavour]  RUNS=directory"
 	@echo "  make replay also knows REPLAYS and REPLAY_KERNELS, each a list"
 
 setup: $(VENV)/.ready ## Install what is missing: Debian packages and a virtual environment

@@ -8,7 +8,9 @@
     │   ├── MissingToolError       a program or package is not installed
     │   ├── FetchError             a package could not be had
     │   │   ├── NetworkError       no mirror answered
+    │   │   ├── GoneError          the index names a file that the mirror no longer has
     │   │   └── VerificationError  signature or digest is wrong
+    │   │       └── StaleIndexError  an index is older or newer than what was signed
     │   ├── DiskFullError          no room left where we write
     │   ├── BuildError             the guest image or programs did not build
     │   ├── LaunchError            QEMU did not start
@@ -90,7 +92,15 @@ class NetworkError(FetchError):
     pass
 
 
+class GoneError(FetchError):
+    pass
+
+
 class VerificationError(FetchError):
+    pass
+
+
+class StaleIndexError(VerificationError):
     pass
 
 

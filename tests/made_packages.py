@@ -33,9 +33,13 @@ def make_elf(
     machine: int = 62,
     sections: Mapping[str, bytes] | None = None,
     notes: Sequence[tuple[bytes, int, bytes]] = (),
+    *,
+    bits: int = 64,
 ) -> bytes:
-    """A 64-bit little-endian ELF file with these sections and one note segment."""
-    body = bytearray(64)
+    """A little-endian ELF file with these sections and one note segment."""
+    word = {32: "I", 64: "Q"}[bits]
+    header_bytes, program_bytes, section_bytes = {32: (52, 32, 40), 64: (64, 56, 64)}[bits]
+    body = bytearray(header_bytes)
     note_data = b"".join(
         struct.pack("<III", len(owner) + 1, len(text), kind) + _pad4(owner + b"\0") + _pad4(text)
         for owner, kind, text in notes
@@ -43,22 +47,26 @@ def make_elf(
     note_offset = len(body)
     body += note_data
     names = b"\0"
-    headers = [bytes(64)]
+    headers = [bytes(section_bytes)]
     for name, content in {**(sections or {}), ".shstrtab": b""}.items():
         name_offset = len(names)
         names += name.encode() + b"\0"
         data = names if name == ".shstrtab" else content
         header = (name_offset, 1, 0, 0, len(body), len(data), 0, 0, 1, 0)
-        headers.append(struct.pack("<IIQQQQIIQQ", *header))
+        headers.append(struct.pack(f"<II{word * 4}II{word * 2}", *header))
         body += data
     program_offset = len(body)
     if notes:
-        body += struct.pack("<IIQQQQQQ", 4, 4, note_offset, 0, 0, len(note_data), 0, 4)
+        place = (note_offset, 0, 0, len(note_data), 0)
+        if bits == 64:
+            body += struct.pack("<IIQQQQQQ", 4, 4, *place, 4)
+        else:
+            body += struct.pack("<IIIIIIII", 4, *place, 4, 4)
     section_offset = len(body)
     body += b"".join(headers)
-    body[:64] = struct.pack(
-        "<16sHHIQQQIHHHHHH",
-        b"\x7fELF\x02\x01\x01",
+    body[:header_bytes] = struct.pack(
+        f"<16sHHI{word * 3}IHHHHHH",
+        b"\x7fELF" + bytes([bits // 32, 1, 1]),
         2,
         machine,
         1,
@@ -66,10 +74,10 @@ def make_elf(
         program_offset if notes else 0,
         section_offset,
         0,
-        64,
-        56,
+        header_bytes,
+        program_bytes,
         1 if notes else 0,
-        64,
+        section_bytes,
         len(headers),
         len(headers) - 1,
     )
@@ -79,6 +87,12 @@ def make_elf(
 def make_vmlinux() -> bytes:
     """An ELF file that QEMU could enter through PVH, as far as its notes go."""
     return make_elf(62, {".text": b"\x90" * 999}, notes=[(b"Xen", 18, bytes(8))])
+
+
+def make_vmlinux32(*, pvh: bool = True) -> bytes:
+    """The same for i386, or one of a kernel without that entry."""
+    notes = [(b"Xen", 18, bytes(4))] if pvh else []
+    return make_elf(3, {".text": b"\x90" * 999}, notes=notes, bits=32)
 
 
 def make_bzimage(payload: bytes) -> bytes:
@@ -130,6 +144,8 @@ def kernel_files(release: str, arch: str = "x86_64") -> dict[str, bytes]:
     vmlinuz = make_bzimage(gzip.compress(make_vmlinux()))
     if arch == "arm64":
         vmlinuz = make_arm64_image()
+    if arch == "i386":
+        vmlinuz = make_bzimage(gzip.compress(make_vmlinux32()))
     return {
         f"boot/vmlinuz-{release}": vmlinuz,
         f"boot/config-{release}": b"CONFIG_NUMA=y\nCONFIG_NODES_SHIFT=6\n",
@@ -150,6 +166,8 @@ class FakeArchive:
     """The verbs that fail."""
     only_with: str | None = None
     """The fault shows only while the sources name this suite."""
+    gone: frozenset[str] = frozenset()
+    """Packages of which the index speaks, but whose files the mirror lacks."""
     spoil: bool = False
     """Deliver files that are cut short."""
 
@@ -181,6 +199,9 @@ class FakeArchive:
             return AptResult(status=0, stdout="\n".join(lines), stderr="")
         elif verb == "download":
             for name in names:
+                if name in self.gone:
+                    said = f"E: Failed to fetch http://mirror.example/{name}.deb  404  Not Found\n"
+                    return AptResult(status=100, stdout="", stderr=said)
                 deb, _ = self.debs[name]
                 content = deb.read_bytes()
                 (cwd / deb.name).write_bytes(content[: len(content) // 2 if self.spoil else None])

@@ -133,10 +133,13 @@ static void free_initramfs(void)
 {
 	struct statfs file_system;
 	struct stat top;
+	uint32_t type;
 	int fd;
 
-	if (statfs("/", &file_system) || stat("/", &top) ||
-	    (file_system.f_type != MAGIC_RAMFS && file_system.f_type != MAGIC_TMPFS))
+	if (statfs("/", &file_system) || stat("/", &top))
+		return;
+	type = (uint32_t)file_system.f_type;
+	if (type != MAGIC_RAMFS && type != MAGIC_TMPFS)
 		return;
 	fd = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd != -1)

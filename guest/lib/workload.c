@@ -117,6 +117,15 @@ bad:
 		       text);
 }
 
+size_t workload_memory(const struct workload *self, const char *option, const char *text)
+{
+	uint64_t bytes = workload_size(self, option, text);
+
+	if (bytes > SIZE_MAX >> 1)
+		workload_usage(self, "%s %s: more than a process here can have", option, text);
+	return (size_t)bytes;
+}
+
 static void check_label(const struct workload *self, const char *label)
 {
 	if (*label == '\0' || strlen(label) > 64 || strpbrk(label, "/ \n"))

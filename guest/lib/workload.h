@@ -66,6 +66,9 @@ uint64_t workload_number(const struct workload *self, const char *option, const 
 /* A size in bytes (4096, 64M), or in percent (30%) of the memory now free on the node. */
 uint64_t workload_size(const struct workload *self, const char *option, const char *text);
 
+/* The same for memory that is to be mapped: a 32-bit process cannot have any size. */
+size_t workload_memory(const struct workload *self, const char *option, const char *text);
+
 /* Binds memory and CPUs to the node, and connects to the sampler when marks are to be set. */
 void workload_begin(struct workload *self);
 

@@ -170,7 +170,7 @@ static void run_round(struct workload *self, struct plan *plan, struct random *r
 
 static void prepare(const struct workload *self, struct plan *plan)
 {
-	plan->pages = workload_size(self, "--bytes", plan->size_text) / plan->page_bytes;
+	plan->pages = workload_memory(self, "--bytes", plan->size_text) / plan->page_bytes;
 	plan->ring_pages = workload_size(self, "--rings", plan->rings_text) / plan->page_bytes;
 	if (plan->pages == 0 || plan->ring_pages == 0)
 		workload_usage(self, "--bytes %s --rings %s: less than a page", plan->size_text,

@@ -128,7 +128,7 @@ int main(int argc, char **argv)
 	}
 	if (plan.processes == 0 || !plan.size_text)
 		workload_usage(&self, "--processes and --bytes are needed");
-	plan.pages = workload_size(&self, "--bytes", plan.size_text) / plan.page_bytes;
+	plan.pages = workload_memory(&self, "--bytes", plan.size_text) / plan.page_bytes;
 	if (plan.pages == 0)
 		workload_usage(&self, "--bytes %s: less than a page", plan.size_text);
 	workload_begin(&self);

@@ -159,7 +159,7 @@ int main(int argc, char **argv)
 	if (!plan.size_text || !plan.pattern_text)
 		workload_usage(&self, "--bytes and --pattern are needed");
 	/* A percentage is of the node's memory, and --node may come last. */
-	plan.pages = workload_size(&self, "--bytes", plan.size_text) / plan.page_bytes;
+	plan.pages = workload_memory(&self, "--bytes", plan.size_text) / plan.page_bytes;
 	if (plan.pages == 0)
 		workload_usage(&self, "--bytes %s: less than a page", plan.size_text);
 	workload_begin(&self);

@@ -129,7 +129,7 @@ int main(int argc, char **argv)
 	workload_begin(&self);
 	find_device(&self, &plan);
 	if (plan.size_text)
-		plan.pages = workload_size(&self, "--bytes", plan.size_text) / plan.page_bytes;
+		plan.pages = workload_memory(&self, "--bytes", plan.size_text) / plan.page_bytes;
 	workload_mark(&self, "before");
 	run(&self, &plan);
 	workload_report(&self);

@@ -84,7 +84,7 @@ static void find_size(const struct workload *self, struct plan *plan)
 	if (read_text(SIZE_PATH, text, sizeof(text)) == -1)
 		workload_fail(self, "%s", SIZE_PATH);
 	plan->huge_bytes = strtoull(text, NULL, 10);
-	plan->huge_pages = workload_size(self, "--bytes", plan->size_text) / plan->huge_bytes;
+	plan->huge_pages = workload_memory(self, "--bytes", plan->size_text) / plan->huge_bytes;
 	if (plan->huge_pages == 0)
 		workload_usage(self, "--bytes %s: less than a huge page of %zu bytes",
 			       plan->size_text, plan->huge_bytes);

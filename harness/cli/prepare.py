@@ -20,7 +20,9 @@ from harness.machine.spec import (
     NodeSpec,
     check_spec,
     kernel_node_numbers,
+    unseen_bytes,
 )
+from harness.units import format_size
 
 DEFAULT_RUNS = Path("runs")
 
@@ -69,10 +71,18 @@ def checked_spec(
     """
     config = read_kconfig(kernel.config_path)
     numa = is_set(config, "CONFIG_NUMA")
-    check_spec(
-        spec,
-        KernelLimits(max_nodes=max_nodes(config) if numa else 1, numa=numa, release=kernel.release),
+    limits = KernelLimits(
+        max_nodes=max_nodes(config) if numa else 1,
+        numa=numa,
+        pae=spec.arch != "i386" or is_set(config, "CONFIG_X86_PAE"),
+        release=kernel.release,
     )
+    check_spec(spec, limits)
+    if unseen := unseen_bytes(spec, limits):
+        note(
+            f"{kernel.release} has no PAE: the {format_size(unseen)} above 4 GiB stay unused "
+            f"(686-pae kernels use them)"
+        )
     numbers = kernel_node_numbers(spec)
     if list(numbers) != sorted(numbers):
         pairs = ", ".join(f"{ours} is {theirs}" for ours, theirs in enumerate(numbers))

@@ -38,6 +38,7 @@ def run(
     """
     platform_of(arch)
     plan = load_plan(experiment)
+    plan.check_arch(arch)
     if seed is not None:
         plan = plan.model_copy(update={"seed": seed})
     progress = TerminalProgress()

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from harness.errors import UsageError
 from harness.machine.spec import NodeSpec, parse_distances, spread_cpus
+from harness.sampling import WINDOW_ARCHES
 from harness.units import parse_size_bytes
 from harness.workload.load import Load
 from harness.workload.mechanism import Mechanism, Placement, Size
@@ -68,7 +69,7 @@ class PhasePlan(_Part):
     stall_s: float = Field(default=300.0, gt=0)
     """Longest time in which the workload neither prints nor sets a mark."""
     ceiling_s: float = Field(default=600.0, gt=0)
-    arch: list[Literal["x86_64", "arm64"]] = ["x86_64", "arm64"]
+    arch: list[Literal["x86_64", "arm64", "i386"]] = ["x86_64", "arm64", "i386"]
     """Elsewhere the phase is left out."""
     before: list[str] = []
     """Shell lines that run in the guest before the load, and before its window."""
@@ -140,6 +141,18 @@ class Plan(_Part):
                     f"phases that are not traced come first"
                 )
             windows |= phase.traced
+
+    def check_arch(self, arch: str) -> None:
+        """Raises UsageError when a phase is traced that cannot be on this architecture."""
+        if arch in WINDOW_ARCHES:
+            return
+        for step in self.steps(arch):
+            if step.phase.traced:
+                raise UsageError(
+                    f"{self.name}: phase {step.name!r} is traced, which {arch} guests cannot be: "
+                    f"neither their memory nor their trace is read",
+                    fix=f"use --arch {WINDOW_ARCHES[0]}, or an experiment without traced phases",
+                )
 
     def groups_of(self, step: Step) -> tuple[str, ...]:
         """Groups of probes of a traced step."""

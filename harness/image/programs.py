@@ -43,11 +43,36 @@ GUEST_DIRECTORY = Path(__file__).parents[2] / "guest"
 
 _BUILD_LIMIT_S = 600.0
 _SOURCE_SUFFIXES = frozenset({".c", ".h"})
-_CROSS = {
-    "x86_64": ("x86_64-linux-gnu-gcc", "gcc-x86-64-linux-gnu libc6-dev-amd64-cross"),
-    "arm64": ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu libc6-dev-arm64-cross"),
+_MACHINE_NAMES = {
+    "x86_64": "x86_64",
+    "amd64": "x86_64",
+    "aarch64": "arm64",
+    "arm64": "arm64",
+    "i386": "i386",
+    "i686": "i386",
 }
-_MACHINE_NAMES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compiler:
+    """A C compiler, and the Debian packages that bring it and its static C library."""
+
+    program: str
+    packages: str
+
+
+_NATIVE = Compiler(program="gcc", packages="gcc libc6-dev")
+_CROSS: Mapping[str, Compiler] = {
+    "x86_64": Compiler(
+        program="x86_64-linux-gnu-gcc", packages="gcc-x86-64-linux-gnu libc6-dev-amd64-cross"
+    ),
+    "arm64": Compiler(
+        program="aarch64-linux-gnu-gcc", packages="gcc-aarch64-linux-gnu libc6-dev-arm64-cross"
+    ),
+    "i386": Compiler(
+        program="i686-linux-gnu-gcc", packages="gcc-i686-linux-gnu libc6-dev-i386-cross"
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +85,18 @@ class Programs:
 
 
 def host_arch(machine: str | None = None) -> str | None:
-    """mmscope's name of the host's architecture; None when it is neither of the guests'."""
+    """mmscope's name of the host's architecture; None when it is none of the guests'."""
     return _MACHINE_NAMES.get(machine or platform.machine())
+
+
+def compiler_for(arch: str, *, host: str | None) -> Compiler:
+    """The compiler that makes programs for ``arch`` on ``host``, installed or not.
+
+    Raises:
+        UsageError: unknown architecture.
+    """
+    debian_arch(arch)
+    return _NATIVE if host == arch else _CROSS[arch]
 
 
 def choose_compiler(arch: str, *, host: str | None, path: str | None = None) -> str:
@@ -71,13 +106,13 @@ def choose_compiler(arch: str, *, host: str | None, path: str | None = None) -> 
         MissingToolError: it is not installed; says which packages bring it.
         UsageError: unknown architecture.
     """
-    debian_arch(arch)
-    compiler, packages = ("gcc", "gcc libc6-dev") if host == arch else _CROSS[arch]
-    if shutil.which(compiler, path=path) is None:
+    compiler = compiler_for(arch, host=host)
+    if shutil.which(compiler.program, path=path) is None:
         raise MissingToolError(
-            f"no C compiler for {arch} guests ({compiler})", fix=f"apt-get install {packages}"
+            f"no C compiler for {arch} guests ({compiler.program})",
+            fix=f"apt-get install {compiler.packages}",
         )
-    return compiler
+    return compiler.program
 
 
 def build_programs(

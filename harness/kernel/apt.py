@@ -23,6 +23,7 @@ from harness.errors import (
     InfrastructureError,
     MissingToolError,
     NetworkError,
+    StaleIndexError,
     VerificationError,
 )
 from harness.kernel.cache import (
@@ -168,7 +169,8 @@ class AptRoot:
     def refresh(self, progress: Progress, *, max_age_s: float = FRESH_S) -> None:
         """Bring the package lists up to date unless they are younger than ``max_age_s``.
 
-        Updates and security fixes are left out, with a note, when only they cannot be had.
+        Updates and security fixes are left out, with a note, when only they cannot be had or
+        their index is not the signed one (of which nothing is then used).
 
         Raises:
             NetworkError, VerificationError, FetchError, DiskFullError, MissingToolError.
@@ -184,9 +186,9 @@ class AptRoot:
             progress(f"reading the package lists of {self.suite} ({debian_arch(self.arch)})")
             try:
                 self._update(self.sources)
-            except VerificationError:
-                raise  # Never to pass for an outage.
             except FetchError as error:
+                if isinstance(error, VerificationError) and not isinstance(error, StaleIndexError):
+                    raise  # Never to pass for an outage.
                 required = tuple(source for source in self.sources if source.required)
                 if required == self.sources:
                     raise

@@ -1,7 +1,8 @@
 """From the vmlinuz of a package to what QEMU boots fastest.
 
-x86_64: the ELF vmlinux inside the bzImage, entered through PVH, so that the guest does not
-spend seconds decompressing itself. arm64: the raw Image, taken out of gzip or an EFI zboot
+x86_64 and i386: the ELF vmlinux inside the bzImage, entered through PVH, so that the guest does
+not spend seconds decompressing itself; an i386 kernel without that entry (Debian's flavour 686) is
+booted as the bzImage that it comes as. arm64: the raw Image, taken out of gzip or an EFI zboot
 wrapper where a release uses one.
 """
 
@@ -11,15 +12,14 @@ import bz2
 import lzma
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import zstandard
 
 from harness.errors import BuildError
 from harness.kernel import lz4
-from harness.kernel.elf import MACHINE, MAGIC, parse_elf
-
-IMAGE_NAME = {"x86_64": "vmlinux", "arm64": "Image"}
+from harness.kernel.elf import MACHINE, MAGIC, Elf, parse_elf
 
 _MAX_IMAGE_BYTES = 1 << 30
 _SETUP_MAGIC = b"HdrS"
@@ -27,20 +27,72 @@ _ARM64_MAGIC = b"ARM\x64"
 _XEN_PHYS32_ENTRY = 18
 
 
-def boot_image(vmlinuz: bytes, arch: str, source: str) -> bytes:
-    """The bytes for QEMU's ``-kernel``; ``source`` names the file in errors.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootImage:
+    """What QEMU's ``-kernel`` takes; ``name`` says which kind of image it is."""
+
+    name: str
+    content: bytes
+
+
+def boot_image(vmlinuz: bytes, arch: str, source: str) -> BootImage:
+    """The image for QEMU's ``-kernel``; ``source`` names the file in errors.
 
     Raises:
         BuildError: the file is not a kernel of ``arch``, is damaged, is compressed in a way
-            that is not supported, or cannot be entered through PVH.
+            that is not supported, or (x86_64) cannot be entered through PVH.
     """
-    if arch == "x86_64":
-        image = vmlinuz if vmlinuz[:4] == MAGIC else _vmlinux_of_bzimage(vmlinuz, source)
-        _check_pvh(image, source)
-        return image
-    if arch == "arm64":
-        return _raw_arm64(vmlinuz, source)
-    raise BuildError(f"{source}: no boot image is known for architecture {arch}")
+    try:
+        unwrap = _UNWRAP[arch]
+    except KeyError:
+        raise BuildError(f"{source}: no boot image is known for architecture {arch}") from None
+    return unwrap(vmlinuz, source)
+
+
+def _x86_64(vmlinuz: bytes, source: str) -> BootImage:
+    vmlinux = _vmlinux(vmlinuz, "x86_64", source)
+    if not _has_pvh_entry(vmlinux):
+        raise BuildError(
+            f"{source}: the kernel has no PVH entry point, so QEMU cannot boot its vmlinux",
+            fix="use a kernel with CONFIG_PVH=y (Debian's amd64 flavours have it)",
+        )
+    return BootImage(name="vmlinux", content=vmlinux.data)
+
+
+def _i386(vmlinuz: bytes, source: str) -> BootImage:
+    vmlinux = _vmlinux(vmlinuz, "i386", source)
+    if _has_pvh_entry(vmlinux):
+        return BootImage(name="vmlinux", content=vmlinux.data)
+    if vmlinuz[:4] == MAGIC:
+        raise BuildError(
+            f"{source}: the kernel has no PVH entry point, so QEMU cannot boot its vmlinux",
+            fix="give the bzImage that this vmlinux was packed into",
+        )
+    return BootImage(name="bzImage", content=vmlinuz)
+
+
+def _arm64(vmlinuz: bytes, source: str) -> BootImage:
+    return BootImage(name="Image", content=_raw_arm64(vmlinuz, source))
+
+
+_UNWRAP: Mapping[str, Callable[[bytes, str], BootImage]] = {
+    "x86_64": _x86_64,
+    "arm64": _arm64,
+    "i386": _i386,
+}
+
+
+def _vmlinux(vmlinuz: bytes, arch: str, source: str) -> Elf:
+    """The ELF file in (or instead of) a bzImage; BuildError unless it is one of ``arch``."""
+    image = vmlinuz if vmlinuz[:4] == MAGIC else _vmlinux_of_bzimage(vmlinuz, source)
+    elf = parse_elf(image, source)
+    if elf.machine != MACHINE[arch]:
+        raise BuildError(f"{source}: an ELF file for machine {elf.machine}, not {arch}")
+    return elf
+
+
+def _has_pvh_entry(elf: Elf) -> bool:
+    return any(note.owner == b"Xen" and note.kind == _XEN_PHYS32_ENTRY for note in elf.notes())
 
 
 def _vmlinux_of_bzimage(image: bytes, source: str) -> bytes:
@@ -139,15 +191,3 @@ def _decompress(data: bytes, source: str) -> bytes:
             except zstandard.ZstdError as error:
                 raise BuildError(f"{source}: the compressed kernel is damaged: {error}") from None
     raise BuildError(f"{source}: unknown compression (starts with {data[:6].hex(' ')})")
-
-
-def _check_pvh(image: bytes, source: str) -> None:
-    """Raises BuildError unless the ELF file is x86_64 and names a PVH entry point."""
-    elf = parse_elf(image, source)
-    if elf.machine != MACHINE["x86_64"]:
-        raise BuildError(f"{source}: an ELF file for machine {elf.machine}, not x86_64")
-    if not any(note.owner == b"Xen" and note.kind == _XEN_PHYS32_ENTRY for note in elf.notes()):
-        raise BuildError(
-            f"{source}: the kernel has no PVH entry point, so QEMU cannot boot its vmlinux",
-            fix="use a kernel with CONFIG_PVH=y (Debian's amd64 flavours have it)",
-        )

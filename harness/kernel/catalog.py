@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import InfrastructureError, UsageError
-from harness.kernel.package import RECORD_NAME, Kernel, debian_arch, load_kernel
+from harness.kernel.package import RECORD_NAME, Kernel, debian_arch, load_kernel, port_of
 
 CATALOG_PATH = Path(__file__).parents[2] / "kernel-configs" / "catalog.toml"
 
+_RELEASE = re.compile(r"(?P<series>\d+\.\d+)[^-]*(?:-\d[^-]*)?-(?P<flavour>[a-z\d][\w.+~-]*)")
 _FLAVOUR = re.compile(r"[a-z0-9][a-z0-9.+~-]*")
 
 
@@ -28,7 +29,7 @@ class KernelSpec:
     @property
     def name(self) -> str:
         """The shortest spec that means this kernel."""
-        generic = self.flavour == debian_arch(self.arch)
+        generic = self.flavour == port_of(self.arch).generic_flavour
         return self.suite if generic else f"{self.suite}/{self.flavour}"
 
     @property
@@ -63,7 +64,7 @@ def parse_spec(
     Raises:
         UsageError: the suite or the architecture is unknown, or the flavour is not a name.
     """
-    generic = debian_arch(arch)
+    generic = port_of(arch).generic_flavour
     if spec is None:
         return KernelSpec(suite=host_suite, flavour=generic, arch=arch)
     suite, slash, flavour = spec.partition("/")
@@ -79,7 +80,7 @@ def parse_spec(
     if slash and not _FLAVOUR.fullmatch(flavour):
         raise UsageError(
             f"{flavour!r} in {spec!r} is not a kernel flavour",
-            fix=f"write a flavour such as cloud-{generic} or rt-{generic} after the slash",
+            fix=f"write a flavour such as {generic} or rt-{generic} after the slash",
         )
     return KernelSpec(suite=suite, flavour=flavour or generic, arch=arch)
 
@@ -112,6 +113,20 @@ def find_cached(cache: Path, release: str, arch: str) -> Kernel | None:
     """The cached kernel of a release; of several package versions, the newest."""
     found = [kernel for kernel in list_cached(cache, arch) if kernel.release == release]
     return found[-1] if found else None
+
+
+def releases_like(release: str, releases: Iterable[str]) -> list[str]:
+    """Those of ``releases`` of the same series and flavour, without itself, newest first.
+
+    ``5.10.0-45-arm64`` is like ``5.10.0-46-arm64``; ``5.10.0-46-cloud-arm64`` and
+    ``6.1.0-0.deb11.44-arm64`` are not.
+    """
+    wanted = _RELEASE.fullmatch(release)
+    if wanted is None:
+        return []
+    matches = (_RELEASE.fullmatch(other) for other in releases if other != release)
+    like = [match[0] for match in matches if match and match.groups() == wanted.groups()]
+    return sorted(like, key=_natural, reverse=True)
 
 
 def _natural(text: str) -> tuple[tuple[int, int, str], ...]:

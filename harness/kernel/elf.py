@@ -1,21 +1,51 @@
-"""The little of ELF that is needed: sections by name, and notes. 64-bit little-endian only."""
+"""The little of ELF that is needed: sections by name, and notes. Little-endian only."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from harness.errors import BuildError
 
 MAGIC = b"\x7fELF"
-MACHINE = {"x86_64": 62, "arm64": 183}
+MACHINE = {"x86_64": 62, "arm64": 183, "i386": 3}
 """``e_machine`` of each architecture."""
 
-_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
-_PROGRAM = struct.Struct("<IIQQQQQQ")
-_SECTION = struct.Struct("<IIQQQQIIQQ")
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Class:
+    """How wide the fields of one ELF class are, and where those that moved lie."""
+
+    header: struct.Struct
+    program: struct.Struct
+    section: struct.Struct
+    program_file_offset: int
+    """Which field of a program header is ``p_offset``."""
+    program_file_bytes: int
+    """Which one is ``p_filesz``."""
+
+
+_CLASSES: Mapping[int, _Class] = {
+    1: _Class(
+        header=struct.Struct("<16sHHIIIIIHHHHHH"),
+        program=struct.Struct("<IIIIIIII"),
+        section=struct.Struct("<IIIIIIIIII"),
+        program_file_offset=1,
+        program_file_bytes=4,
+    ),
+    2: _Class(
+        header=struct.Struct("<16sHHIQQQIHHHHHH"),
+        program=struct.Struct("<IIQQQQQQ"),
+        section=struct.Struct("<IIQQQQIIQQ"),
+        program_file_offset=2,
+        program_file_bytes=5,
+    ),
+}
+"""``e_ident[EI_CLASS]``: 32-bit and 64-bit files."""
+
 _NOTE = struct.Struct("<III")
+_LITTLE_ENDIAN = 1
 _PT_NOTE = 4
 _SHT_NOBITS = 8
 
@@ -35,6 +65,7 @@ class Elf:
 
     data: bytes
     source: str
+    layout: _Class
     machine: int
     program_offset: int
     program_count: int
@@ -46,8 +77,9 @@ class Elf:
         """The content of a section, None when there is none of that name."""
         if not self.section_count:
             return None
+        entry = self.layout.section
         headers = [
-            self._unpack(_SECTION, self.section_offset + number * _SECTION.size)
+            self._unpack(entry, self.section_offset + number * entry.size)
             for number in range(self.section_count)
         ]
         if self.names_index >= len(headers):
@@ -61,10 +93,12 @@ class Elf:
 
     def notes(self) -> Iterator[Note]:
         """Every note of every PT_NOTE segment."""
+        entry = self.layout.program
         for number in range(self.program_count):
-            header = self._unpack(_PROGRAM, self.program_offset + number * _PROGRAM.size)
+            header = self._unpack(entry, self.program_offset + number * entry.size)
             if header[0] == _PT_NOTE:
-                yield from self._notes(header[2], header[2] + header[5])
+                start = header[self.layout.program_file_offset]
+                yield from self._notes(start, start + header[self.layout.program_file_bytes])
 
     def _notes(self, start: int, end: int) -> Iterator[Note]:
         while start + _NOTE.size <= end:
@@ -99,16 +133,19 @@ def parse_elf(data: bytes, source: str) -> Elf:
     """Read the header.
 
     Raises:
-        BuildError: not a 64-bit little-endian ELF file, or a truncated one.
+        BuildError: not a little-endian ELF file, or a truncated one.
     """
-    if data[:6] != MAGIC + b"\x02\x01" or len(data) < _HEADER.size:
-        raise BuildError(f"{source}: not a 64-bit little-endian ELF file")
-    fields = _HEADER.unpack_from(data)
-    if (fields[10] and fields[9] != _PROGRAM.size) or (fields[12] and fields[11] != _SECTION.size):
+    layout = _CLASSES.get(data[4]) if data[:4] == MAGIC and len(data) > 5 else None
+    if layout is None or data[5] != _LITTLE_ENDIAN or len(data) < layout.header.size:
+        raise BuildError(f"{source}: not a little-endian ELF file")
+    fields = layout.header.unpack_from(data)
+    program_bytes, section_bytes = layout.program.size, layout.section.size
+    if (fields[10] and fields[9] != program_bytes) or (fields[12] and fields[11] != section_bytes):
         raise BuildError(f"{source}: damaged ELF file: table entries of unknown size")
     return Elf(
         data=data,
         source=source,
+        layout=layout,
         machine=fields[2],
         program_offset=fields[5],
         program_count=fields[10],

@@ -5,21 +5,32 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from harness.errors import FetchError, MmscopeError, NetworkError, VerificationError
+from harness.errors import (
+    FetchError,
+    GoneError,
+    MmscopeError,
+    NetworkError,
+    StaleIndexError,
+    VerificationError,
+)
 from harness.kernel.cache import disk_full
 
 _DISK_FULL = re.compile(r"No space left on device|enough free space|Disk quota exceeded")
 _UNVERIFIED = re.compile(
     r"NO_PUBKEY|BADSIG|EXPKEYSIG|REVKEYSIG|no longer signed"
     r"|signatures (?:couldn't be verified|were invalid)|Clearsigned file isn't valid"
-    r"|Hash Sum mismatch|has unexpected size|Weak digest|not valid yet|is expired"
+    r"|Weak digest|not valid yet|is expired"
 )
+_ALTERED = re.compile(r"Hash Sum mismatch|has unexpected size")
+_FAILED_FETCH = re.compile(r"^E: Failed to fetch .*", re.MULTILINE)
+_INDEX = re.compile(r"/Packages(?:\.\w+)?  ")
 _UNREACHABLE = re.compile(
     r"Could not (?:resolve|connect|handshake)|Temporary failure resolving|Unable to connect"
     r"|Connection (?:failed|refused|timed out|reset)|Network is unreachable|No route to host"
     r"|Cannot initiate the connection|Error reading from server"
 )
 _REFUSED = re.compile(r"\b(?P<status>4(?!04)\d\d|5\d\d)  (?P<reason>[^\[\n]*[^\[\s])")
+_GONE = re.compile(r"\b404  Not Found")
 _UNSIGNED = re.compile(r"is not signed")
 _NO_SUITE = re.compile(r"does not have a Release file|no longer has a Release file")
 _NO_PACKAGE = re.compile(
@@ -41,8 +52,17 @@ def classify(what: str, output: str, *, suite: str, cache: Path) -> MmscopeError
         return disk_full(cache)
     refused = _REFUSED.search(output)
     # apt also says "is not signed" of a Release file that it could not fetch at all.
-    if _UNVERIFIED.search(output) or (
-        _UNSIGNED.search(output) and not refused and not _UNREACHABLE.search(output)
+    unverified = _UNVERIFIED.search(output) is not None
+    if not unverified and _only_indexes_altered(output):
+        return StaleIndexError(
+            f"{what}: an index is not the one that was signed",
+            details=details,
+            fix="the mirror is between two states: try again later, or another (MMSCOPE_MIRROR)",
+        )
+    if (
+        unverified
+        or _ALTERED.search(output)
+        or (_UNSIGNED.search(output) and not refused and not _UNREACHABLE.search(output))
     ):
         return VerificationError(
             f"{what}: the signature or digest is wrong",
@@ -70,12 +90,24 @@ def classify(what: str, output: str, *, suite: str, cache: Path) -> MmscopeError
             details=details,
             fix="choose a suite that the mirror carries, or name another in MMSCOPE_MIRROR",
         )
+    if _GONE.search(output):
+        return GoneError(
+            f"{what}: the mirror no longer has a file that its index names",
+            details=details,
+            fix="name another mirror in MMSCOPE_MIRROR, or another version",
+        )
     missing = _NO_PACKAGE.search(output)
     if missing is not None:
         package = next(missing[name] for name in "abcd" if missing[name])
         version = f" {missing['version']}" if missing["version"] else ""
         return FetchError(f"{what}: {suite} has no package {package}{version}", details=details)
     return FetchError(f"{what}: apt failed", details=details)
+
+
+def _only_indexes_altered(output: str) -> bool:
+    """Whether all that failed are lists of packages that do not fit their signed digest."""
+    failed = _FAILED_FETCH.findall(output)
+    return bool(failed) and all(_ALTERED.search(line) and _INDEX.search(line) for line in failed)
 
 
 def _complaints(output: str) -> str:

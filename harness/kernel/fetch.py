@@ -14,9 +14,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from harness.errors import BuildError, FetchError, NetworkError, UsageError, VerificationError
+from harness.errors import (
+    BuildError,
+    FetchError,
+    GoneError,
+    NetworkError,
+    UsageError,
+    VerificationError,
+)
 from harness.kernel.apt import FRESH_S, AptRoot, Deb, Runner, open_root, run_apt
-from harness.kernel.bootimage import IMAGE_NAME, boot_image
+from harness.kernel.bootimage import boot_image
 from harness.kernel.cache import (
     Progress,
     cache_root,
@@ -31,6 +38,7 @@ from harness.kernel.catalog import (
     known_suites,
     list_cached,
     parse_spec,
+    releases_like,
 )
 from harness.kernel.package import (
     RECORD_NAME,
@@ -43,8 +51,9 @@ from harness.kernel.package import (
 from harness.kernel.sources import read_host
 from harness.kernel.unpack import unpack_deb
 
-_PART = re.compile(r"linux-(?:image|binary|modules|base)-\d\S*")
-"""The packages a kernel consists of; its other dependencies serve the installation only."""
+_PART = re.compile(r"linux-(?:image|binary|modules|base)-\d+\.\d\S*")
+"""The packages a kernel consists of; its other dependencies serve the installation only. They are
+named after its release, which a flavour such as ``686-pae`` does not look like."""
 
 _ASK_AGAIN_S = 1800.0
 """How long an older answer serves after no mirror gave a newer one."""
@@ -132,7 +141,43 @@ def _fetch(spec: KernelSpec, root: AptRoot, cache: Path, progress: Progress) -> 
     except FetchError:
         # The pool moves on while our lists are a day old: look again, once.
         root.refresh(progress, max_age_s=0)
-        return _install(spec, root, kernel_debs(spec, root), cache, progress)
+        debs = kernel_debs(spec, root)
+        try:
+            return _install(spec, root, debs, cache, progress)
+        except GoneError as error:
+            return _install_older(spec, root, debs[0], error, cache, progress)
+
+
+def _install_older(
+    spec: KernelSpec, root: AptRoot, gone: Deb, error: GoneError, cache: Path, progress: Progress
+) -> Kernel:
+    """The newest release like the one that the mirror lacks of which it has the files.
+
+    Raises:
+        GoneError: one release was asked for, or the mirror has the files of none.
+    """
+    release = _release_of(gone)
+    others = releases_like(release, _flavours(root))
+    error.details["other releases"] = ", ".join(others) or "none"
+    if gone.package == spec.package:
+        if others:
+            error.fix = (
+                f"name another, such as {spec.suite}/{others[0]}, or older ones; "
+                f"{spec.suite}/FLAVOUR takes the newest that can be had"
+            )
+        raise error
+    progress(f"note: {error.message} ({release}): looking for an older release")
+    for other in others:
+        older = replace(spec, flavour=other)
+        try:
+            kernel = _install(older, root, kernel_debs(older, root), cache, progress)
+        except (NetworkError, VerificationError):
+            raise
+        except FetchError:
+            continue
+        progress(f"note: {spec.name} is {release}, which cannot be had; using {kernel.release}")
+        return kernel
+    raise error
 
 
 def kernel_debs(spec: KernelSpec, root: AptRoot) -> list[Deb]:
@@ -175,6 +220,11 @@ def _flavours(root: AptRoot) -> list[str]:
     return [name for name in names if not name.endswith(("-dbg", "-unsigned"))]
 
 
+def _release_of(image: Deb) -> str:
+    """The release that an image package is named after."""
+    return image.package.removeprefix("linux-image-")
+
+
 def _dependencies(depends: str) -> list[str]:
     """Package names of a Depends field; of alternatives, the first."""
     return [
@@ -187,7 +237,7 @@ def _install(
 ) -> Kernel:
     image = debs[0]
     directory = kernels_directory(cache, spec.arch) / _file_name(
-        f"{image.package.removeprefix('linux-image-')}_{image.version}"
+        f"{_release_of(image)}_{image.version}"
     )
 
     def build(temporary: Path) -> None:
@@ -249,8 +299,9 @@ def unpack_kernel(
     for needed in (vmlinuz, directory / "config", directory / "modules" / "modules.builtin"):
         if not needed.is_file():
             raise BuildError(f"{package} {version}: the packages contain no {needed.name}")
-    image_path = directory / IMAGE_NAME[arch]
-    image_path.write_bytes(boot_image(vmlinuz.read_bytes(), arch, f"{package}: vmlinuz"))
+    image = boot_image(vmlinuz.read_bytes(), arch, f"{package}: vmlinuz")
+    image_path = directory / image.name
+    image_path.write_bytes(image.content)
     vmlinuz.unlink()
     kernel = Kernel(
         name=name,

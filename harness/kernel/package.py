@@ -13,10 +13,38 @@ from harness.errors import InfrastructureError, UsageError
 RECORD_NAME = "kernel.json"
 SCHEMA_VERSION = 1
 
-DEBIAN_ARCH: Mapping[str, str] = {"x86_64": "amd64", "arm64": "arm64"}
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Port:
+    """What an architecture is called in Debian."""
+
+    name: str
+    generic_flavour: str
+    """The flavour of its kernel that is meant where none is named."""
+
+
+PORTS: Mapping[str, Port] = {
+    "x86_64": Port(name="amd64", generic_flavour="amd64"),
+    "arm64": Port(name="arm64", generic_flavour="arm64"),
+    "i386": Port(name="i386", generic_flavour="686-pae"),
+}
 """mmscope's name of an architecture → Debian's."""
 
 _TEXT_FIELDS = ("name", "release", "arch", "package", "version")
+
+
+def port_of(arch: str) -> Port:
+    """Debian's words for ``arch``.
+
+    Raises:
+        UsageError: no such architecture here.
+    """
+    try:
+        return PORTS[arch]
+    except KeyError:
+        raise UsageError(
+            f"unknown architecture {arch!r}", fix=f"use one of: {', '.join(PORTS)}"
+        ) from None
 
 
 def debian_arch(arch: str) -> str:
@@ -25,12 +53,7 @@ def debian_arch(arch: str) -> str:
     Raises:
         UsageError: no such architecture here.
     """
-    try:
-        return DEBIAN_ARCH[arch]
-    except KeyError:
-        raise UsageError(
-            f"unknown architecture {arch!r}", fix=f"use one of: {', '.join(DEBIAN_ARCH)}"
-        ) from None
+    return port_of(arch).name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +65,13 @@ class Kernel:
     release: str
     """``uname -r``."""
     arch: str
-    """``x86_64`` or ``arm64``."""
+    """``x86_64``, ``arm64`` or ``i386``."""
     package: str
     version: str
     directory: Path
     boot_image: Path
-    """What QEMU's ``-kernel`` takes: a PVH ELF vmlinux (x86_64) or a raw Image (arm64)."""
+    """What QEMU's ``-kernel`` takes: a PVH ELF vmlinux (x86_64, i386), the bzImage of a kernel
+    that cannot be entered so (i386), or a raw Image (arm64)."""
     modules_directory: Path
     """The tree that the guest would have in /lib/modules/RELEASE."""
     config_path: Path

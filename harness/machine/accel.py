@@ -13,12 +13,13 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.deadline import StallClock
 from harness.errors import LaunchError, MmscopeError, UsageError
+from harness.image import programs
 from harness.kernel.cache import cache_root, read_json_object, write_atomically
 from harness.machine.process import Machine, find_qemu, qemu_version
 from harness.machine.spec import MachineSpec, NodeSpec
@@ -28,7 +29,8 @@ ACCELS = ("auto", "tcg", "kvm")
 PROBE_STALL_S = 12.0
 PROBE_CEILING_S = 60.0
 _READY = "mmscope: ready"
-_HOST_ARCH = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
+_ALSO_RUNS: Mapping[str, frozenset[str]] = {"x86_64": frozenset({"i386"})}
+"""Host → further architectures whose guests its CPUs run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,12 +43,12 @@ class KvmVerdict:
 
 def host_arch() -> str:
     """This machine's architecture in our words (``x86_64``, ``arm64``), or as the OS names it."""
-    return _HOST_ARCH.get(platform.machine(), platform.machine())
+    return programs.host_arch() or platform.machine()
 
 
 def without_probe(arch: str, device: Path = Path("/dev/kvm")) -> KvmVerdict | None:
     """The verdict where no guest needs to be started for it; None where one must be."""
-    if arch != host_arch():
+    if arch != host_arch() and arch not in _ALSO_RUNS.get(host_arch(), ()):
         return KvmVerdict(usable=False, why=f"{arch} guests are emulated on a {host_arch()} host")
     if not device.exists():
         return KvmVerdict(usable=False, why=f"there is no {device}")

@@ -66,6 +66,18 @@ PLATFORMS: Mapping[str, Platform] = MappingProxyType(
             console="ttyAMA0",
             parameters=(),
         ),
+        "i386": Platform(
+            # not qemu-system-i386, whose PAE guests hang once they have memory above 4 GiB
+            # (seen with 7.2); so the CPU is that of x86_64 guests, left in its 32-bit modes. It has
+            # all that 686-pae kernels want; Linux turns PAT off on Intel's older models, and huge
+            # pages on the 32-bit Atom.
+            binary="qemu-system-x86_64",
+            debian_package="qemu-system-x86",
+            machine="q35",
+            cpu_model="Nehalem,+rdrand",
+            console="ttyS0",
+            parameters=("tsc=reliable", "no_timer_check"),
+        ),
     }
 )
 

@@ -20,11 +20,22 @@ MIN_MEMORY_BYTES = 128 * MIB
 MAX_MEMORY_BYTES = 1 << 40
 """The emulated CPUs address 40 bits."""
 
+PAE_MEMORY_BYTES = 62 << 30
+"""i386 kernels address 36 bits at most, and q35 leaves a hole of 2 GiB below 4 GiB."""
+
+_Q35_SPLIT_BYTES = 0xB000_0000
+_Q35_LOW_BYTES = 2 << 30
+"""QEMU's q35 puts RAM of this size or more into two pieces: so much of it below 4 GiB, the rest
+above."""
+
 MAX_NODES = 128
 """QEMU's own limit (MAX_NODES)."""
 
 REMOTE_DISTANCE = 20
 """What QEMU and ACPI take for two nodes of which nothing is said."""
+
+_ACPI_ARCHES = frozenset({"x86_64", "i386"})
+"""Where the kernel learns of its nodes from ACPI tables."""
 
 MAX_CPUS = 255
 """Limit of the q35 machine without an IOMMU, and above what virt takes with a GICv3 by default."""
@@ -121,7 +132,7 @@ def kernel_node_numbers(spec: MachineSpec) -> tuple[int, ...]:
     come last. arm64 reads the numbers themselves from the device tree.
     """
     order = list(range(len(spec.nodes)))
-    if spec.arch == "x86_64":
+    if spec.arch in _ACPI_ARCHES:
         order.sort(key=lambda node: not spec.nodes[node].cpus)
     return tuple(order.index(node) for node in range(len(spec.nodes)))
 
@@ -170,7 +181,16 @@ class KernelLimits:
 
     max_nodes: int
     numa: bool = True
+    pae: bool = True
+    """False for a kernel that sees no memory above 4 GiB; only i386 has such kernels."""
     release: str = ""
+
+
+def unseen_bytes(spec: MachineSpec, limits: KernelLimits) -> int:
+    """How much of the memory lies where this kernel cannot address it."""
+    if limits.pae or spec.memory_bytes < _Q35_SPLIT_BYTES:
+        return 0
+    return spec.memory_bytes - _Q35_LOW_BYTES
 
 
 def check_spec(spec: MachineSpec, limits: KernelLimits) -> None:
@@ -189,11 +209,12 @@ def check_spec(spec: MachineSpec, limits: KernelLimits) -> None:
             f"{format_size(spec.memory_bytes)} of memory in all is too little to boot",
             fix=f"give at least {format_size(MIN_MEMORY_BYTES)}",
         )
-    if spec.memory_bytes > MAX_MEMORY_BYTES:
+    most_bytes = PAE_MEMORY_BYTES if spec.arch == "i386" else MAX_MEMORY_BYTES
+    if spec.memory_bytes > most_bytes:
         raise UsageError(
             f"{format_size(spec.memory_bytes)} of memory in all is more than the emulated CPU "
             f"can address",
-            fix=f"give at most {format_size(MAX_MEMORY_BYTES)}",
+            fix=f"give at most {format_size(most_bytes)}",
         )
     if spec.is_numa and not limits.numa:
         raise UsageError(

@@ -58,7 +58,7 @@ class KernelRecord(_Record):
     name: str
     release: str
     arch: str
-    """``x86_64`` or ``arm64``."""
+    """``x86_64``, ``arm64`` or ``i386``."""
     package: str
     version: str
     sha256: dict[str, str]

@@ -55,6 +55,11 @@ CASES = {
         swap_bytes=256 * MIB,
         dma_disk=True,
     ),
+    "uma-i386": spec(
+        "i386",
+        (NodeSpec(size_bytes=3072 * MIB, cpus=(0, 1)),),
+        append=("movablecore=256M",),
+    ),
     "bare-kvm-x86_64": spec(
         "x86_64", (NodeSpec(size_bytes=256 * MIB, cpus=(0,)),), root=None, accel="kvm"
     ),

@@ -16,7 +16,10 @@ from tests.guest_programs import GUEST, compile_guest
 PT_INTERP = 3
 
 
-@pytest.mark.parametrize(("compiler", "arch"), [("gcc", None), ("aarch64-linux-gnu-gcc", "arm64")])
+@pytest.mark.parametrize(
+    ("compiler", "arch"),
+    [("gcc", None), ("aarch64-linux-gnu-gcc", "arm64"), ("i686-linux-gnu-gcc", "i386")],
+)
 def test_every_program_is_static_and_for_its_machine(
     tmp_path: Path, compiler: str, arch: str | None
 ) -> None:

@@ -75,6 +75,7 @@ def test_a_program_of_the_wrong_kind(guest: Path, tmp_path: Path) -> None:
         ("x86_64", "x86_64", "gcc libc6-dev"),
         ("arm64", "arm64", "gcc libc6-dev"),
         ("arm64", "x86_64", "gcc-aarch64-linux-gnu libc6-dev-arm64-cross"),
+        ("i386", "x86_64", "gcc-i686-linux-gnu libc6-dev-i386-cross"),
         ("x86_64", None, "gcc-x86-64-linux-gnu libc6-dev-amd64-cross"),
     ],
 )
@@ -92,8 +93,9 @@ def test_an_unknown_architecture() -> None:
 
 
 def test_host_architectures() -> None:
-    assert [host_arch(name) for name in ("aarch64", "x86_64", "riscv64")] == [
+    assert [host_arch(name) for name in ("aarch64", "x86_64", "i686", "riscv64")] == [
         "arm64",
         "x86_64",
+        "i386",
         None,
     ]

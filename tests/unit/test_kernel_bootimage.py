@@ -11,9 +11,15 @@ import pytest
 import zstandard
 
 from harness.errors import BuildError
-from harness.kernel.bootimage import boot_image
+from harness.kernel.bootimage import BootImage, boot_image
 from harness.kernel.elf import parse_elf
-from tests.made_packages import make_arm64_image, make_bzimage, make_elf, make_vmlinux
+from tests.made_packages import (
+    make_arm64_image,
+    make_bzimage,
+    make_elf,
+    make_vmlinux,
+    make_vmlinux32,
+)
 
 
 def _lz4_stored(data: bytes) -> bytes:
@@ -43,7 +49,8 @@ COMPRESSORS: list[Callable[[bytes], bytes]] = [
 def test_vmlinux_comes_out_of_a_bzimage(compress: Callable[[bytes], bytes]) -> None:
     vmlinux = make_vmlinux()
     payload = compress(vmlinux) + struct.pack("<I", len(vmlinux))
-    assert boot_image(make_bzimage(payload), "x86_64", "vmlinuz") == vmlinux
+    image = boot_image(make_bzimage(payload), "x86_64", "vmlinuz")
+    assert image == BootImage(name="vmlinux", content=vmlinux)
 
 
 @pytest.mark.parametrize("compress", COMPRESSORS)
@@ -55,7 +62,7 @@ def test_a_truncated_payload_is_damage(compress: Callable[[bytes], bytes]) -> No
 
 
 def test_a_vmlinux_is_taken_as_it_is() -> None:
-    assert boot_image(make_vmlinux(), "x86_64", "vmlinux") == make_vmlinux()
+    assert boot_image(make_vmlinux(), "x86_64", "vmlinux").content == make_vmlinux()
 
 
 @pytest.mark.parametrize(
@@ -66,8 +73,9 @@ def test_a_vmlinux_is_taken_as_it_is() -> None:
         (make_bzimage(gzip.compress(make_vmlinux()))[:1100], "truncated bzImage"),
         (make_bzimage(b"\x89LZO" + bytes(99)), "lzo, which is not supported"),
         (make_bzimage(b"what is this"), "unknown compression"),
-        (make_bzimage(gzip.compress(b"no elf file")), "not a 64-bit"),
+        (make_bzimage(gzip.compress(b"no elf file")), "not a little-endian ELF"),
         (make_bzimage(gzip.compress(make_elf(183))), "machine 183"),
+        (make_bzimage(gzip.compress(make_vmlinux32())), "machine 3, not x86_64"),
         (make_elf(62, notes=[(b"GNU", 18, b""), (b"Xen", 5, b"")]), "no PVH entry point"),
         (make_elf(62), "no PVH entry point"),
     ],
@@ -91,7 +99,8 @@ def _zboot(payload: bytes) -> bytes:
     ],
 )
 def test_the_arm64_image_is_unwrapped(image: bytes) -> None:
-    assert boot_image(image, "arm64", "vmlinuz") == make_arm64_image()
+    made = boot_image(image, "arm64", "vmlinuz")
+    assert made == BootImage(name="Image", content=make_arm64_image())
 
 
 @pytest.mark.parametrize(
@@ -102,19 +111,57 @@ def test_what_is_no_arm64_image_is_refused(image: bytes) -> None:
         boot_image(image, "arm64", "vmlinuz")
 
 
-def test_sections_and_notes_of_an_elf_file() -> None:
-    data = make_elf(62, {".one": b"1", ".two": b"22"}, notes=[(b"A", 1, b"xyz"), (b"Xen", 18, b"")])
+def test_an_i386_kernel_is_entered_through_pvh_where_it_can_be() -> None:
+    vmlinux = make_vmlinux32()
+    packed = make_bzimage(gzip.compress(vmlinux))
+    assert boot_image(packed, "i386", "vmlinuz") == BootImage(name="vmlinux", content=vmlinux)
+    assert boot_image(vmlinux, "i386", "vmlinux").content == vmlinux
+
+
+def test_an_i386_kernel_without_that_entry_boots_as_it_came() -> None:
+    packed = make_bzimage(gzip.compress(make_vmlinux32(pvh=False)))
+    assert boot_image(packed, "i386", "vmlinuz") == BootImage(name="bzImage", content=packed)
+
+
+@pytest.mark.parametrize(
+    ("image", "text"),
+    [
+        (b"", "not a bzImage"),
+        (make_bzimage(gzip.compress(make_vmlinux())), "machine 62, not i386"),
+        (make_vmlinux32(pvh=False), "no PVH entry point"),
+    ],
+)
+def test_what_is_no_i386_kernel_is_refused(image: bytes, text: str) -> None:
+    with pytest.raises(BuildError, match=text):
+        boot_image(image, "i386", "vmlinuz")
+
+
+def test_an_unknown_architecture_has_no_image() -> None:
+    with pytest.raises(BuildError, match="mips"):
+        boot_image(make_vmlinux(), "mips", "vmlinux")
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+def test_sections_and_notes_of_an_elf_file(bits: int) -> None:
+    sections, notes = {".one": b"1", ".two": b"22"}, [(b"A", 1, b"xyz"), (b"Xen", 18, b"")]
+    data = make_elf(62, sections, notes, bits=bits)
     elf = parse_elf(data, "file")
     assert elf.section(".two") == b"22"
     assert elf.section(".three") is None
-    notes = [(note.owner, note.kind, note.description) for note in elf.notes()]
-    assert notes == [(b"A", 1, b"xyz"), (b"Xen", 18, b"")]
+    assert [(note.owner, note.kind, note.description) for note in elf.notes()] == notes
 
 
-def test_a_truncated_elf_file_is_an_error_not_a_crash() -> None:
-    data = make_elf(62, {".one": b"1"}, notes=[(b"Xen", 18, bytes(8))])
+@pytest.mark.parametrize("bits", [32, 64])
+def test_a_truncated_elf_file_is_an_error_not_a_crash(bits: int) -> None:
+    data = make_elf(62, {".one": b"1"}, notes=[(b"Xen", 18, bytes(8))], bits=bits)
     for size_bytes in range(len(data)):
         with contextlib.suppress(BuildError):
             elf = parse_elf(data[:size_bytes], "file")
             elf.section(".one")
             list(elf.notes())
+
+
+@pytest.mark.parametrize("ident", [b"\x03\x01", b"\x02\x02", b"\x01\x00", b"\x01", b""])
+def test_other_classes_and_byte_orders_are_refused(ident: bytes) -> None:
+    with pytest.raises(BuildError, match="not a little-endian ELF file"):
+        parse_elf(b"\x7fELF" + ident + bytes(64 if len(ident) == 2 else 0), "file")

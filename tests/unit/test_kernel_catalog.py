@@ -5,7 +5,13 @@ from pathlib import Path
 import pytest
 
 from harness.errors import InfrastructureError, UsageError
-from harness.kernel.catalog import KernelSpec, known_suites, list_cached, parse_spec
+from harness.kernel.catalog import (
+    KernelSpec,
+    known_suites,
+    list_cached,
+    parse_spec,
+    releases_like,
+)
 
 SUITES = ("bookworm", "bookworm-backports", "sid")
 
@@ -23,6 +29,9 @@ def _parse(spec: str | None, arch: str = "x86_64") -> KernelSpec:
         ("bookworm/rt-amd64", "x86_64", "bookworm", "linux-image-rt-amd64", "bookworm/rt-amd64"),
         ("bookworm/amd64", "x86_64", "bookworm", "linux-image-amd64", "bookworm"),
         ("forky", "x86_64", "forky", "linux-image-amd64", "forky"),
+        ("bookworm", "i386", "bookworm", "linux-image-686-pae", "bookworm"),
+        ("bookworm/686-pae", "i386", "bookworm", "linux-image-686-pae", "bookworm"),
+        ("bookworm/686", "i386", "bookworm", "linux-image-686", "bookworm/686"),
     ],
 )
 def test_what_a_spec_means(
@@ -55,3 +64,26 @@ def test_an_empty_cache(tmp_path: Path) -> None:
     assert list_cached(tmp_path) == []
     with pytest.raises(UsageError, match="mips"):
         list_cached(tmp_path, "mips")
+
+
+@pytest.mark.parametrize(
+    ("release", "like"),
+    [
+        ("5.10.0-46-arm64", ["5.10.0-45-arm64", "5.10.0-9-arm64"]),
+        ("5.10.0-46-cloud-arm64", []),
+        ("5.10.0-46-686-pae", ["5.10.0-32-686-pae"]),
+        ("5.10.0-46-686", []),
+        ("6.1.0-0.deb11.44-arm64", ["6.1-arm64"]),
+        ("6.12.95+deb12-arm64-16k", ["6.12.94+deb12-arm64-16k"]),
+        ("7.3-amd64", []),
+        ("amd64", []),
+    ],
+)
+def test_releases_of_the_same_series_and_flavour(release: str, like: list[str]) -> None:
+    index = [
+        *("arm64", "cloud-arm64", "686-pae", "6.1-arm64"),
+        *("5.10.0-9-arm64", "5.10.0-45-arm64", "5.10.0-46-arm64", "5.10.0-45-rt-arm64"),
+        *("5.10.0-32-686-pae", "6.1.0-0.deb11.44-arm64"),
+        *("6.12.94+deb12-arm64-16k", "6.12.95+deb12-arm64-16k", "6.12.95+deb12-arm64"),
+    ]
+    assert releases_like(release, index) == like

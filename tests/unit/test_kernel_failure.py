@@ -7,8 +7,10 @@ import pytest
 from harness.errors import (
     DiskFullError,
     FetchError,
+    GoneError,
     MmscopeError,
     NetworkError,
+    StaleIndexError,
     VerificationError,
 )
 from harness.kernel.failure import classify
@@ -54,6 +56,19 @@ E: Failed to fetch http://m.example/x.deb  Hash Sum mismatch
 """
 
 
+STALE = """\
+Err:6 http://m.example/debian-security bookworm-security/main i386 Packages
+  File has unexpected size (346968 != 366988). Mirror sync in progress?
+E: Failed to fetch http://m.example/binary-i386/Packages.xz  File has unexpected size (1 != 2).
+E: Some index files failed to download. They have been ignored, or old ones used instead.
+"""
+GONE = """\
+Err:1 http://m.example/debian-security bullseye-security/main arm64 linux-image-5 arm64 5.10.262-1
+  404  Not Found [IP: 192.0.2.1 80]
+E: Failed to fetch http://m.example/pool/linux-image-5_5.10.262-1_arm64.deb  404  Not Found
+"""
+
+
 @pytest.mark.parametrize(
     ("output", "kind", "text"),
     [
@@ -64,6 +79,10 @@ E: Failed to fetch http://m.example/x.deb  Hash Sum mismatch
         (BAD_SIGNATURE, VerificationError, "signature"),
         (UNSIGNED, VerificationError, "signature"),
         (TRUNCATED, VerificationError, "digest"),
+        (STALE, StaleIndexError, "an index is not the one that was signed"),
+        (STALE + TRUNCATED, VerificationError, "digest"),
+        (STALE + NO_KEY, VerificationError, "signature"),
+        (GONE, GoneError, "no longer has a file"),
         (NO_KEY + NO_NAME, VerificationError, "signature"),
         (NO_SUITE, FetchError, "no suite nosuch"),
         (NO_PACKAGE, FetchError, "nosuch has no package linux-image-nosuch"),

@@ -14,6 +14,7 @@ import harness.kernel.fetch as fetch_module
 from harness.errors import (
     DiskFullError,
     FetchError,
+    GoneError,
     InfrastructureError,
     MissingToolError,
     NetworkError,
@@ -238,6 +239,78 @@ def test_a_record_without_a_field_is_damaged(get: Getter, field: str) -> None:
     path.write_text(json.dumps(record))
     with pytest.raises(InfrastructureError, match="damaged"):
         load_kernel(kernel.directory)
+
+
+STALE = "E: Failed to fetch http://m/binary-amd64/Packages.xz  File has unexpected size (1 != 2)\n"
+
+
+def test_security_whose_index_is_not_the_signed_one_is_left_out(
+    get: Getter, archive: FakeArchive
+) -> None:
+    archive.fault, archive.only_with = STALE, "bookworm-security"
+    assert get().release == RELEASE
+    assert any("not the one that was signed" in note for note in get.notes)
+
+
+def test_a_suite_whose_index_is_not_the_signed_one_is_refused(
+    get: Getter, archive: FakeArchive
+) -> None:
+    archive.fault = STALE
+    with pytest.raises(VerificationError, match="not the one that was signed"):
+        get()
+
+
+def _add_release(archive: FakeArchive, pool: Path, release: str, version: str) -> str:
+    package = f"linux-image-{release}"
+    archive.add(make_deb(pool, package, version, "amd64", kernel_files(release)))
+    return package
+
+
+def test_where_the_newest_is_gone_the_newest_that_is_not_serves(
+    get: Getter, archive: FakeArchive, tmp_path: Path
+) -> None:
+    pool = tmp_path / "older"
+    gone = _add_release(archive, pool, "6.1.0-49-amd64", "6.1.175-1")
+    _add_release(archive, pool, "6.1.0-9-amd64", "6.1.27-1")
+    _add_release(archive, pool, "6.1.0-48-amd64", "6.1.174-1")
+    _add_release(archive, pool, "6.12.0-1-amd64", "6.12.1-1")
+    archive.gone = frozenset({IMAGE, gone})
+    kernel = get()
+    assert (kernel.name, kernel.release) == ("bookworm", "6.1.0-48-amd64")
+    assert f"note: bookworm is {RELEASE}, which cannot be had; using {kernel.release}" in get.notes
+    assert get() == kernel
+    assert archive.calls == [], "the answer is kept as any other"
+
+
+def test_of_a_release_that_is_gone_the_others_are_named(
+    get: Getter, archive: FakeArchive, tmp_path: Path
+) -> None:
+    _add_release(archive, tmp_path / "older", "6.1.0-48-amd64", "6.1.174-1")
+    archive.gone = frozenset({IMAGE})
+    with pytest.raises(GoneError, match="no longer has a file") as caught:
+        get(f"bookworm/{RELEASE}")
+    assert caught.value.details["other releases"] == "6.1.0-48-amd64"
+    assert "bookworm/6.1.0-48-amd64" in str(caught.value.fix)
+
+
+def test_nothing_like_it_is_left(get: Getter, archive: FakeArchive) -> None:
+    archive.gone = frozenset({IMAGE})
+    with pytest.raises(GoneError) as caught:
+        get()
+    assert caught.value.details["other releases"] == "none"
+
+
+def test_a_flavour_that_begins_with_digits_is_not_a_part(get: Getter, tmp_path: Path) -> None:
+    release = "6.1.0-50-686-pae"
+    pool, archive = tmp_path / "i386", FakeArchive()
+    image = f"linux-image-{release}"
+    meta = make_deb(pool, "linux-image-686-pae", "6.1.176-1", "i386", {})
+    archive.add(meta, f"{image} (= 6.1.176-1)")
+    archive.add(make_deb(pool, image, "6.1.176-1", "i386", kernel_files(release, "i386")))
+    get.archive = archive
+    kernel = get("bookworm", "i386")
+    assert (kernel.release, kernel.package, kernel.arch) == (release, image, "i386")
+    assert kernel.boot_image.name == "vmlinux"
 
 
 def _split_kernel(pool: Path, release: str) -> FakeArchive:

@@ -17,6 +17,7 @@ from harness.machine.spec import (
     kernel_node_numbers,
     parse_distances,
     spread_cpus,
+    unseen_bytes,
 )
 from harness.units import format_size, parse_size_bytes
 
@@ -119,6 +120,22 @@ def test_what_qemu_or_the_kernel_would_refuse(spec: MachineSpec, complaint: str)
     with pytest.raises(UsageError, match=complaint) as caught:
         check_spec(spec, KernelLimits(max_nodes=4, release="6.1"))
     assert caught.value.fix
+
+
+def test_an_i386_kernel_addresses_36_bits() -> None:
+    spec = dataclasses.replace(machine(62 << 10), arch="i386")
+    check_spec(spec, KernelLimits(max_nodes=1))
+    more = dataclasses.replace(machine((62 << 10) + 2), arch="i386")
+    with pytest.raises(UsageError, match="more than the emulated CPU") as caught:
+        check_spec(more, KernelLimits(max_nodes=1))
+    assert caught.value.fix == "give at most 62G"
+
+
+@pytest.mark.parametrize(("mib", "unseen_mib"), [(2048, 0), (2814, 0), (2816, 768), (4096, 2048)])
+def test_memory_above_4_gib_is_lost_on_a_kernel_without_pae(mib: int, unseen_mib: int) -> None:
+    spec = dataclasses.replace(machine(mib), arch="i386")
+    assert unseen_bytes(spec, KernelLimits(max_nodes=1, pae=False)) == unseen_mib * MIB
+    assert unseen_bytes(spec, KernelLimits(max_nodes=1)) == 0
 
 
 def test_numa_needs_a_numa_kernel() -> None:

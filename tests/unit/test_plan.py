@@ -196,6 +196,16 @@ def test_a_phase_can_be_for_one_architecture() -> None:
     assert only_arm64 == {"contig"}
 
 
+def test_i386_guests_run_what_is_not_traced() -> None:
+    plain = load_plan("boot-uma")
+    plain.check_arch("i386")
+    assert [s.name for s in plain.steps("i386")] == [s.name for s in plain.steps("x86_64")]
+    traced = load_plan("replay-smoke")
+    traced.check_arch("arm64")
+    with pytest.raises(UsageError, match="'anon' is traced, which i386 guests cannot be"):
+        traced.check_arch("i386")
+
+
 def test_a_base_gives_what_is_not_said(tmp_path: Path) -> None:
     plan = load_plan("replay-numa2")
     base = load_plan("replay-uma1")

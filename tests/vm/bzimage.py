@@ -27,7 +27,8 @@ def bzimage(kernel: Kernel) -> Path:
     kept = kernel.directory / _NAME
     if not kept.is_file():
         data = _fetch(kernel)
-        assert boot_image(data, kernel.arch, _NAME) == kernel.boot_image.read_bytes(), (
+        image = boot_image(data, kernel.arch, _NAME)
+        assert image.content == kernel.boot_image.read_bytes(), (
             f"the mirror has moved on from {kernel.package} {kernel.version}: fetch it again"
         )
         write_atomic(kept, data)

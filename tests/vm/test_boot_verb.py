@@ -21,6 +21,15 @@ def test_a_command_answers_and_gives_its_status(arch: str, mmscope: Mmscope) -> 
     assert done.stdout.startswith("Node 0, zone")
 
 
+def test_an_i386_guest_has_high_memory(mmscope: Mmscope) -> None:
+    """One boot stands for the architecture: PAE, and memory that is not always mapped."""
+    done = mmscope("boot", "--arch", "i386", "--command", "uname -rm; cat /proc/buddyinfo")
+    assert done.returncode == 0, done.stderr
+    release, *zones = done.stdout.splitlines()
+    assert release.endswith("-686-pae i686")
+    assert [line.split()[3] for line in zones] == ["DMA", "Normal", "HighMem"]
+
+
 def test_four_nodes_one_without_memory(mmscope: Mmscope, tmp_path: Path) -> None:
     done = mmscope(
         *("boot", "--arch", "arm64", "--node", "256M", "--node", "128M", "--node", "0"),
@@ -60,6 +69,11 @@ def test_keep_leaves_the_logs(mmscope: Mmscope, tmp_path: Path) -> None:
         (["--command", "true", "--node", "much"], 2, "'much' is not a size"),
         (["--command", "true", "--node", "2T"], 2, "more than the emulated CPU"),
         (["--command", "true", "--distance", "0,1=20"], 2, "--distance"),
+        (
+            ["--command", "true", "--arch", "i386", *["--node", "512M"] * 2],
+            2,
+            "built without CONFIG_NUMA: 2 nodes asked",
+        ),
         (["--command", "true", "--cpus", "1000"], 2, "--cpus 1000"),
         (["--command", "true", "--accel", "xen"], 2, "unknown accelerator 'xen'"),
         (

@@ -11,11 +11,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.errors import MemoryReadError
 from harness.kernel.kconfig import read_kconfig
 from harness.kernel.package import Kernel, load_kernel
 from harness.machine.process import Machine
 from harness.machine.qmp import Qmp
 from harness.record.memory import FRAME_RANGE, SCHEMA, MemorySample
+from harness.sampling import WINDOW_ARCHES
 from harness.sampling.memory import decode
 from harness.sampling.memory.checks import counter_problems
 from harness.sampling.memory.gather import Gather
@@ -144,6 +146,11 @@ class MemorySampler:
         self._sequence = 0
         try:
             package = load_kernel(kernel) if isinstance(kernel, Path) else kernel
+            if package.arch not in WINDOW_ARCHES:
+                raise MemoryReadError(
+                    f"{package.release}: the memory of {package.arch} guests is not read",
+                    fix=f"boot a kernel of {' or '.join(WINDOW_ARCHES)}",
+                )
             self.kernel: GuestKernel = find_kernel(ram, package)
             self.layout: Layout = resolve_layout(self.kernel, read_kconfig(package.config_path))
             self._survey()
