@@ -32,6 +32,8 @@ class SlabEra:
     """CPUs keep partial slabs at all (to 6.19)."""
     keeps_sheaves: bool
     """Every cache has arrays of free objects per CPU, its sheaves (7.0)."""
+    sheaves_on_request: bool
+    """Caches that ask for sheaves have them (6.18)."""
     tracks_in_depot: bool
     """A tracking record has a handle of the stack depot instead of 16 addresses (5.19)."""
     keeps_requested_size: bool
@@ -78,6 +80,7 @@ def slab_era_of(release: Release) -> SlabEra:
         cpu_partial_counts_slabs=release >= Release(5, 16),
         keeps_cpu_partial=release < Release(7, 0),
         keeps_sheaves=release >= Release(7, 0),
+        sheaves_on_request=release >= Release(6, 18),
         tracks_in_depot=release >= Release(5, 19),
         keeps_requested_size=release >= Release(6, 1),
         requested_size_moves_free_pointer=release >= Release(6, 2),

@@ -62,4 +62,4 @@ def from_tree(files: Mapping[str, bytes]) -> str:
     for name, content in sorted(files.items()):
         value = content.decode("utf-8", "surrogateescape").rstrip("\n")
         lines += [f"{ROOT}{name}:{row}" for row in value.split("\n")]
-    return "\n".join(lines) + "\n"
+    return "".join(f"{line}\n" for line in lines)

@@ -28,6 +28,14 @@ _LATE_PRESENT = ("arm64", "arm", "riscv64")
 _SIXTY_FOUR = ("x86_64", "arm64", "riscv64", "ppc64le", "s390x")
 
 
+class OutsideRuleError(MissingInputError):
+    """The capture has the inputs, and its kernel is none that the rule describes."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.message = why
+
+
 def eras(snapshot: Snapshot) -> dict[SlabEra, Release]:
     """The rules that may be in force, each with the first release that has them."""
     found: dict[SlabEra, Release] = {}
@@ -59,11 +67,12 @@ def require(snapshot: Snapshot, name: str) -> None:
     """Go on only where a kernel's allocator is ``name``.
 
     Raises:
-        MissingInputError: it is another one, or nothing tells.
+        OutsideRuleError: it is another one.
+        MissingInputError: nothing tells.
     """
     found = allocator(snapshot)
     if found != name:
-        raise MissingInputError(f"a kernel with {name} (this one has {found})")
+        raise OutsideRuleError(f"the rule is {name}'s, and this kernel has {found}")
 
 
 def plain_objects(snapshot: Snapshot) -> None:
@@ -72,16 +81,16 @@ def plain_objects(snapshot: Snapshot) -> None:
     Without the configuration the messages and the kernel's name must do.
 
     Raises:
-        MissingInputError: KASAN is built in, or may be.
+        OutsideRuleError: KASAN is built in, or may be.
     """
     if snapshot.has("config"):
         for option in ("KASAN_GENERIC", "KASAN_SW_TAGS", "KASAN_HW_TAGS", "KASAN", "DEBUG_SLAB"):
             if snapshot.config.on(option):
-                raise MissingInputError(f"a kernel without CONFIG_{option}, which adds bytes")
+                raise OutsideRuleError(f"CONFIG_{option} adds bytes that the rule leaves out")
         return
     told = snapshot.has("dmesg") and any(snapshot.dmesg.matching(re.compile("kasan: Kernel")))
     if told or re.search(r"[+-]debug", snapshot.kernel):
-        raise MissingInputError("config (a debugging kernel may have KASAN, which adds bytes)")
+        raise OutsideRuleError("KASAN, which a debugging kernel may have, adds bytes")
 
 
 def word_bytes(snapshot: Snapshot) -> int:
@@ -191,7 +200,8 @@ def alignment(snapshot: Snapshot, era: SlabEra) -> KmallocAlignment:
     """What the architecture wants of kmalloc.
 
     Raises:
-        MissingInputError: it is not known.
+        MissingInputError: an input is missing.
+        OutsideRuleError: it is not known.
     """
     arch = snapshot.arch
     noncoherent = False
@@ -212,7 +222,7 @@ def alignment(snapshot: Snapshot, era: SlabEra) -> KmallocAlignment:
         arch, era, l1_cache_shift=shift, noncoherent=noncoherent, cache_line=line
     )
     if found is None:
-        raise MissingInputError(f"what {arch} wants of kmalloc in {snapshot.release}")
+        raise OutsideRuleError(f"what {arch} wants of kmalloc in {snapshot.release} is not known")
     return found
 
 
@@ -220,13 +230,14 @@ def kinds(snapshot: Snapshot, era: SlabEra) -> tuple[str, ...]:
     """What the names of this kernel's kmalloc caches begin with.
 
     Raises:
-        MissingInputError: no configuration, or one with kmalloc-no-objext caches.
+        MissingInputError: no configuration.
+        OutsideRuleError: one that may have kmalloc-no-objext caches.
     """
     config = snapshot.config
     accounting = config.on(era.memcg_option)
     profiling = config.on("MEM_ALLOC_PROFILING")
     if era.kmalloc_without_extensions and (profiling or (tiny(snapshot) and accounting)):
-        raise MissingInputError("whether there are kmalloc-no-objext caches")
+        raise OutsideRuleError("whether there are kmalloc-no-objext caches is not known")
     return kmalloc_kinds(
         era,
         zone_dma=config.on("ZONE_DMA"),

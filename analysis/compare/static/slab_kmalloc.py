@@ -76,7 +76,7 @@ def _kmalloc_objsize(snapshot: Snapshot) -> Iterator[Claim]:
     inputs.plain_objects(snapshot)
     debugging = any(snapshot.cmdline.has(name) for name in ("slub_debug", "slab_debug"))
     if debugging or (snapshot.has("config") and snapshot.config.on("SLUB_DEBUG_ON")):
-        raise MissingInputError("kmalloc caches without debugging, which adds bytes (slab_size)")
+        raise inputs.OutsideRuleError("debugging adds bytes (slab_size is about them)")
     era = next(iter(inputs.eras(snapshot)))
     word = inputs.word_bytes(snapshot)
     for kind, sizes in _found(snapshot).items():

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim
-from analysis.compare.rule import Rule, exact, one_of, unknown
+from analysis.compare.rule import Rule, exact, one_of
 from analysis.compare.static import slab_inputs as inputs
-from analysis.errors import MissingInputError
 from analysis.model.slab.kmalloc import boot_align, cache_align, kmalloc_sizes
 from analysis.model.slab.partial import cpu_partial, min_partial
 from analysis.model.slab.sheaves import sheaf_capacity
@@ -171,16 +170,10 @@ def _slab_sheaf_capacity(snapshot: Snapshot) -> Iterator[Claim]:
     page = snapshot.page_size_bytes
     era = next(iter(inputs.eras(snapshot)))
     for name, attributes, values in inputs.caches(snapshot, "sheaf_capacity", "slab_size"):
-        if not era.keeps_sheaves:
-            yield unknown(
-                "slab_sheaf_capacity",
-                {"cache": name},
-                why=f"only caches that ask for it have sheaves in {snapshot.release}",
-            )
-            continue
         predicted = sheaf_capacity(
             name,
             values["slab_size"],
+            era=era,
             page_size=page,
             word_bytes=inputs.word_bytes(snapshot),
             kmalloc_sizes=kmalloc_sizes(inputs.alignment(snapshot, era), page_size=page),
@@ -268,7 +261,7 @@ def _counts(snapshot: Snapshot) -> Iterator[str]:
 def _slab_nodes_sum(snapshot: Snapshot) -> Iterator[Claim]:
     inputs.require(snapshot, "SLUB")
     if not any(" N" in text for text in _counts(snapshot)):
-        raise MissingInputError("slab_sysfs of a kernel with CONFIG_NUMA: the sum stands alone")
+        raise inputs.OutsideRuleError("no cache shows its nodes: without CONFIG_NUMA none does")
     for attribute in _COUNTS:
         for name, attributes, values in inputs.caches(snapshot, attribute):
             parts = attributes[attribute].split()[1:]
@@ -356,7 +349,7 @@ RULES: tuple[Rule, ...] = (
         says=(
             "From 7.0 each CPU has two arrays of free objects. One holds 4, 12, 26 or 60 by the "
             "object's size, raised to fill the kmalloc object that it lies in, or what the cache's "
-            "user asks for if that is more."
+            "user asks for if that is more. In 6.18 and 6.19 only caches that ask have them."
         ),
         inputs=("slab_sysfs", "config"),
         observed="slab_sysfs: sheaf_capacity",

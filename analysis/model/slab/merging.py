@@ -25,7 +25,7 @@ STAYS_ALONE: Mapping[str, tuple[Release, Release]] = MappingProxyType(
     {
         "kmalloc_buckets": (Release(6, 10), Release(6, 11)),
         "key_jar": (Release(6, 12), Release(7, 2)),
-        "maple_node": (Release(6, 12), Release(7, 2)),
+        "maple_node": (Release(6, 17), Release(6, 18)),
     }
 )
 """Caches that ask for it (SLAB_NO_MERGE), or for sheaves of a certain capacity: the last release

@@ -14,7 +14,7 @@ FREE_POINTER_INSIDE: Mapping[str, tuple[Release, Release]] = MappingProxyType(
         "filp": (Release(6, 11), Release(6, 12)),
         "bfilp": (Release(6, 12), Release(7, 2)),
         "io_kiocb": (Release(6, 12), Release(7, 2)),
-        "vm_area_struct": (Release(6, 12), Release(7, 2)),
+        "vm_area_struct": (Release(6, 14), Release(6, 15)),
         "ext4_inode_cache": (Release(6, 12), Release(7, 2)),
         "TCP": (Release(6, 12), Release(7, 2)),
         "TCPv6": (Release(6, 12), Release(7, 2)),
