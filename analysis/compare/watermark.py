@@ -1,4 +1,8 @@
-"""Claims ``watermark_min``, ``watermark_low``, ``watermark_high``."""
+"""Claims ``watermark_min_rounds``, ``watermark_low_rounds``, ``watermark_high_rounds``.
+
+They follow the watermarks through a whole run, while the static rules ``watermark_min`` and so on
+judge one moment, with everything that a capture says of the boot.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +89,7 @@ def _judge(
         predicted: Number | None, observed: Number | None, verdict: Verdict, why: str = ""
     ) -> Claim:
         return Claim(
-            id=f"watermark_{kind}",
+            id=f"watermark_{kind}_rounds",
             scope=scope,
             predicted=predicted,
             observed=observed,

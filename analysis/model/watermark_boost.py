@@ -34,8 +34,7 @@ def possible_boosts(max_boost: int, pageblock_pages: int) -> frozenset[int]:
         ValueError: a pageblock without pages.
 
     Kernel: mm/page_alloc.c, ``boost_watermark``; mm/vmscan.c, ``balance_pgdat``; 5.10 to 7.3.
-    Ignores: a factor that was written meanwhile; updates lost between CPUs, as kswapd changes the
-        boost under the zone's lock and the allocator does too.
+    Ignores: a factor that was written meanwhile.
     """
     if pageblock_pages < 1:
         raise ValueError(f"a pageblock of {pageblock_pages} pages")

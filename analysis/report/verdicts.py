@@ -16,8 +16,11 @@ VERDICTS = ("fails", "unknown", "holds")
 MEANINGS: Mapping[str, str] = MappingProxyType(
     {
         "watermark_min": "each zone's min watermark follows from managed pages and sysctls",
+        "watermark_min_rounds": "and does so in every round of the run",
         "watermark_low": "each zone's low watermark follows from managed pages and sysctls",
+        "watermark_low_rounds": "and does so in every round of the run",
         "watermark_high": "each zone's high watermark follows from managed pages and sysctls",
+        "watermark_high_rounds": "and does so in every round of the run",
         "free_pages": "the free lists add up to the zone's free-page counter",
         "unusable_index": "the unusable free space index follows from the free lists",
         "replay_pages": "every free page after a window is as its events say",

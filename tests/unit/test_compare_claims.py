@@ -29,8 +29,8 @@ def test_a_consistent_run_holds() -> None:
     claims = claims_of(make_run())
     assert {claim.verdict for claim in claims} == {Verdict.HOLDS}
     assert {claim.id for claim in claims} == {
-        "watermark_min", "watermark_low", "watermark_high", "free_pages", "unusable_index",
-        "extfrag_index", "buddy_split", "buddy_coalesce",
+        "watermark_min_rounds", "watermark_low_rounds", "watermark_high_rounds", "free_pages",
+        "unusable_index", "extfrag_index", "buddy_split", "buddy_coalesce",
     }  # fmt: skip
     # 9 watermarks, 2 zones, 2 indexes x 2 zones x 11 orders, 2 steps x (11 orders + 1 zone)
     assert len(claims) == 9 + 2 + 44 + 24
@@ -50,13 +50,13 @@ def test_json_has_every_claim_and_every_verdict() -> None:
 def test_a_watermark_off_by_one_fails(kind: str) -> None:
     run = make_run()
     run.change("zoneinfo", 1, round=4, node=1, zone="Normal", field=kind)
-    assert failing(run) == {f"watermark_{kind}"}
+    assert failing(run) == {f"watermark_{kind}_rounds"}
 
 
 def test_a_managed_page_count_that_moves_a_watermark_fails() -> None:
     run = make_run()
     run.change("zoneinfo", 5000, node=0, zone="DMA32", field="managed")
-    assert {"watermark_min", "watermark_low", "watermark_high"} <= failing(run)
+    assert {"watermark_min_rounds", "watermark_low_rounds", "watermark_high_rounds"} <= failing(run)
 
 
 def test_boost_is_taken_off() -> None:
@@ -73,7 +73,9 @@ def test_boost_that_a_release_does_not_print_is_unknown() -> None:
         run.change("zoneinfo", 512, round=7, node=1, zone="Normal", field=kind)
     claims = claims_of(run, replace(FACTS, kernel="5.10.0-30-amd64"))
     unknown = [claim for claim in claims if claim.verdict is Verdict.UNKNOWN]
-    assert {claim.id for claim in unknown} == {"watermark_min", "watermark_low", "watermark_high"}
+    assert {claim.id for claim in unknown} == {
+        "watermark_min_rounds", "watermark_low_rounds", "watermark_high_rounds",
+    }  # fmt: skip
     assert "prints no boost" in unknown[0].why
 
 
@@ -89,13 +91,13 @@ def test_watermarks_of_a_run_that_never_settled_are_unknown_when_they_differ() -
     run.change("zoneinfo", 1, node=1, zone="Normal", field="min")
     (claim,) = [claim for claim in claims_of(run) if claim.verdict is not Verdict.HOLDS]
     assert (claim.id, claim.verdict, claim.predicted, claim.observed) == (
-        "watermark_min", Verdict.UNKNOWN, 532, 533,
+        "watermark_min_rounds", Verdict.UNKNOWN, 532, 533,
     )  # fmt: skip
 
 
 def test_an_empty_movable_zone_differs_between_releases() -> None:
     assert failing(make_run(), replace(FACTS, kernel="6.12.5")) == {
-        "watermark_min", "watermark_low", "watermark_high",
+        "watermark_min_rounds", "watermark_low_rounds", "watermark_high_rounds",
     }  # fmt: skip
     between = claims_of(make_run(), replace(FACTS, kernel="6.5.0"))
     unknown = {claim.scope["zone"] for claim in between if claim.verdict is Verdict.UNKNOWN}

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from analysis.capture.snapshot import Snapshot
-from analysis.compare.claim import Claim, Verdict
+from analysis.compare.claim import Claim
 from analysis.compare.rule import Judge, Rule, exact, one_of, unknown
+from analysis.compare.static.watermark_available import RULES as AVAILABLE_RULES
+from analysis.compare.static.watermark_boosts import RULES as BOOST_RULES
+from analysis.compare.static.watermark_boosts import boosts
 from analysis.compare.static.watermark_marks import (
     AFTER_BOOT,
     MIN_FREE,
     SCALE_FACTOR,
     Marks,
     boot_chains,
-    pageblock_pages,
     possible_marks,
 )
 from analysis.compare.static.watermark_moments import Key, Moment, judged, scope_of
@@ -26,10 +28,8 @@ from analysis.model.min_free import (
     recommended_min_free_kbytes,
 )
 from analysis.model.watermark import Watermarks, watermarks
-from analysis.model.watermark_boost import max_boost_pages, possible_boosts
 from analysis.procfs.zoneinfo import Zone
 
-BOOST_FACTOR = "vm/watermark_boost_factor"
 _KINDS: Mapping[str, Callable[[Watermarks], int]] = {
     "min": lambda marks: marks.min_pages,
     "low": lambda marks: marks.low_pages,
@@ -153,7 +153,11 @@ def _hidden_boost(snapshot: Snapshot, zone: Zone, sets: Sequence[Marks]) -> int:
             zone.pages[kind] - _KINDS[kind](marks.zones[key]) for kind in ("min", "low", "high")
         }
         (raised, *others) = raises
-        if not others and raised > 0 and raised in _boosts(snapshot, zone, marks.zones[key])[1]:
+        if (
+            not others
+            and raised > 0
+            and raised in boosts(snapshot, zone, marks.zones[key].high_pages)[1]
+        ):
             return raised
     return 0
 
@@ -201,61 +205,6 @@ def _arithmetic(snapshot: Snapshot, kind: str, marks: Marks, key: Key) -> Iterat
             f"  gap = max({share} / 4, {managed} x {marks.scale_factor} / 10000 = {scaled}) = {gap}"
         )
         yield f"  {kind} = {zone.min_pages} + {steps} x {gap} = {_KINDS[kind](zone)}"
-
-
-def _boosts(snapshot: Snapshot, zone: Zone, marks: Watermarks) -> tuple[int, frozenset[int]]:
-    pageblock = pageblock_pages(snapshot)
-    largest = max_boost_pages(
-        high_pages=marks.high_pages,
-        managed_pages=zone.pages["managed"],
-        watermark_boost_factor=snapshot.sysctl_number(BOOST_FACTOR),
-        pageblock_pages=pageblock,
-    )
-    return largest, possible_boosts(largest, pageblock)
-
-
-def _watermark_boost(snapshot: Snapshot) -> Iterator[Claim]:
-    zones = [zone for zone in _zones(snapshot) if "boost" in zone.pages]
-    if not zones:
-        raise MissingInputError("'boost' in proc/zoneinfo, which this release does not print")
-    pageblock = pageblock_pages(snapshot)
-    for zone in zones:
-        shown = zone.pages["boost"]
-        high = _shown(zone, "high")
-        marks = Watermarks(
-            min_pages=_shown(zone, "min"),
-            low_pages=_shown(zone, "low"),
-            high_pages=high,
-            promo_pages=0,
-        )
-        largest, possible = _boosts(snapshot, zone, marks)
-        scope = scope_of((zone.node, zone.zone))
-        factor = snapshot.sysctl_number(BOOST_FACTOR)
-        working = [
-            f"a pageblock has {pageblock} pages, the zone manages {zone.pages['managed']}",
-            (
-                f"largest boost: {high} (high) x {factor} / 10000, at least a pageblock, none "
-                f"below four pageblocks = {largest}"
-            ),
-            "a fallback adds a pageblock, kswapd takes off what it saw",
-        ]
-        if possible == {0}:
-            yield exact(
-                "watermark_boost", scope, predicted=0, observed=shown, unit="pages", working=working
-            )
-            continue
-        listed = ", ".join(map(str, sorted(possible)))
-        holds = shown in possible
-        yield Claim(
-            id="watermark_boost",
-            scope=scope,
-            predicted=f"one of {listed}",
-            observed=shown,
-            unit="pages",
-            verdict=Verdict.HOLDS if holds else Verdict.FAILS,
-            why="" if holds else f"the boost may be {listed}; the kernel shows {shown}",
-            working=tuple(working),
-        )
 
 
 _CHAIN = (
@@ -333,21 +282,7 @@ RULES: tuple[Rule, ...] = (
         model=(watermarks, boot_watermarks),
         judge=_watermark("promo"),
     ),
-    Rule(
-        id="watermark_boost",
-        says=(
-            "A request that falls back to another migrate type raises the zone's watermarks by a "
-            "pageblock, up to watermark_boost_factor / 10000 of high (at least one pageblock); "
-            "kswapd takes the boost off. Zones below four pageblocks are never boosted."
-        ),
-        inputs=(
-            "proc/zoneinfo",
-            "proc/pagetypeinfo",
-            f"proc/sys/{BOOST_FACTOR}",
-        ),
-        observed="proc/zoneinfo: boost",
-        model=(max_boost_pages, possible_boosts),
-        judge=_watermark_boost,
-    ),
+    *BOOST_RULES,
     *RESERVE_RULES,
+    *AVAILABLE_RULES,
 )
