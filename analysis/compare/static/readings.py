@@ -1,7 +1,7 @@
 """Claims that hold two files of a capture against each other, which were read at two moments.
 
-A capture reads the files in the order of ``READ_ORDER``, and some of them again at the end, under
-the same name with ``.after``. A law between two files is exact where one of them shows the same
+A capture reads the files in the order of ``READ_ORDER``, and then all of them once more, under the
+same names with ``.after``. A law between two files is exact where one of them shows the same
 before and after the other was read; else it is judged by what the CPUs may keep to themselves of a
 counter, and unknown where that does not explain the difference.
 """
@@ -24,13 +24,12 @@ AFTER = ".after"
 READ_ORDER = (
     "proc/buddyinfo",
     "proc/zoneinfo",
-    "proc/pagetypeinfo",
-    "proc/slabinfo",
-    "proc/meminfo",
     "proc/vmstat",
+    "proc/meminfo",
+    "proc/pagetypeinfo",
+    "sys/devices/system/node/",
+    "proc/slabinfo",
     "proc/vmallocinfo",
-    "proc/swaps",
-    "sys/",
 )
 
 _SAYS = {
@@ -56,6 +55,16 @@ def reading(
     if snapshot.has(name + AFTER):
         again = tuple(terms(snapshot.parsed(name + AFTER, parse)))
     return Reading(terms=tuple(terms(snapshot.parsed(name, parse))), again=again)
+
+
+def counter_reading(snapshot: Snapshot, name: str) -> Reading:
+    """A counter of vmstat.
+
+    Raises:
+        MissingInputError, ParseError: as ``reading`` does.
+        KeyError: there is no such counter.
+    """
+    return reading(snapshot, "proc/vmstat", vmstat.parse, lambda found: (found.values[name],))
 
 
 def moved(snapshot: Snapshot) -> int:

@@ -1,0 +1,291 @@
+"""Laws of NUMA nodes: their own meminfo and numastat, against the machine's files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from analysis.capture.snapshot import NODES, Snapshot
+from analysis.compare.claim import Claim
+from analysis.compare.rule import Rule, exact, unknown
+from analysis.compare.static.identities_meminfo import line_of
+from analysis.compare.static.readings import AFTER, moved, reading, settled
+from analysis.errors import MissingInputError
+from analysis.model.drift import Reading
+from analysis.model.identities import meminfo as meminfo_model
+from analysis.model.identities import numa as numa_model
+from analysis.model.identities import zones as zone_model
+from analysis.procfs import meminfo, vmstat, zoneinfo
+
+ZONEINFO = "proc/zoneinfo"
+VMSTAT = "proc/vmstat"
+_NODE_LINES = {**meminfo_model.LINES, "FilePages": meminfo_model.Line(counter="nr_file_pages")}
+_EVENTS_AT_ONCE = 100_000
+"""Allocations that one CPU can do at most while a file of counters is printed: those of a tenth of
+a second at a microsecond each."""
+
+
+def _meminfo_files(snapshot: Snapshot) -> list[int]:
+    nodes = [n for n in snapshot.nodes if snapshot.has(f"{NODES}/node{n}/meminfo")]
+    if not nodes:
+        raise MissingInputError(f"{NODES}/node*/meminfo")
+    return nodes
+
+
+def _total(snapshot: Snapshot) -> Iterator[Claim]:
+    page_kib = snapshot.page_kib
+    nodes = _meminfo_files(snapshot)
+    for node in nodes:
+        managed = [
+            (zone.zone, zone.pages["managed"])
+            for zone in snapshot.zoneinfo.zones
+            if zone.node == node and zone.pages["managed"]
+        ]
+        pages = zone_model.total_pages(count for _, count in managed)
+        terms = " + ".join(f"{count} ({zone})" for zone, count in managed) or "no managed pages"
+        yield exact(
+            "node_mem_total",
+            {"node": node},
+            predicted=pages * page_kib,
+            observed=snapshot.node_meminfo(node).values["MemTotal"],
+            unit="KiB",
+            working=[f"{terms}: {pages} pages of {page_kib} KiB"],
+        )
+    if set(nodes) == set(snapshot.nodes):
+        totals = [snapshot.node_meminfo(node).values["MemTotal"] for node in nodes]
+        yield exact(
+            "node_mem_total",
+            {"node": "all"},
+            predicted=meminfo_model.together(*totals),
+            observed=line_of(snapshot, "MemTotal"),
+            unit="KiB",
+            working=[f"{' + '.join(map(str, totals))} KiB, the nodes' MemTotal"],
+        )
+
+
+def _used(snapshot: Snapshot) -> Iterator[Claim]:
+    for node in _meminfo_files(snapshot):
+        lines = snapshot.node_meminfo(node).values
+        yield exact(
+            "node_mem_used",
+            {"node": node},
+            predicted=zone_model.used_kib(lines["MemTotal"], lines["MemFree"]),
+            observed=lines["MemUsed"],
+            unit="KiB",
+            working=[f"MemTotal - MemFree = {lines['MemTotal']} - {lines['MemFree']}"],
+        )
+
+
+def _sums(snapshot: Snapshot) -> Iterator[Claim]:
+    for node in _meminfo_files(snapshot):
+        lines = snapshot.node_meminfo(node).values
+        slab, parts = lines.get("Slab"), ("SReclaimable", "SUnreclaim")
+        if slab is not None and all(part in lines for part in parts):
+            terms = [lines[part] for part in parts]
+            yield exact(
+                "node_slab",
+                {"node": node},
+                predicted=meminfo_model.together(*terms),
+                observed=slab,
+                unit="KiB",
+                working=[f"{' + '.join(parts)} = {' + '.join(map(str, terms))}"],
+            )
+
+
+def _hugetlb(snapshot: Snapshot) -> Iterator[Claim]:
+    nodes = _meminfo_files(snapshot)
+    if set(nodes) != set(snapshot.nodes):
+        raise MissingInputError(f"{NODES}/node*/meminfo of every node")
+    pools = [snapshot.node_meminfo(node).values.get("HugePages_Total") for node in nodes]
+    found = [count for count in pools if count is not None]
+    if len(found) != len(nodes):
+        yield unknown("node_hugepages", why="a kernel without hugetlb")
+        return
+    yield exact(
+        "node_hugepages",
+        {},
+        predicted=meminfo_model.together(*found),
+        observed=line_of(snapshot, "HugePages_Total"),
+        unit="huge pages",
+        working=[f"{' + '.join(map(str, found))}, the nodes' HugePages_Total"],
+    )
+
+
+def _counters(snapshot: Snapshot) -> Iterator[Claim]:
+    page = snapshot.page_size_bytes
+    huge = (page // 8) * page // 1024 if snapshot.arch != "i386" else 2048
+    moved_pages = moved(snapshot)
+    for node in _meminfo_files(snapshot):
+        name = f"{NODES}/node{node}/meminfo"
+        lines = snapshot.node_meminfo(node).values
+        shown = _node_counters(snapshot.zoneinfo, node)
+        for label, line in _NODE_LINES.items():
+            if label not in lines or line.counter not in shown:
+                continue
+            observed = meminfo_model.in_unit_of_counter(line, lines[label], page, huge)
+
+            def terms(
+                info: zoneinfo.Zoneinfo, node: int = node, counter: str = line.counter
+            ) -> tuple[int]:
+                return (_node_counters(info, node)[counter],)
+
+            again = None
+            if snapshot.has(name + AFTER):
+                after = snapshot.parsed(name + AFTER, meminfo.parse).values[label]
+                again = (meminfo_model.in_unit_of_counter(line, after, page, huge),)
+            yield settled(
+                "node_meminfo_counters",
+                {"node": node, "line": label},
+                predicted=(ZONEINFO, reading(snapshot, ZONEINFO, zoneinfo.parse, terms)),
+                observed=(name, Reading(terms=(observed,), again=again)),
+                unit="KiB" if line.unit == "KiB" else "pages",
+                moved=moved_pages * (snapshot.page_kib if line.unit == "KiB" else 1),
+                working=[
+                    (
+                        f"{label} of the node's meminfo is {line.counter}, of the node or the sum "
+                        f"of its zones in {ZONEINFO}: {shown[line.counter]}"
+                    )
+                ],
+            )
+
+
+def _node_counters(info: zoneinfo.Zoneinfo, node: int) -> Mapping[str, int]:
+    """A node's counters: its own, and those of its zones added up."""
+    found = dict(info.node_stats.get(node, {}))
+    zones = [zone.counters for zone in info.zones if zone.node == node and zone.counters]
+    for name in zones[0] if zones else ():
+        found[name] = zone_model.counter_sum(zones, name)
+    return found
+
+
+def _numa(snapshot: Snapshot) -> Iterator[Claim]:
+    files: list[tuple[dict[str, int | str], Mapping[str, int], str, str]] = []
+    if "numa_hit" in snapshot.vmstat.values:
+        files.append(({"file": "vmstat"}, snapshot.vmstat.values, "numa_local", "numa_other"))
+    for zone in snapshot.zoneinfo.zones:
+        if "numa_hit" in zone.counters:
+            scope: dict[str, int | str] = {
+                "file": "zoneinfo",
+                "node": zone.node,
+                "zone": zone.zone,
+            }
+            files.append((scope, zone.counters, "numa_local", "numa_other"))
+    for node in snapshot.nodes:
+        name = f"{NODES}/node{node}/numastat"
+        if snapshot.has(name):
+            values = snapshot.parsed(name, vmstat.parse).values
+            files.append(({"file": "numastat", "node": node}, values, "local_node", "other_node"))
+    if not files:
+        yield unknown("numa_events", why="a kernel without CONFIG_NUMA counts no such events")
+        return
+    allowed = _EVENTS_AT_ONCE * len(snapshot.cpus_online)
+    for scope, values, local, other in files:
+        hit, miss = values["numa_hit"], values["numa_miss"]
+        yield _balanced(
+            scope,
+            predicted=numa_model.placed(local=values[local], other=values[other]),
+            observed=hit + miss,
+            allowed=allowed,
+            working=[
+                f"{local} + {other} = {values[local]} + {values[other]}",
+                f"numa_hit + numa_miss = {hit} + {miss}",
+            ],
+        )
+    whole = snapshot.vmstat.values
+    if "numa_foreign" in whole:
+        yield _balanced(
+            {"file": "vmstat", "event": "foreign"},
+            predicted=numa_model.foreign(whole["numa_miss"]),
+            observed=whole["numa_foreign"],
+            allowed=allowed,
+            working=[f"numa_miss = {whole['numa_miss']}, numa_foreign = {whole['numa_foreign']}"],
+        )
+
+
+def _balanced(
+    scope: Mapping[str, int | str],
+    *,
+    predicted: int,
+    observed: int,
+    allowed: int,
+    working: list[str],
+) -> Claim:
+    if 0 < abs(predicted - observed) <= allowed:
+        return unknown(
+            "numa_events",
+            scope,
+            why=f"the counters moved while they were read: {predicted} and {observed}",
+            predicted=predicted,
+            observed=observed,
+            unit="allocations",
+            working=working,
+        )
+    return exact(
+        "numa_events",
+        scope,
+        predicted=predicted,
+        observed=observed,
+        unit="allocations",
+        working=working,
+    )
+
+
+_FILES = f"{NODES}/node*/meminfo"
+RULES: tuple[Rule, ...] = (
+    Rule(
+        id="node_mem_total",
+        says="A node's MemTotal is what its zones manage, and the nodes' add up to the machine's.",
+        inputs=(ZONEINFO, _FILES),
+        observed="node meminfo, MemTotal; meminfo, MemTotal",
+        model=(zone_model.total_pages, meminfo_model.together),
+        judge=_total,
+    ),
+    Rule(
+        id="node_mem_used",
+        says="A node's MemUsed is all that is not free, computed from the two lines above it.",
+        inputs=(_FILES,),
+        observed="node meminfo, MemUsed",
+        model=(zone_model.used_kib,),
+        judge=_used,
+    ),
+    Rule(
+        id="node_slab",
+        says="A node's Slab adds its two parts, from the same reading of both counters.",
+        inputs=(_FILES,),
+        observed="node meminfo, Slab",
+        model=(meminfo_model.together,),
+        judge=_sums,
+    ),
+    Rule(
+        id="node_hugepages",
+        says="The huge pages of the default size lie on nodes, which count theirs.",
+        inputs=(_FILES,),
+        observed="meminfo, HugePages_Total",
+        model=(meminfo_model.together,),
+        judge=_hugetlb,
+    ),
+    Rule(
+        id="node_meminfo_counters",
+        says=(
+            "The lines of a node's meminfo are counters that zoneinfo prints too: the node's own, "
+            "or those of its zones together. The claim is exact where zoneinfo shows the same "
+            "before and after the node's file was read."
+        ),
+        inputs=(ZONEINFO, f"{ZONEINFO}.after"),
+        observed="node meminfo, each line that is a counter",
+        model=(meminfo_model.in_unit_of_counter, zone_model.counter_sum),
+        judge=_counters,
+    ),
+    Rule(
+        id="numa_events",
+        says=(
+            "Every page that a zone hands out is counted twice: as a hit or a miss, by whether "
+            "the zone is on the node that was wished for, and as local or other, by whether it is "
+            "on the node of the CPU that asked. So hit + miss = local + other in every zone, and "
+            "each miss is foreign to some other zone."
+        ),
+        inputs=(VMSTAT, ZONEINFO, f"{NODES}/node*/numastat"),
+        observed="vmstat, zoneinfo and numastat: numa_hit + numa_miss, numa_foreign",
+        model=(numa_model.placed, numa_model.foreign),
+        judge=_numa,
+    ),
+)

@@ -1,0 +1,402 @@
+"""Laws of zones: /proc/zoneinfo alone, against /proc/meminfo and against /proc/vmstat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from analysis.capture.snapshot import Snapshot
+from analysis.compare.claim import Claim, Verdict
+from analysis.compare.rule import Rule, exact, unknown
+from analysis.compare.static.identities_meminfo import line_of
+from analysis.compare.static.readings import (
+    counter_reading,
+    moved,
+    node_private_pages,
+    reading,
+    settled,
+    zone_private_pages,
+)
+from analysis.errors import MissingInputError
+from analysis.model.identities import zones as model
+from analysis.procfs import zoneinfo
+from analysis.procfs.zoneinfo import Zone
+
+FILE = "proc/zoneinfo"
+VMSTAT = "proc/vmstat"
+_LARGEST_BLOCK_ORDER = 10
+
+
+def _nest(snapshot: Snapshot) -> Iterator[Claim]:
+    for zone in snapshot.zoneinfo.zones:
+        managed, present, spanned = (zone.pages[name] for name in ("managed", "present", "spanned"))
+        law = "managed <= present <= spanned"
+        fits = model.nests(managed_pages=managed, present_pages=present, spanned_pages=spanned)
+        yield exact(
+            "zone_pages_nest",
+            {"node": zone.node, "zone": zone.zone},
+            predicted=law,
+            observed=law if fits else f"managed {managed}, present {present}, spanned {spanned}",
+            unit="pages",
+            working=[f"{managed} <= {present} <= {spanned}"],
+        )
+
+
+def _free_counter(snapshot: Snapshot) -> Iterator[Claim]:
+    allowed = len(snapshot.cpus_online) << _LARGEST_BLOCK_ORDER
+    for zone in snapshot.zoneinfo.zones:
+        if "nr_free_pages" not in zone.counters:
+            continue
+        scope: dict[str, int | str] = {"node": zone.node, "zone": zone.zone}
+        first, second = zone.pages["free"], zone.counters["nr_free_pages"]
+        working = [f"'pages free' and nr_free_pages are one counter, read twice: {first}, {second}"]
+        if 0 < abs(first - second) <= allowed:
+            yield unknown(
+                "zone_free_counter",
+                scope,
+                why=f"pages were freed or allocated between two lines: {first}, then {second}",
+                predicted=first,
+                observed=second,
+                unit="pages",
+                working=working,
+            )
+            continue
+        yield exact(
+            "zone_free_counter",
+            scope,
+            predicted=first,
+            observed=second,
+            unit="pages",
+            working=working,
+        )
+
+
+def _mem_total(snapshot: Snapshot) -> Iterator[Claim]:
+    zones = snapshot.zoneinfo.zones
+    page_kib = snapshot.page_kib
+    managed = [(zone, zone.pages["managed"]) for zone in zones if zone.pages["managed"]]
+    total = model.total_pages(pages for _, pages in managed)
+    terms = " + ".join(f"{pages} (node {z.node} {z.zone})" for z, pages in managed)
+    yield exact(
+        "mem_total",
+        {},
+        predicted=total * page_kib,
+        observed=line_of(snapshot, "MemTotal"),
+        unit="KiB",
+        working=[f"{terms} = {total} pages of {page_kib} KiB"],
+    )
+    if "HighTotal" in snapshot.meminfo.values:
+        high = model.total_pages(zone.pages["managed"] for zone in zones if _is_high(zone, zones))
+        yield exact(
+            "mem_total",
+            {"part": "highmem"},
+            predicted=high * page_kib,
+            observed=line_of(snapshot, "HighTotal"),
+            unit="KiB",
+            working=[f"{high} pages in zones of highmem, of {page_kib} KiB"],
+        )
+
+
+def _is_high(zone: Zone, zones: tuple[Zone, ...]) -> bool:
+    """ZONE_MOVABLE is highmem where it was cut from it."""
+    high = any(z.zone == "HighMem" and z.pages["present"] for z in zones)
+    return zone.zone == "HighMem" or (zone.zone == "Movable" and high)
+
+
+def _lru(snapshot: Snapshot) -> Iterator[Claim]:
+    info = snapshot.zoneinfo
+    by_zone, by_node = zone_private_pages(snapshot), node_private_pages(snapshot)
+    for node, stats in info.node_stats.items():
+        zones = [zone for zone in info.zones if zone.node == node]
+        private = sum(by_zone[node, zone.zone] for zone in zones) + by_node[node]
+        for lru in model.LRU:
+            if f"nr_{lru}" not in stats:
+                continue
+            pages = model.lru_pages((zone.counters for zone in zones), lru)
+            yield _near(
+                "zone_lru",
+                {"node": node, "lru": lru},
+                predicted=pages,
+                observed=stats[f"nr_{lru}"],
+                private=private,
+                working=[
+                    f"nr_zone_{lru} of the node's zones: "
+                    + " + ".join(
+                        f"{zone.counters[f'nr_zone_{lru}']} ({zone.zone})"
+                        for zone in zones
+                        if f"nr_zone_{lru}" in zone.counters
+                    )
+                    + f" = {pages}"
+                ],
+            )
+
+
+def _near(
+    rule_id: str,
+    scope: Mapping[str, int | str],
+    *,
+    predicted: int,
+    observed: int,
+    private: int,
+    working: list[str],
+) -> Claim:
+    difference = abs(predicted - observed)
+    holds = difference <= private
+    return Claim(
+        id=rule_id,
+        scope=scope,
+        predicted=predicted,
+        observed=observed,
+        unit="pages",
+        verdict=Verdict.HOLDS if holds else Verdict.FAILS,
+        why=""
+        if holds
+        else f"{predicted} and {observed} differ by more than the {private} pages that CPUs may "
+        f"keep to themselves",
+        working=(
+            *working,
+            f"all CPUs may keep {private} pages of it to themselves; they differ by {difference}",
+        ),
+    )
+
+
+def _zone_sums(snapshot: Snapshot) -> Iterator[Claim]:
+    zones = snapshot.zoneinfo.zones
+    counters = snapshot.vmstat.values
+    private = zone_private_pages(snapshot)
+    moved_pages = moved(snapshot)
+    populated = [zone for zone in zones if zone.counters]
+    for name in populated[0].counters if populated else ():
+        if name.startswith("nr_") and name in counters:
+
+            def terms(info: zoneinfo.Zoneinfo, name: str = name) -> list[int]:
+                return [zone.counters[name] for zone in info.zones if zone.counters]
+
+            yield settled(
+                "zone_counter_sum",
+                {"counter": name},
+                predicted=(FILE, reading(snapshot, FILE, zoneinfo.parse, terms)),
+                observed=(VMSTAT, counter_reading(snapshot, name)),
+                unit="pages",
+                private=sum(
+                    private[zone.node, zone.zone] for zone in populated if not zone.counters[name]
+                )
+                if _clamped(name)
+                else 0,
+                moved=moved_pages,
+                working=[
+                    " + ".join(
+                        f"{zone.counters[name]} (node {zone.node} {zone.zone})"
+                        for zone in populated
+                    )
+                    + f" = {model.counter_sum((zone.counters for zone in populated), name)}"
+                ],
+            )
+
+
+def _clamped(name: str) -> bool:
+    """Counters that are known to dip below zero in a zone, where they print as 0."""
+    return name in ("nr_zone_write_pending", "nr_free_cma")
+
+
+def _node_sums(snapshot: Snapshot) -> Iterator[Claim]:
+    stats = snapshot.zoneinfo.node_stats
+    counters = snapshot.vmstat.values
+    moved_pages = moved(snapshot)
+    if not stats:
+        raise MissingInputError(f"the nodes' own counters in {FILE}")
+    for name in next(iter(stats.values())):
+        if name.startswith("nr_") and name in counters:
+            # pages in transit, and huge pages that are rounded down for each node
+            if name.endswith(("hugepages", "pmdmapped")) and len(stats) > 1:
+                continue
+
+            def terms(info: zoneinfo.Zoneinfo, name: str = name) -> list[int]:
+                return [one[name] for one in info.node_stats.values()]
+
+            yield settled(
+                "node_counter_sum",
+                {"counter": name},
+                predicted=(FILE, reading(snapshot, FILE, zoneinfo.parse, terms)),
+                observed=(VMSTAT, counter_reading(snapshot, name)),
+                unit="KiB" if name in ("nr_kernel_stack", "nr_shadow_call_stack") else "pages",
+                moved=moved_pages,
+                working=[
+                    " + ".join(f"{one[name]} (node {node})" for node, one in stats.items())
+                    + f" = {model.counter_sum(stats.values(), name)}"
+                ],
+            )
+
+
+def _cma(snapshot: Snapshot) -> Iterator[Claim]:
+    zones = [zone for zone in snapshot.zoneinfo.zones if "cma" in zone.pages]
+    if not zones:
+        yield unknown("cma_total", why="this release does not print a zone's CMA pages")
+        return
+    if "CmaTotal" not in snapshot.meminfo.values:
+        yield unknown("cma_total", why="a kernel without CONFIG_CMA")
+        return
+    pages = model.cma_pages(zone.pages["cma"] for zone in zones)
+    yield exact(
+        "cma_total",
+        {},
+        predicted=pages * snapshot.page_kib,
+        observed=line_of(snapshot, "CmaTotal"),
+        unit="KiB",
+        working=[
+            " + ".join(f"{z.pages['cma']} (node {z.node} {z.zone})" for z in zones)
+            + f" = {pages} pages of {snapshot.page_kib} KiB"
+        ],
+    )
+
+
+def _direct_map(snapshot: Snapshot) -> Iterator[Claim]:
+    lines = {k: v for k, v in snapshot.meminfo.values.items() if k.startswith("DirectMap")}
+    if not lines:
+        yield unknown("direct_map", why="this architecture does not print its linear map")
+        return
+    if snapshot.arch not in ("x86_64", "i386"):
+        yield unknown("direct_map", why=f"the linear map of {snapshot.arch} is not described")
+        return
+    zones = snapshot.zoneinfo.zones
+    if any(zone.zone == "Device" and zone.pages["spanned"] for zone in zones):
+        yield unknown("direct_map", why="memory of devices is mapped and in no zone's pages")
+        return
+    offline = [
+        name
+        for name in snapshot.source.files
+        if name.startswith("sys/devices/system/memory/memory")
+        and name.endswith("/state")
+        and snapshot.source.read(name).strip() != b"online"
+    ]
+    if offline:
+        yield unknown("direct_map", why="memory blocks are offline: mapped, and in no zone")
+        return
+    first = next((zone for zone in zones if zone.zone == "DMA" and zone.pages["present"]), None)
+    if first is None:
+        yield unknown("direct_map", why="without ZONE_DMA the hole below 1 MiB is not seen")
+        return
+    low = [zone for zone in zones if not _is_high(zone, zones)]
+    present = sum(zone.pages["present"] for zone in low)
+    start = first.tail["start_pfn"]
+    hole = first.pages["spanned"] - first.pages["present"]
+    try:
+        pages = model.direct_map_pages(
+            present_pages=present, first_pfn=start, lower_hole_pages=hole
+        )
+    except ValueError as error:
+        yield unknown("direct_map", why=str(error))
+        return
+    shown = sum(lines.values())
+    predicted = pages * snapshot.page_kib
+    working = [
+        f"{present} pages present in zones of low memory",
+        f"of the first 1 MiB no zone has {start} pages below the first and {hole} in its hole",
+        f"{pages} pages of 4 KiB are {predicted} KiB; the kernel shows "
+        + " + ".join(f"{value} ({name})" for name, value in lines.items()),
+    ]
+    if lines.get("DirectMap1G"):
+        working.append("a page of 1 GiB may be counted more than once: compared modulo 1 GiB")
+        predicted, shown = model.counted_again(predicted), model.counted_again(shown)
+    yield exact(
+        "direct_map",
+        {"modulo": "1 GiB"} if lines.get("DirectMap1G") else {},
+        predicted=predicted,
+        observed=shown,
+        unit="KiB",
+        working=working,
+    )
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        id="zone_pages_nest",
+        says=(
+            "A zone spans a range of pages, of which some are present (holes are not), of which "
+            "the allocator manages those that were not taken at boot."
+        ),
+        inputs=(FILE,),
+        observed="zoneinfo: managed, present, spanned",
+        model=(model.nests,),
+        judge=_nest,
+    ),
+    Rule(
+        id="zone_free_counter",
+        says=(
+            "zoneinfo prints a zone's free pages twice, with its watermarks and among its "
+            "counters, from one counter that it reads twice within microseconds."
+        ),
+        inputs=(FILE,),
+        observed="zoneinfo, nr_free_pages",
+        model=(model.counter_sum,),
+        judge=_free_counter,
+    ),
+    Rule(
+        id="mem_total",
+        says=(
+            "MemTotal is what the zones manage together, not what is installed: pages taken at "
+            "boot (the kernel, the memmap) are not in it. HighTotal is the same for highmem."
+        ),
+        inputs=(FILE,),
+        observed="meminfo: MemTotal, HighTotal",
+        model=(model.total_pages,),
+        judge=_mem_total,
+    ),
+    Rule(
+        id="zone_lru",
+        says=(
+            "LRU lists belong to a node; how much of each lies in which zone is counted beside. "
+            "The two counts change together, but each CPU keeps back a part of both, so they may "
+            "differ by as much as all CPUs may keep: the threshold that zoneinfo prints, for "
+            "each CPU and zone, and once more for the node."
+        ),
+        inputs=(FILE,),
+        observed="zoneinfo, the node's nr_inactive_anon …",
+        model=(model.lru_pages,),
+        judge=_lru,
+    ),
+    Rule(
+        id="zone_counter_sum",
+        says=(
+            "A CPU that gives its share of a counter to the zone gives it to the machine too, in "
+            "one go: the zones of zoneinfo add up to vmstat at any moment, and the claim is exact "
+            "where one file shows the same before and after the other was read."
+        ),
+        inputs=(FILE, f"{FILE}.after", f"{VMSTAT}.after"),
+        observed="vmstat, nr_free_pages and the others that zones have",
+        model=(model.counter_sum,),
+        judge=_zone_sums,
+    ),
+    Rule(
+        id="node_counter_sum",
+        says=(
+            "A CPU gives its share of a node's counter to the node and to the machine in one go, "
+            "so the nodes of zoneinfo add up to vmstat at any moment; the claim is exact where "
+            "one file shows the same before and after the other was read."
+        ),
+        inputs=(FILE, f"{FILE}.after", f"{VMSTAT}.after"),
+        observed="vmstat, nr_anon_pages and the others that nodes have",
+        model=(model.counter_sum,),
+        judge=_node_sums,
+    ),
+    Rule(
+        id="cma_total",
+        says="The areas of the contiguous memory allocator lie in zones, which count their pages.",
+        inputs=(FILE,),
+        observed="meminfo, CmaTotal",
+        model=(model.cma_pages,),
+        judge=_cma,
+    ),
+    Rule(
+        id="direct_map",
+        says=(
+            "The DirectMap lines tell in which page sizes the linear map maps memory. Their sum "
+            "is all low memory that zones have, and what is missing of the first 1 MiB, which is "
+            "mapped whole. Pages of 1 GiB may be counted several times: with them the sum is "
+            "right modulo 1 GiB."
+        ),
+        inputs=(FILE,),
+        observed="meminfo, DirectMap*",
+        model=(model.direct_map_pages, model.counted_again),
+        judge=_direct_map,
+    ),
+)
