@@ -113,7 +113,9 @@ def _validity(snapshot: Snapshot, era: LayoutEra, end_pfn: int) -> tuple[pageblo
         unit, said = None, "FLATMEM: every frame has a page"
     elif snapshot.arch == "arm64" and era.arm64_pfn_valid_by_memory:
         unit, said = 1, "only frames with memory have a page"
-    elif config.on("MEMORY_HOTPLUG") and config.on("SPARSEMEM_VMEMMAP") and era.subsections:
+    elif (
+        config.on("MEMORY_HOTPLUG") and config.on("SPARSEMEM_VMEMMAP") and era.online_by_subsection
+    ):
         unit = max(1, _SUBSECTION_BYTES // page)
         said = f"frames of {unit}-page subsections with memory have a page"
     else:

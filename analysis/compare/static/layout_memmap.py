@@ -39,7 +39,6 @@ def struct_page(snapshot: Snapshot, era: LayoutEra) -> int:
         raise LayoutUnknownError("KMSAN adds to a struct page what the model leaves out")
     bits = 64 if snapshot.arch in _WIDE else 32
     config = snapshot.config
-    width = 0
     if "SPARSEMEM" in on and "SPARSEMEM_VMEMMAP" not in on:
         raise LayoutUnknownError("the bits of a section number in the page flags are not modelled")
     outside = page_flags.cpupid_outside_flags(
@@ -47,8 +46,9 @@ def struct_page(snapshot: Snapshot, era: LayoutEra) -> int:
         bits=bits,
         zones=len(zone_names(on)),
         nodes_shift=config.number("NODES_SHIFT") or 0,
-        sections_width=width,
+        sections_width=0,
         cpus=config.number("NR_CPUS") or 1,
+        kasan_hw_tag_bits=era.kasan_hw_tag_bits,
         flags=page_flags.flag_count(
             on, bits=bits, base=era.base_page_flags, arch_2_on_64_bits=era.arch_2_on_64_bits
         ),

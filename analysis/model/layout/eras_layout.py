@@ -28,8 +28,9 @@ class LayoutEra:
     """arm64 sections are 128 MiB (512 MiB with 64K pages), before 1 GiB (5.12)."""
     arm64_pfn_valid_by_memory: bool
     """arm64 asks memblock whether a pfn is valid, not its section (to 5.13)."""
-    subsections: bool
-    """A section remembers which 2 MiB of it have memory (5.3)."""
+    online_by_subsection: bool
+    """A page frame is online only if its 2 MiB subsection has memory, before if its section has
+    (5.12)."""
     holes_follow_memory: bool
     """Page frames in holes belong to the zone of the memory behind them (5.12, and 5.10
     stable)."""
@@ -42,6 +43,8 @@ class LayoutEra:
     """Page flags that need no option: 21 in 5.10 and 6.1, 19 in 6.12, 20 in 7.2."""
     arch_2_on_64_bits: bool
     """PG_arch_2 comes with 64 bits, PG_uncached with an option (5.10, 6.1)."""
+    kasan_hw_tag_bits: int
+    """Bits of a KASAN hardware tag in the flags: 8 to 6.12, 4 from 7.2."""
     counts_memmap: bool
     """vmstat has the pages of memmap that were allocated at boot (6.11)."""
     vmemmap_reserve_pages: int
@@ -62,12 +65,13 @@ def layout_era_of(release: Release) -> LayoutEra:
         pageblock_has_own_limit=release >= Release(6, 16),
         arm64_small_sections=release >= Release(5, 12),
         arm64_pfn_valid_by_memory=release < Release(5, 14),
-        subsections=release >= Release(5, 3),
+        online_by_subsection=release >= Release(5, 12),
         holes_follow_memory=release >= Release(5, 10),
         numa_blocks_begin_with_memory=release >= Release(6, 12),
         acpi_counts_as_ram=release >= Release(6, 12),
         base_page_flags=_base_page_flags(release),
         arch_2_on_64_bits=release < Release(6, 12),
+        kasan_hw_tag_bits=8 if release <= Release(6, 12) else 4,
         counts_memmap=release >= Release(6, 11),
         vmemmap_reserve_pages=1 if release >= Release(5, 18) else 2,
     )
@@ -83,10 +87,12 @@ def layout_eras_of(release: Release) -> tuple[LayoutEra, ...]:
     """The layout rules that a release may have: several where it lies between two compared.
 
     Kernel: see ``LayoutEra``: of three changes it is only known that they lie between 6.1 and
-        6.12.
+        6.12, of one that it lies between 6.12 and 7.2.
     Ignores: nothing known.
     """
     era = layout_era_of(release)
+    if Release(6, 12) < release < Release(7, 2):
+        return (era, replace(era, kasan_hw_tag_bits=8))
     if not Release(6, 1) < release < Release(6, 12):
         return (era,)
     return tuple(

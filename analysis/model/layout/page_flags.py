@@ -36,6 +36,7 @@ def cpupid_outside_flags(
     sections_width: int,
     cpus: int,
     flags: int,
+    kasan_hw_tag_bits: int,
 ) -> bool:
     """Whether a struct page has a field of its own for the cpu and pid that used it last.
 
@@ -44,13 +45,16 @@ def cpupid_outside_flags(
 
     Kernel: include/linux/page-flags-layout.h and kernel/bounds.c; 5.10, 6.1, 6.12, 7.2 and 7.3,
         CONFIG_NUMA_BALANCING.
-    Ignores: the KASAN tag's 4 bits that newer kernels make do with for KASAN_HW_TAGS.
+    Ignores: nothing known.
     """
     on = set(options)
     if "NUMA_BALANCING" not in on:
         return False
     used = (zones - 1).bit_length() + nodes_shift + sections_width
     used += _LRU_GEN_BITS if "LRU_GEN" in on else 0
-    used += 8 if on & {"KASAN_SW_TAGS", "KASAN_HW_TAGS"} else 0
+    if "KASAN_SW_TAGS" in on:
+        used += 8
+    elif "KASAN_HW_TAGS" in on:
+        used += kasan_hw_tag_bits
     used += _PID_BITS + (cpus - 1).bit_length()
     return used > bits - flags
