@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,6 +24,9 @@ from analysis.procfs.zoneinfo import Zone
 
 _FRACTION = "vm/percpu_pagelist_fraction"
 _HIGH_FRACTION = "vm/percpu_pagelist_high_fraction"
+_GIGANTIC = re.compile(r"HugeTLB:? registered (\d+)\.00 GiB page size, pre-allocated (\d+) pages")
+_MEMORY = re.compile(r"Memory: \d+K/(\d+)K available")
+_LIFO = re.compile(r"\s*\S+ zone: (\d+) pages, LIFO batch:(\d+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +109,11 @@ class Sizings:
         self.populated = [zone for zone in snapshot.zoneinfo.zones if zone.cpus]
         self.eras = _eras(snapshot, self.populated)
         self.online = len(snapshot.cpus_online)
-        self.balloon_pages = _balloon_pages(snapshot)
+        self.unplaced = _ballooned(snapshot)
+        """Pages that some zones lost (+) or got (-) since, and what they are: the capture does not
+        tell of which zones."""
+        if any(not era.high_follows_low for era in self.eras):
+            self.unplaced += gigantic_pages(snapshot)
 
     def _undecided(self, moment: Moment | None) -> str:
         releases = "" if len(self.eras) == 1 else "which release's rule the vendor took; "
@@ -125,6 +133,8 @@ class Sizings:
                 managed = moment.managed(zone, self._frees)
             else:
                 managed = managed_before(zone, self._frees_early)
+                if _memory_plugged(self.snapshot):
+                    managed = (*managed, as_now(zone))
             found += [
                 Sizing(
                     era=era,
@@ -134,7 +144,7 @@ class Sizings:
                     page_size_bytes=self.snapshot.page_size_bytes,
                     fraction=fraction,
                 )
-                for earlier in (*managed, *self._ballooned(zone))
+                for earlier in (*managed, *self._with_unplaced(zone))
             ]
         return found, self._undecided(moment)
 
@@ -154,25 +164,41 @@ class Sizings:
     def _moment(self) -> Moment:
         return last_sizing(self.snapshot, self._frees)
 
-    def _ballooned(self, zone: Zone) -> tuple[Earlier, ...]:
-        if not self.balloon_pages:
-            return ()
-        most = zone.pages["managed"] + self.balloon_pages
-        return (
-            Earlier(
-                managed_pages=most,
-                working=f"{most} pages, had the balloon taken all its pages from this zone",
-            ),
-        )
+    def _with_unplaced(self, zone: Zone) -> Iterator[Earlier]:
+        """The extremes: all pages that no zone can be told of came from, or went to, this one."""
+        for pages, what in self.unplaced:
+            then = max(0, zone.pages["managed"] + pages)
+            yield Earlier(managed_pages=then, working=f"{then} pages, if {what} was all here")
+
+    def low_uncertain(self, zone: Zone) -> bool:
+        """Whether the low watermark may hold a boost that this kernel does not print."""
+        if "boost" in zone.pages or any(self._fraction(era) for era in self.eras):
+            return False
+        name = "vm/watermark_boost_factor"
+        boosts = not self.snapshot.has_sysctl(name) or self.snapshot.sysctl_number(name) > 0
+        return boosts and not self._moment.matches_watermarks
 
 
-def _balloon_pages(snapshot: Snapshot) -> int:
-    """Pages that a balloon took since boot: they no longer count as managed."""
-    if not snapshot.has("proc/vmstat"):
-        return 0
-    counters = snapshot.vmstat.values
+def _ballooned(snapshot: Snapshot) -> tuple[tuple[int, str], ...]:
+    """Pages that a balloon holds: they no longer count as managed."""
+    counters = snapshot.vmstat.values if snapshot.has("proc/vmstat") else {}
     taken = counters.get("balloon_inflate", 0) - counters.get("balloon_deflate", 0)
-    return max(0, taken * 4096 // snapshot.page_size_bytes)
+    pages = taken * 4096 // snapshot.page_size_bytes
+    return ((pages, "what a balloon holds"),) if pages > 0 else ()
+
+
+def gigantic_pages(snapshot: Snapshot) -> tuple[tuple[int, str], ...]:
+    """Pages of gigantic huge pages taken in boot: they count as managed from subsys_initcall on."""
+    gib = sum(int(match[1]) * int(match[2]) for match in snapshot.dmesg.matching(_GIGANTIC))
+    pages = gib * (1 << 30) // snapshot.page_size_bytes
+    return ((-pages, "what gigantic pages took in boot"),) if pages else ()
+
+
+def _memory_plugged(snapshot: Snapshot) -> bool:
+    """Whether zones have more memory than the kernel found when it booted."""
+    present = sum(zone.pages.get("present", 0) for zone in snapshot.zoneinfo.zones)
+    booted = [int(match[1]) for match in snapshot.dmesg.matching(_MEMORY)]
+    return bool(booted) and present * snapshot.page_kib > booted[0]
 
 
 def _eras(snapshot: Snapshot, zones: list[Zone]) -> tuple[PcpSizesEra, ...]:
@@ -182,9 +208,14 @@ def _eras(snapshot: Snapshot, zones: list[Zone]) -> tuple[PcpSizesEra, ...]:
         eras = {era for era in eras if era.high_follows_low} or eras
     elif snapshot.has_sysctl(_FRACTION):
         eras = {era for era in eras if not era.high_follows_low} or eras
+    batches = [int(match[2]) for match in snapshot.dmesg.matching(_LIFO)]
+    if batches and max(batches) > zone_batchsize(1 << 40, snapshot.page_size_bytes, limit_kib=512):
+        eras = {era for era in eras if era.batch_limit_kib > 512} or eras
     prints = any("high_min" in cpu.fields for zone in zones for cpu in zone.cpus)
     if prints or (snapshot.has("config") and "PCP_BATCH_SCALE_MAX" in snapshot.config.values):
         eras = {era for era in eras if era.tunes_itself} or eras
     elif snapshot.has("config"):
         eras = {era for era in eras if not era.tunes_itself} or eras
-    return tuple(sorted(eras, key=lambda era: (era.high_follows_low, era.tunes_itself)))
+    return tuple(
+        sorted(eras, key=lambda era: (era.batch_limit_kib, era.high_follows_low, era.tunes_itself))
+    )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim, Scope, Verdict
 from analysis.compare.late_frees import Earlier, as_now, late_frees, managed_before
-from analysis.compare.pcp_sizing import Sizing, Sizings
+from analysis.compare.pcp_sizing import Sizing, Sizings, gigantic_pages
 from analysis.compare.rule import Rule, one_of, unknown
 from analysis.compare.sizing_moment import unboosted
 from analysis.model.pcp_sizes import (
@@ -45,6 +45,8 @@ def _claims(
     value: Callable[[Sizing], int],
     working: Callable[[Sizing], list[str]],
     snapshot: Snapshot,
+    *,
+    follows_low: bool = False,
 ) -> Iterator[Claim]:
     sizings = Sizings(snapshot)
     if not any(field in cpu.fields for zone in sizings.populated for cpu in zone.cpus):
@@ -55,8 +57,12 @@ def _claims(
         by_value = {value(sizing): sizing for sizing in reversed(possible)}
         observed = _shown(zone, field, by_value)
         assert observed is not None, "asked for above"
-        if sizings.balloon_pages and len(by_value) > 1:
-            why = f"a balloon holds {sizings.balloon_pages} pages, of zones that do not show"
+        if sizings.unplaced and len(by_value) > 1:
+            why = f"of which zones {sizings.unplaced[0][1]} was is not shown"
+            yield unknown(rule_id, _scope(zone), why=why, observed=observed, unit="pages")
+            continue
+        if follows_low and sizings.low_uncertain(zone):
+            why = "the kernel does not print by how much the low watermark is boosted"
             yield unknown(rule_id, _scope(zone), why=why, observed=observed, unit="pages")
             continue
         yield one_of(
@@ -84,6 +90,7 @@ def _limit_claims(rule_id: str, index: int, snapshot: Snapshot) -> Iterator[Clai
         lambda sizing: sizing.limits[index],
         lambda sizing: _limit_working(sizing, index),
         snapshot,
+        follows_low=index == 0,
     )
 
 
@@ -111,7 +118,15 @@ def _high_claims(snapshot: Snapshot) -> Iterator[Claim]:
     if tunes == {True}:
         yield from _bound_claims(sizings)
     elif tunes == {False}:
-        yield from _claims("pcp_high", "high", lambda sizing: sizing.high, _high_working, snapshot)
+        follows_low = any(era.high_follows_low for era in sizings.eras)
+        yield from _claims(
+            "pcp_high",
+            "high",
+            lambda sizing: sizing.high,
+            _high_working,
+            snapshot,
+            follows_low=follows_low,
+        )
     else:
         why = f"{snapshot.kernel} may have taken back the tuning of 6.7 (its config would tell)"
         yield unknown("pcp_high", why=why, unit="pages")
@@ -165,7 +180,11 @@ def _threshold_claims(snapshot: Snapshot) -> Iterator[Claim]:
         if _STAT_THRESHOLD not in zone.cpus[0].fields:
             continue
         by_value: dict[int, Earlier] = {}
-        for earlier in (*managed_before(zone, frees), as_now(zone)):
+        gigantic = [
+            Earlier(managed_pages=max(0, zone.pages["managed"] + pages), working=f"less {what}")
+            for pages, what in gigantic_pages(snapshot)
+        ]
+        for earlier in (*managed_before(zone, frees), as_now(zone), *gigantic):
             by_value.setdefault(normal_threshold(earlier.managed_pages, cpus, shift), earlier)
         observed = _shown(zone, _STAT_THRESHOLD, by_value)
         assert observed is not None, "asked for above"
@@ -178,6 +197,10 @@ def _threshold_claims(snapshot: Snapshot) -> Iterator[Claim]:
                 f"{cpus} CPUs online: {cpus.bit_length()} bits",
                 f"2 * {cpus.bit_length()} * (1 + {units.bit_length()}), at most 125: {value}",
             ]
+        if gigantic and len(by_value) > 1:
+            why = "which zones the gigantic pages of the boot came from does not show"
+            yield unknown(rule_id, _scope(zone), why=why, observed=observed, unit=unit)
+            continue
         pressure = pressure_threshold(zone.pages["low"], zone.pages["min"], cpus)
         if awake_once and observed not in by_value and observed == pressure:
             yield unknown(

@@ -55,10 +55,7 @@ def _fallback_claims(snapshot: Snapshot) -> Iterator[Claim]:
         return
     eras = {era for era in eras if era.prints_order}
     with_memory = _nodes_with_memory(snapshot)
-    online = snapshot.nodes
-    distances = {
-        node: dict(zip(online, snapshot.node_distances(node), strict=True)) for node in online
-    }
+    distances = _distances(snapshot)
     lists = {era: fallback_lists(distances, with_memory=with_memory, era=era) for era in eras}
     judged: set[int] = set()
     for node, order in printed:
@@ -87,6 +84,17 @@ def _fallback_claims(snapshot: Snapshot) -> Iterator[Claim]:
         )
 
 
+def _distances(snapshot: Snapshot) -> dict[int, dict[int, int]]:
+    online = snapshot.nodes
+    found = {}
+    for node in online:
+        row = snapshot.node_distances(node)
+        if len(row) != len(online):
+            raise MissingInputError(f"{NODES}/online, as many nodes as node{node}/distance has")
+        found[node] = dict(zip(online, row, strict=True))
+    return found
+
+
 def _distinct(
     lists: Mapping[ZonelistEra, Mapping[int, tuple[Choice, ...]]], node: int
 ) -> list[tuple[Choice, ...]]:
@@ -103,8 +111,7 @@ def _working(local: int, choices: tuple[Choice, ...]) -> Iterator[str]:
             yield f"node {local} itself first"
             continue
         below = f" + 1 (id below {local})" if choice.below else ""
-        load = f", after heading {choice.load} groups of lists before" if choice.load else ""
-        yield f"node {choice.node}: distance {choice.distance}{below}{load}"
+        yield f"node {choice.node}: distance {choice.distance}{below}, load {choice.load}"
     if all(choice.node != local for choice in choices):
         yield f"node {local} has no memory: it is not in its own list"
 
@@ -112,7 +119,7 @@ def _working(local: int, choices: tuple[Choice, ...]) -> Iterator[str]:
 def _nodes_with_memory(snapshot: Snapshot) -> set[int]:
     """Nodes that had memory when the kernel booted: its messages say it, or sysfs of today."""
     setups = list(snapshot.dmesg.matching(_INITMEM))
-    if setups:
+    if {int(match[1]) for match in setups} >= set(snapshot.nodes):
         return {
             int(match[1])
             for match in setups
@@ -199,8 +206,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         id="fallback_order",
         says="A request that its own node cannot serve goes to the nearest node with memory, then "
-        "the next. Among equally near ones it prefers a higher id to a lower one than its own, "
-        "then the node that headed fewer groups of equal distance in the lists of the nodes "
+        "the next. An id lower than its own counts 1 as distance; among equally near ones the load "
+        "decides: how many groups of equally distant nodes a node headed in the lists of the nodes "
         "before, so that not all turn to the same one. A node without memory stood first in its "
         "own list until 6.6.",
         inputs=("sys/devices/system/node/nodeN/distance", "dmesg"),
