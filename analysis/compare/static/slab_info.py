@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim
-from analysis.compare.rule import Rule, exact, one_of, unknown
+from analysis.compare.rule import Rule, exact, unknown
 from analysis.compare.static import slab_inputs as inputs
+from analysis.compare.static.slab_ways import Row, claims
 from analysis.model.slab.slub_order import counted_cpus, order_limits, page_order, slub_order
 
 
@@ -19,32 +20,32 @@ def _rows(snapshot: Snapshot) -> Iterator[tuple[str, dict[str, int]]]:
 
 def _slabinfo_geometry(snapshot: Snapshot) -> Iterator[Claim]:
     inputs.require(snapshot, "SLUB")
-    page = snapshot.page_size_bytes
-    ways = [
-        (era, cpus, inputs.limits(snapshot, era))
-        for era in inputs.eras(snapshot)
-        for cpus in inputs.order_cpus(snapshot, era)
-    ]
-    made: dict[int, tuple[str, ...]] = {}
+    ways = inputs.order_ways(snapshot)
+    return claims(
+        "slabinfo_geometry",
+        _geometry_rows(snapshot, ways),
+        undecided=inputs.UNDECIDED,
+        same_for_all=not inputs.cpus_change(snapshot),
+    )
+
+
+def _geometry_rows(snapshot: Snapshot, ways: tuple[inputs.OrderWay, ...]) -> Iterator[Row]:
+    made: dict[int, tuple[tuple[str, ...], tuple[str, ...]]] = {}
     for name, row in _rows(snapshot):
         size = row["objsize"]
         if size not in made:
-            orders = (
-                slub_order(size, cpus=cpus, limits=limits, page_size=page, era=era)
-                for era, cpus, limits in ways
+            orders = [way.order(size) for way in ways]
+            made[size] = (
+                tuple(_geometry(order.objects, 1 << order.order) for order in orders),
+                tuple(way.working(size, order) for way, order in zip(ways, orders, strict=True)),
             )
-            made[size] = tuple(_geometry(order.objects, 1 << order.order) for order in orders)
-        yield one_of(
-            "slabinfo_geometry",
-            {"cache": name},
-            options=made[size],
+        options, working = made[size]
+        yield Row(
+            scope={"cache": name},
+            options=options,
             observed=_geometry(row["objperslab"], row["pagesperslab"]),
             unit="objects in pages",
-            undecided=inputs.BACKPORTS if len(snapshot.releases) > 1 else "CPUs at that time",
-            working=[
-                f"{size} bytes, {cpus} CPUs, orders {limits.min_order} to {limits.max_order}: {way}"
-                for (_, cpus, limits), way in zip(ways, made[size], strict=True)
-            ],
+            working=working,
         )
 
 

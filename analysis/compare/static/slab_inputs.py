@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from analysis.capture.snapshot import CPUS, Snapshot
 from analysis.errors import MissingInputError, ParseError
@@ -11,13 +12,21 @@ from analysis.model.eras_slab import SlabEra, slab_era_of
 from analysis.model.release import Release
 from analysis.model.slab.kmalloc import KmallocAlignment, kmalloc_alignment, kmalloc_kinds
 from analysis.model.slab.slub_layout import SlabFlags
-from analysis.model.slab.slub_order import OrderLimits, counted_cpus, order_limits
+from analysis.model.slab.slub_order import (
+    OrderLimits,
+    SlabOrder,
+    counted_cpus,
+    order_limits,
+    slub_order,
+    wanted_objects,
+)
 from analysis.procfs import cpulist, slab_sysfs
 from analysis.procfs.slab_sysfs import SlabSysfs
 
 Attributes = Mapping[str, str]
 
 BACKPORTS = "the kernel's vendor takes changes back, so several releases' rules are possible"
+UNDECIDED = "several releases' rules or numbers of CPUs are possible"
 KMALLOC = re.compile(r"(?:dma-)?kmalloc-[\w-]*\d+[kM]?$")
 
 _NR_CPU_IDS = re.compile(r"setup_percpu: .*nr_cpu_ids:(\d+)")
@@ -26,6 +35,32 @@ _CACHE_ALIGNMENT = re.compile(r"^cache_alignment\s*: (\d+)$", re.MULTILINE)
 _LATE_PRESENT = ("arm64", "arm", "riscv64")
 """Architectures that mark CPUs as present when they are about to be started."""
 _SIXTY_FOUR = ("x86_64", "arm64", "riscv64", "ppc64le", "s390x")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderWay:
+    """One way to compute a cache's order."""
+
+    era: SlabEra
+    cpus: int
+    limits: OrderLimits
+    page_size: int
+
+    def order(self, size: int) -> SlabOrder:
+        """The order for objects that lie ``size`` bytes apart."""
+        return slub_order(
+            size, cpus=self.cpus, limits=self.limits, page_size=self.page_size, era=self.era
+        )
+
+    def working(self, size: int, order: SlabOrder) -> str:
+        """The arithmetic."""
+        wanted = self.limits.min_objects or wanted_objects(self.cpus)
+        slab_bytes = self.page_size << order.order
+        return (
+            f"{self.cpus} CPUs: {wanted} objects wanted in orders {self.limits.min_order} to "
+            f"{self.limits.max_order}; of {size} bytes {order.objects} fit {slab_bytes} bytes, "
+            f"{slab_bytes % size} left over"
+        )
 
 
 class OutsideRuleError(MissingInputError):
@@ -171,6 +206,31 @@ def order_cpus(snapshot: Snapshot, era: SlabEra) -> tuple[int, ...]:
         found.add(possible)
     # only the number of bits counts
     return tuple({count.bit_length(): count for count in sorted(found)}.values())
+
+
+def order_ways(snapshot: Snapshot) -> tuple[OrderWay, ...]:
+    """Every way in which the orders of this kernel's caches may have been computed.
+
+    Raises:
+        MissingInputError: an input is missing.
+    """
+    own = slab_era_of(snapshot.release)
+    return tuple(
+        OrderWay(
+            era=era,
+            cpus=cpus,
+            limits=limits(snapshot, era),
+            page_size=snapshot.page_size_bytes,
+        )
+        for era in eras(snapshot)
+        if era == own or era.order_cpus != "online"  # a single release's, and taken back by nobody
+        for cpus in order_cpus(snapshot, era)
+    )
+
+
+def cpus_change(snapshot: Snapshot) -> bool:
+    """Whether the number of CPUs that counts may have changed while caches were made."""
+    return snapshot.arch in _LATE_PRESENT or slab_era_of(snapshot.release).order_cpus == "online"
 
 
 def cache_line(snapshot: Snapshot) -> int:

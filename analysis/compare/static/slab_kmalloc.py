@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim
-from analysis.compare.rule import Rule, exact, one_of, unknown
+from analysis.compare.rule import Rule, exact, unknown
 from analysis.compare.static import slab_inputs as inputs
+from analysis.compare.static.slab_ways import Row, claims
 from analysis.errors import MissingInputError
 from analysis.model.eras_slab import SlabEra
 from analysis.model.slab.kmalloc import kmalloc_alignment, kmalloc_kinds, kmalloc_sizes, short_name
@@ -48,23 +49,24 @@ def _found(snapshot: Snapshot) -> dict[str, dict[str, int]]:
 
 
 def _kmalloc_classes(snapshot: Snapshot) -> Iterator[Claim]:
+    return claims("kmalloc_classes", _class_rows(snapshot), undecided=inputs.BACKPORTS)
+
+
+def _class_rows(snapshot: Snapshot) -> Iterator[Row]:
     found = _found(snapshot)
-    rules = []
+    ways = []
     for era in inputs.eras(snapshot):
         sizes = " ".join(short_name(size, era) for size in _sizes(snapshot, era))
-        rules.append((inputs.kinds(snapshot, era), sizes))
-    everyone = {kind for kinds, _ in rules for kind in kinds}
+        ways.append((inputs.kinds(snapshot, era), sizes))
+    everyone = {kind for kinds, _ in ways for kind in kinds}
     for kind in sorted(everyone | set(found)):
-        options = [sizes if kind in kinds else "none" for kinds, sizes in rules]
-        seen = found.get(kind, {})
-        yield one_of(
-            "kmalloc_classes",
-            {"kind": kind},
+        options = tuple(sizes if kind in kinds else "none" for kinds, sizes in ways)
+        yield Row(
+            scope={"kind": kind},
             options=options,
-            observed=" ".join(sorted(seen, key=_bytes)) or "none",
+            observed=" ".join(sorted(found.get(kind, {}), key=_bytes)) or "none",
             unit="sizes",
-            undecided=inputs.BACKPORTS,
-            working=tuple(dict.fromkeys(f"{kind}: {sizes}" for sizes in options)),
+            working=tuple(f"{kind}: {sizes}" for sizes in options),
         )
 
 
@@ -74,12 +76,12 @@ def _bytes(short: str) -> int:
 
 def _kmalloc_objsize(snapshot: Snapshot) -> Iterator[Claim]:
     inputs.plain_objects(snapshot)
-    debugging = any(snapshot.cmdline.has(name) for name in ("slub_debug", "slab_debug"))
-    if debugging or (snapshot.has("config") and snapshot.config.on("SLUB_DEBUG_ON")):
+    found = _found(snapshot)
+    if _debugging(snapshot, found):
         raise inputs.OutsideRuleError("debugging adds bytes (slab_size is about them)")
     era = next(iter(inputs.eras(snapshot)))
     word = inputs.word_bytes(snapshot)
-    for kind, sizes in _found(snapshot).items():
+    for kind, sizes in found.items():
         for short, observed in sizes.items():
             size = _bytes(short)
             layout = slub_layout(
@@ -93,6 +95,17 @@ def _kmalloc_objsize(snapshot: Snapshot) -> Iterator[Claim]:
                 unit="bytes",
                 working=(f"{size} bytes, nothing beside them",),
             )
+
+
+def _debugging(snapshot: Snapshot, found: dict[str, dict[str, int]]) -> bool:
+    """Whether debugging is on by parameter, by configuration or, where that is not known, because
+    not one object takes just its bytes."""
+    if any(snapshot.cmdline.has(name) for name in ("slub_debug", "slab_debug")):
+        return True
+    if snapshot.has("config"):
+        return snapshot.config.on("SLUB_DEBUG_ON")
+    plain = (size == _bytes(short) for sizes in found.values() for short, size in sizes.items())
+    return not any(plain)
 
 
 def _slub_banner(snapshot: Snapshot) -> Iterator[Claim]:

@@ -8,11 +8,18 @@ from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim
 from analysis.compare.rule import Rule, exact, one_of
 from analysis.compare.static import slab_inputs as inputs
+from analysis.compare.static.slab_ways import Row, claims
 from analysis.model.slab.kmalloc import boot_align, cache_align, kmalloc_sizes
 from analysis.model.slab.partial import cpu_partial, min_partial
 from analysis.model.slab.sheaves import sheaf_capacity
 from analysis.model.slab.slub_layout import SlabFlags, free_pointer_inside, slub_layout
-from analysis.model.slab.slub_order import counted_cpus, order_limits, slub_order, wanted_objects
+from analysis.model.slab.slub_order import (
+    SlabOrder,
+    counted_cpus,
+    order_limits,
+    slub_order,
+    wanted_objects,
+)
 
 SLAB_MINALIGN = 8
 """ARCH_SLAB_MINALIGN where nothing asks for more: the alignment of a 64-bit number."""
@@ -75,41 +82,34 @@ def _said(flags: SlabFlags) -> str:
 
 def _order(snapshot: Snapshot, rule: str, observed: str) -> Iterator[Claim]:
     inputs.require(snapshot, "SLUB")
-    page = snapshot.page_size_bytes
-    ways = [
-        (era, cpus, inputs.limits(snapshot, era))
-        for era in inputs.eras(snapshot)
-        for cpus in inputs.order_cpus(snapshot, era)
-    ]
-    made: dict[int, tuple[dict[str, list[int]], tuple[str, ...]]] = {}
+    ways = inputs.order_ways(snapshot)
+    return claims(
+        rule,
+        _order_rows(snapshot, ways, observed),
+        undecided=inputs.UNDECIDED,
+        same_for_all=not inputs.cpus_change(snapshot),
+    )
+
+
+def _order_rows(
+    snapshot: Snapshot, ways: tuple[inputs.OrderWay, ...], observed: str
+) -> Iterator[Row]:
+    made: dict[int, tuple[SlabOrder, ...]] = {}
     for name, _, values in inputs.caches(snapshot, observed, "slab_size"):
         size = values["slab_size"]
         if size not in made:
-            orders = [
-                slub_order(size, cpus=cpus, limits=limits, page_size=page, era=era)
-                for era, cpus, limits in ways
-            ]
-            working = tuple(
-                f"{cpus} CPUs: {limits.min_objects or wanted_objects(cpus)} objects wanted in "
-                f"orders {limits.min_order} to {limits.max_order}; of {size} bytes "
-                f"{order.objects} fit {page << order.order} bytes, "
-                f"{(page << order.order) % size} left over"
-                for (_, cpus, limits), order in zip(ways, orders, strict=True)
-            )
-            options = {
-                "order": [order.order for order in orders],
-                "objs_per_slab": [order.objects for order in orders],
-            }
-            made[size] = options, tuple(dict.fromkeys(working))
-        options, working = made[size]
-        yield one_of(
-            rule,
-            {"cache": name},
-            options=options[observed],
+            made[size] = tuple(way.order(size) for way in ways)
+        orders = made[size]
+        yield Row(
+            scope={"cache": name},
+            options=tuple(
+                order.order if observed == "order" else order.objects for order in orders
+            ),
             observed=values[observed],
             unit="order" if observed == "order" else "objects",
-            undecided=inputs.BACKPORTS if len(snapshot.releases) > 1 else "CPUs at that time",
-            working=working,
+            working=tuple(
+                way.working(size, order) for way, order in zip(ways, orders, strict=True)
+            ),
         )
 
 
@@ -123,29 +123,30 @@ def _slab_objs_per_slab(snapshot: Snapshot) -> Iterator[Claim]:
 
 def _slab_cpu_partial(snapshot: Snapshot) -> Iterator[Claim]:
     inputs.require(snapshot, "SLUB")
-    eras = inputs.eras(snapshot)
+    return claims("slab_cpu_partial", _cpu_partial_rows(snapshot), undecided=inputs.BACKPORTS)
+
+
+def _cpu_partial_rows(snapshot: Snapshot) -> Iterator[Row]:
+    eras = tuple(inputs.eras(snapshot))
     page = snapshot.page_size_bytes
     keeps = any(era.keeps_cpu_partial for era in eras)
     configured = keeps and inputs.option(snapshot, "SLUB_CPU_PARTIAL")
+    if configured:  # the option went when the rule did
+        eras = tuple(era for era in eras if era.keeps_cpu_partial)
     for name, attributes, values in inputs.caches(snapshot, "cpu_partial", "slab_size"):
         size = values["slab_size"]
         debugging = inputs.flags(attributes, name).debugging
-        options = [
+        options = tuple(
             cpu_partial(size, era=era, page_size=page, configured=configured, debugging=debugging)
             for era in eras
-        ]
-        yield one_of(
-            "slab_cpu_partial",
-            {"cache": name},
+        )
+        why = "with debugging" if debugging else "" if configured else "CPUs keep no partial slabs"
+        yield Row(
+            scope={"cache": name},
             options=options,
             observed=values["cpu_partial"],
             unit="objects",
-            undecided=inputs.BACKPORTS,
-            working=(
-                f"size {size}, page {page}: {options[0]}"
-                + (" with debugging" if debugging else "")
-                + ("" if configured else ": CPUs keep no partial slabs"),
-            ),
+            working=tuple(f"size {size}, page {page}: {option} {why}" for option in options),
         )
 
 
@@ -193,37 +194,37 @@ def _slab_sheaf_capacity(snapshot: Snapshot) -> Iterator[Claim]:
 def _slab_align(snapshot: Snapshot) -> Iterator[Claim]:
     inputs.require(snapshot, "SLUB")
     inputs.plain_objects(snapshot)
-    eras = inputs.eras(snapshot)
+    return claims("slab_align", _align_rows(snapshot), undecided=inputs.BACKPORTS)
+
+
+def _align_rows(snapshot: Snapshot) -> Iterator[Row]:
+    ways = [(era, inputs.alignment(snapshot, era)) for era in inputs.eras(snapshot)]
     for name, attributes, values in inputs.caches(snapshot, "align", "object_size"):
         kmalloc = inputs.KMALLOC.match(name) is not None
         if not kmalloc and name not in _BOOT:
             continue
         size = values["object_size"]
-        line = None
-        if inputs.flags(attributes, name).hwcache_align:
-            line = inputs.cache_line(snapshot)
-        options = [
+        lines = inputs.flags(attributes, name).hwcache_align
+        line = inputs.cache_line(snapshot) if lines else None
+        options = tuple(
             boot_align(
                 size,
                 era=era,
-                alignment=inputs.alignment(snapshot, era),
+                alignment=alignment,
                 kmalloc=kmalloc,
                 cache_line=line,
                 slab_minalign=SLAB_MINALIGN,
                 word_bytes=inputs.word_bytes(snapshot),
             )
-            for era in eras
-        ]
-        yield one_of(
-            "slab_align",
-            {"cache": name},
+            for era, alignment in ways
+        )
+        asks = f"cache line {line}" if lines else "kmalloc"
+        yield Row(
+            scope={"cache": name},
             options=options,
             observed=values["align"],
             unit="bytes",
-            undecided=inputs.BACKPORTS,
-            working=(
-                f"size {size}, {'kmalloc' if kmalloc else f'cache line {line}'}: {options[0]}",
-            ),
+            working=tuple(f"size {size}, {asks}: {option}" for option in options),
         )
 
 
