@@ -32,7 +32,7 @@ def claims(
     """A claim for each row: exact where the ways still possible agree.
 
     ``undecided`` says why there are several. A row that shows what none of the possible ways gives
-    fails, and rules none out. Where the ways are not the ``same_for_all`` rows none tells of others.
+    fails, and rules none out. Unless the ways are the ``same_for_all``, no row tells of others.
     """
     possible: tuple[int, ...] | None = None
     for row in rows:
