@@ -15,6 +15,10 @@ from enum import Enum
 
 from analysis.model.stat_threshold import normal_threshold
 
+FAR = 100
+"""A round of readings takes a moment: no number moves so much more within it than all pages did
+until the next round."""
+
 
 class Finding(Enum):
     """What two readings say about a law that makes them equal."""
@@ -82,15 +86,20 @@ def moved_pages(before: Mapping[str, int], after: Mapping[str, int]) -> int:
     return sum(after.get(name, 0) - before[name] for name in names)
 
 
-def settle(first: Reading, second: Reading, *, private: int = 0, moved: int = 0) -> Finding:
+def settle(
+    first: Reading, second: Reading, *, private: int = 0, moved: int | None = None
+) -> Finding:
     """Judges a law ``first = second`` where the file of ``second`` was read after that of
     ``first``.
 
-    ``private`` is what the CPUs may keep to themselves, ``moved`` what is known to have moved
-    between all first and all second readings.
+    ``private`` is what the CPUs may keep to themselves; ``moved`` is ``moved_pages`` of the time
+    between the first readings and the second ones, None where that was not recorded. Files that
+    moved between their readings cannot settle a law, but neither can they explain a difference of
+    more than ``FAR`` times all that moved from one round of readings to the next.
 
     Kernel: as ``private_pages``.
-    Ignores: nothing: what it cannot exclude is MOVED.
+    Ignores: a number that moved and came back while its file shows the same twice, beyond what
+        ``moved`` allows for.
     """
     if first.total == second.total:
         return Finding.EQUAL
@@ -101,10 +110,11 @@ def settle(first: Reading, second: Reading, *, private: int = 0, moved: int = 0)
     elif second.steady and first.again is not None:
         left, right = sum(first.again), second.total  # and here the first file's second reading
     else:
-        return Finding.MOVED
+        far = moved is not None and abs(first.total - second.total) > private + FAR * (moved + 1)
+        return Finding.OFF if far else Finding.MOVED
     difference = abs(left - right)
     if difference == 0:
         return Finding.EQUAL
     if difference <= private:
         return Finding.WITHIN
-    return Finding.MOVED if difference <= private + moved else Finding.OFF
+    return Finding.MOVED if difference <= private + (moved or 0) else Finding.OFF

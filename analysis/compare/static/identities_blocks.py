@@ -160,7 +160,7 @@ def _slabs(snapshot: Snapshot) -> Iterator[Claim]:
             f"memory that is too large for slabs, or kept by CPUs ({private} at most)"
         ),
     )
-    if not holds and drift <= moved(snapshot) + abs((again or shown) - shown):
+    if not holds and drift <= (moved(snapshot) or 0) + abs((again or shown) - shown):
         yield unknown(
             "slab_pages",
             why=f"slabs were freed between {SLAB} and {MEMINFO}: {all_slabs}, then {shown}",

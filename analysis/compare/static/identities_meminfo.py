@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim
 from analysis.compare.rule import Rule, exact, unknown
-from analysis.compare.static.readings import counter_reading, moved, reading, settled
+from analysis.compare.static.readings import counter_reading, moved, moved_in, reading, settled
 from analysis.errors import MissingInputError
 from analysis.model.drift import Reading
 from analysis.model.identities import meminfo as model
@@ -211,7 +211,6 @@ def _swap(snapshot: Snapshot) -> Iterator[Claim]:
 def _counters(snapshot: Snapshot) -> Iterator[Claim]:
     lines = snapshot.meminfo.values
     counters = snapshot.vmstat.values
-    moved_pages = moved(snapshot)
     for name, line in model.LINES.items():
         if name not in lines or line.counter not in counters:
             continue
@@ -223,7 +222,7 @@ def _counters(snapshot: Snapshot) -> Iterator[Claim]:
             predicted=(VMSTAT, counter_reading(snapshot, line.counter)),
             observed=(FILE, _shown(snapshot, name, line)),
             unit="KiB" if line.unit == "KiB" else f"{line.unit} pages".removeprefix("pages "),
-            moved=moved_pages * (snapshot.page_kib if line.unit == "KiB" else 1),
+            moved=moved_in(snapshot, line.unit),
             working=[
                 f"{FILE} prints {name} from the counter that {VMSTAT} calls {line.counter}",
                 f"{name}: {lines[name]} kB; {line.counter}: {counters[line.counter]}",

@@ -8,7 +8,7 @@ from analysis.capture.snapshot import NODES, Snapshot
 from analysis.compare.claim import Claim
 from analysis.compare.rule import Rule, exact, unknown
 from analysis.compare.static.identities_meminfo import line_of
-from analysis.compare.static.readings import AFTER, moved, reading, settled
+from analysis.compare.static.readings import AFTER, moved_in, reading, settled
 from analysis.errors import MissingInputError
 from analysis.model.drift import Reading
 from analysis.model.identities import meminfo as meminfo_model
@@ -98,7 +98,7 @@ def _hugetlb(snapshot: Snapshot) -> Iterator[Claim]:
     pools = [snapshot.node_meminfo(node).values.get("HugePages_Total") for node in nodes]
     found = [count for count in pools if count is not None]
     if len(found) != len(nodes):
-        yield unknown("node_hugepages", why="a kernel without hugetlb")
+        yield unknown("node_hugepages", why="a kernel without hugetlb", lacking=True)
         return
     yield exact(
         "node_hugepages",
@@ -113,7 +113,6 @@ def _hugetlb(snapshot: Snapshot) -> Iterator[Claim]:
 def _counters(snapshot: Snapshot) -> Iterator[Claim]:
     page = snapshot.page_size_bytes
     huge = (page // 8) * page // 1024 if snapshot.arch != "i386" else 2048
-    moved_pages = moved(snapshot)
     for node in _meminfo_files(snapshot):
         name = f"{NODES}/node{node}/meminfo"
         lines = snapshot.node_meminfo(node).values
@@ -138,7 +137,7 @@ def _counters(snapshot: Snapshot) -> Iterator[Claim]:
                 predicted=(ZONEINFO, reading(snapshot, ZONEINFO, zoneinfo.parse, terms)),
                 observed=(name, Reading(terms=(observed,), again=again)),
                 unit="KiB" if line.unit == "KiB" else "pages",
-                moved=moved_pages * (snapshot.page_kib if line.unit == "KiB" else 1),
+                moved=moved_in(snapshot, line.unit),
                 working=[
                     (
                         f"{label} of the node's meminfo is {line.counter}, of the node or the sum "
@@ -175,7 +174,8 @@ def _numa(snapshot: Snapshot) -> Iterator[Claim]:
             values = snapshot.parsed(name, vmstat.parse).values
             files.append(({"file": "numastat", "node": node}, values, "local_node", "other_node"))
     if not files:
-        yield unknown("numa_events", why="a kernel without CONFIG_NUMA counts no such events")
+        why = "a kernel without CONFIG_NUMA counts no such events"
+        yield unknown("numa_events", why=why, lacking=True)
         return
     allowed = _EVENTS_AT_ONCE * len(snapshot.cpus_online)
     for scope, values, local, other in files:

@@ -230,10 +230,11 @@ def _node_sums(snapshot: Snapshot) -> Iterator[Claim]:
 def _cma(snapshot: Snapshot) -> Iterator[Claim]:
     zones = [zone for zone in snapshot.zoneinfo.zones if "cma" in zone.pages]
     if not zones:
-        yield unknown("cma_total", why="this release does not print a zone's CMA pages")
+        why = "this release does not print a zone's CMA pages"
+        yield unknown("cma_total", why=why, lacking=True)
         return
     if "CmaTotal" not in snapshot.meminfo.values:
-        yield unknown("cma_total", why="a kernel without CONFIG_CMA")
+        yield unknown("cma_total", why="a kernel without CONFIG_CMA", lacking=True)
         return
     pages = model.cma_pages(zone.pages["cma"] for zone in zones)
     yield exact(
@@ -252,7 +253,8 @@ def _cma(snapshot: Snapshot) -> Iterator[Claim]:
 def _direct_map(snapshot: Snapshot) -> Iterator[Claim]:
     lines = {k: v for k, v in snapshot.meminfo.values.items() if k.startswith("DirectMap")}
     if not lines:
-        yield unknown("direct_map", why="this architecture does not print its linear map")
+        why = "this architecture does not print its linear map"
+        yield unknown("direct_map", why=why, lacking=True)
         return
     if snapshot.arch not in ("x86_64", "i386"):
         yield unknown("direct_map", why=f"the linear map of {snapshot.arch} is not described")

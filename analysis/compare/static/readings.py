@@ -67,12 +67,19 @@ def counter_reading(snapshot: Snapshot, name: str) -> Reading:
     return reading(snapshot, "proc/vmstat", vmstat.parse, lambda found: (found.values[name],))
 
 
-def moved(snapshot: Snapshot) -> int:
-    """Pages allocated or freed while the files were read; 0 where that was not recorded."""
+def moved(snapshot: Snapshot) -> int | None:
+    """Pages allocated or freed from the first readings to the second ones; None where that was not
+    recorded."""
     if not (snapshot.has("proc/vmstat") and snapshot.has("proc/vmstat" + AFTER)):
-        return 0
+        return None
     after = snapshot.parsed("proc/vmstat" + AFTER, vmstat.parse)
     return max(0, moved_pages(snapshot.vmstat.values, after.values))
+
+
+def moved_in(snapshot: Snapshot, unit: str) -> int | None:
+    """``moved`` in the unit of a counter: pages of some size, or KiB."""
+    pages = moved(snapshot)
+    return pages * snapshot.page_kib if pages is not None and unit == "KiB" else pages
 
 
 def zone_private_pages(snapshot: Snapshot) -> dict[tuple[int, str], int]:
@@ -105,7 +112,7 @@ def settled(
     observed: tuple[str, Reading],
     unit: str,
     private: int = 0,
-    moved: int = 0,
+    moved: int | None = None,
     working: Iterable[str] = (),
 ) -> Claim:
     """The claim that two readings agree; each comes with the name of its file.

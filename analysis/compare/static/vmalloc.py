@@ -116,7 +116,8 @@ def _is_early(area: VmallocArea) -> bool:
 def _pages(snapshot: Snapshot) -> Iterator[Claim]:
     areas = [area for area in areas_of(snapshot) if area.pages is not None and area.node_pages]
     if not areas:
-        yield unknown("vmalloc_pages", why="no area shows pages by node: no CONFIG_NUMA")
+        why = "no area shows pages by node: no CONFIG_NUMA"
+        yield unknown("vmalloc_pages", why=why, lacking=True)
         return
     odd = [a for a in areas if model.pages_on_nodes(a.node_pages) != a.pages]
     sample = max(areas, key=lambda area: (len(area.node_pages), area.pages))
@@ -138,7 +139,8 @@ def _pages(snapshot: Snapshot) -> Iterator[Claim]:
 def _percpu(snapshot: Snapshot) -> Iterator[Claim]:
     areas = [area for area in areas_of(snapshot) if area.function == "pcpu_get_vm_areas"]
     if not areas:
-        yield unknown("vmalloc_percpu", why="percpu memory has its first chunk alone")
+        why = "percpu memory has its first chunk alone"
+        yield unknown("vmalloc_percpu", why=why, lacking=True)
         return
     layout = percpu_groups(snapshot)
     if layout is None:
@@ -189,7 +191,8 @@ def _overlap(snapshot: Snapshot) -> Iterator[Claim]:
     areas = areas_of(snapshot)
     spans = [(a.start, a.end) for a in areas if a.start is not None and a.end is not None]
     if len(spans) < len(areas) or all(start == 0 for start, _ in spans):
-        yield unknown("vmalloc_overlap", why="the addresses are hidden (kernel.kptr_restrict)")
+        why = "the addresses are hidden (kernel.kptr_restrict)"
+        yield unknown("vmalloc_overlap", why=why, lacking=True)
         return
     real = all(end - start == a.size_bytes for a, (start, end) in zip(areas, spans, strict=True))
     yield exact(
