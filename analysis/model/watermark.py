@@ -32,7 +32,7 @@ def movable_counts_as_lowmem(release: Release) -> frozenset[bool]:
     exact where they lead to the same watermark.
 
     Kernel: mm/page_alloc.c, ``__setup_per_zone_wmarks``. 5.10 and 6.1 exclude only highmem;
-        6.12 and 7.2 exclude ZONE_MOVABLE too ("mm/page_alloc: fix min_free_kbytes calculation
+        6.12, 7.2 and 7.3 exclude ZONE_MOVABLE too ("mm/page_alloc: fix min_free_kbytes calculation
         regarding ZONE_MOVABLE", posted June 2023).
     Ignores: stable releases that took the change back to an older line.
     """
@@ -59,8 +59,8 @@ def watermarks(
     Raises:
         ValueError: no lowmem zone has a page, or the page size is below 1 KiB.
 
-    Kernel: mm/page_alloc.c, ``__setup_per_zone_wmarks``; integer arithmetic of 5.10, 6.1, 6.12
-        and 7.2, ``movable_is_lowmem`` as ``movable_counts_as_lowmem`` says. Zone kinds by name:
+    Kernel: mm/page_alloc.c, ``__setup_per_zone_wmarks``; integer arithmetic of 5.10, 6.1, 6.12,
+        7.2 and 7.3, ``movable_is_lowmem`` as ``movable_counts_as_lowmem`` says. Zone kinds by name:
         HighMem is highmem, and so is Movable where HighMem holds memory
         (include/linux/mmzone.h, ``is_highmem_idx``; CONFIG_HIGHMEM).
     Ignores: watermark_boost, which the kernel sets to zero here and adds later; a HighMem zone

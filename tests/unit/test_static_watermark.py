@@ -258,6 +258,14 @@ def test_a_boost_is_taken_off_and_judged() -> None:
         ),
         ({"dmesg": DMESG + "[ 3.0] Freeing secret memory: 4K\n"}, "'secret'"),
         ({"proc__vmstat": files()["proc/vmstat"] + "balloon_inflate 3\n"}, "balloon"),
+        ({"proc__cmdline": "quiet bootconfig\n"}, "boot configuration"),
+        (
+            {
+                "proc__meminfo": files()["proc/meminfo"] + "Hugetlb: 2048 kB\n",
+                "proc__sys__vm__hugetlb_optimize_vmemmap": "1\n",
+            },
+            "struct pages",
+        ),
         ({"proc__pagetypeinfo": None}, "proc/pagetypeinfo"),
         ({"proc__version": "Linux version 4.18.0-553.el8.x86_64 (made)\n"}, "5.10"),
         ({"config": "CONFIG_X86_64=y\n", "proc__zoneinfo": None}, "proc/zoneinfo"),
@@ -302,6 +310,22 @@ def test_efi_boot_services_come_between_the_two_computations() -> None:
     claim = only(made, "lowmem_reserve")
     assert claim.verdict is Verdict.UNKNOWN
     assert "each zone managed" in claim.why
+
+
+def test_zoneinfo_says_of_which_moments_the_total_reserve_is() -> None:
+    # The DMA zone keeps 976 + 259 instead of 961 + 259 pages, so 15 less are available.
+    text = files()["proc/meminfo"].replace("730584", "730524")
+    made = snapshot(proc__zoneinfo=zones(reserve=976), proc__meminfo=text)
+    claim = only(made, "totalreserve")
+    assert (claim.verdict, claim.predicted) == (Verdict.HOLDS, 17869)
+    assert "reserves after boot" in claim.working[0]
+    assert only(snapshot(proc__meminfo=text), "totalreserve").verdict is Verdict.FAILS
+
+
+@pytest.mark.parametrize("rule_id", sorted(set(MUTATIONS) - {"watermark_boost"}))
+def test_a_release_that_was_not_compared_is_unknown(rule_id: str) -> None:
+    made = snapshot(proc__version="Linux version 4.18.0-553.el8.x86_64 (made)\n")
+    assert verdicts(made, rule_id) == {rule_id: {"unknown"}}
 
 
 def test_counters_that_moved_leave_a_small_difference_open() -> None:

@@ -11,7 +11,6 @@ from analysis.compare.static.watermark_available import RULES as AVAILABLE_RULES
 from analysis.compare.static.watermark_boosts import RULES as BOOST_RULES
 from analysis.compare.static.watermark_boosts import boosts
 from analysis.compare.static.watermark_marks import (
-    AFTER_BOOT,
     MIN_FREE,
     SCALE_FACTOR,
     Marks,
@@ -91,7 +90,7 @@ def _follow(snapshot: Snapshot, sets: Sequence[Marks]) -> bool:
     """Whether the zones show one of the sets computed after boot, in all watermarks."""
     zones = {(zone.node, zone.zone): zone for zone in _zones(snapshot)}
     return any(
-        marks.name == AFTER_BOOT
+        marks.after_boot
         and all(
             _shown(zones[key], kind) == of(marks.zones[key])
             for key in zones

@@ -7,13 +7,19 @@ from collections.abc import Iterator, Sequence
 from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim
 from analysis.compare.rule import Rule, exact, unknown
+from analysis.compare.static.watermark_marks import eras
 from analysis.errors import MissingInputError
 from analysis.model.dirty_limits import dirty_limits, dirtyable_pages
 from analysis.model.totalreserve import ZoneReserve, mem_available_pages, totalreserve_pages
 
 
 def printed_reserve(snapshot: Snapshot) -> list[ZoneReserve]:
-    """Reserve of each zone by what zoneinfo prints; the high watermark without boost."""
+    """Reserve of each zone by what zoneinfo prints; the high watermark without boost.
+
+    Raises:
+        MissingInputError: the kernel is older than every one that was compared.
+    """
+    eras(snapshot)
     return [
         ZoneReserve(
             lowmem_reserve=zone.protection,

@@ -78,9 +78,7 @@ def boot_managed(snapshot: Snapshot) -> tuple[BootManaged, ...]:
     for pattern, what in _LATER.items():
         if any(snapshot.dmesg.matching(pattern)):
             raise MissingInputError(f"how many pages were managed at boot: {what}")
-    counters = snapshot.vmstat.values if snapshot.has("proc/vmstat") else {}
-    if counters.get("balloon_inflate") or counters.get("balloon_deflate"):
-        raise MissingInputError("how many pages were managed at boot: a balloon took or gave some")
+    _check_nothing_else_came(snapshot)
     now = managed_now(snapshot)
     later = tuple(_handed_over(snapshot, now))
     efi_pages = _pages_of(snapshot, (_EFI,))
@@ -148,6 +146,26 @@ def _check_present(snapshot: Snapshot) -> None:
         )
 
 
+def _check_nothing_else_came(snapshot: Snapshot) -> None:
+    """That managed pages changed by nothing of which no message says how much."""
+    counters = snapshot.vmstat.values if snapshot.has("proc/vmstat") else {}
+    meminfo = snapshot.meminfo.values if snapshot.has("proc/meminfo") else {}
+    optimizing = "vm/hugetlb_optimize_vmemmap"
+    cause = None
+    if counters.get("balloon_inflate") or counters.get("balloon_deflate"):
+        cause = "a balloon took or gave some"
+    elif snapshot.has("proc/cmdline") and snapshot.cmdline.has("bootconfig"):
+        cause = "the boot configuration's memory was given back"
+    elif (
+        meminfo.get("Hugetlb")
+        and snapshot.has_sysctl(optimizing)
+        and snapshot.sysctl_number(optimizing)
+    ):
+        cause = "struct pages of huge pages were given back"
+    if cause is not None:
+        raise MissingInputError(f"how many pages were managed at boot: {cause}")
+
+
 def _pages_of(snapshot: Snapshot, labels: Sequence[str]) -> int:
     return sum(
         int(match[2]) // snapshot.page_kib
@@ -208,9 +226,9 @@ def _initrd_zones(
 
 
 def _any_zone(managed: Mapping[ZoneKey, int]) -> tuple[ZoneKey, ...]:
-    return tuple(
-        key for key, pages in managed.items() if pages and key[1] not in ("Movable", "Device")
-    )
+    """Where the kernel and its initrd may lie: in mapped memory, so not in highmem."""
+    outside = ("HighMem", "Device")
+    return tuple(key for key, pages in managed.items() if pages and key[1] not in outside)
 
 
 def _zones_at(snapshot: Snapshot, address: int) -> tuple[ZoneKey, ...]:

@@ -80,6 +80,7 @@ class Marks:
 
     name: str
     likely: bool
+    after_boot: bool
     managed: Mapping[Key, int]
     min_free_kbytes: int
     scale_factor: int
@@ -211,8 +212,9 @@ def _at_boot(snapshot: Snapshot, kbytes: int | None) -> Iterator[Marks]:
             continue
         twice = chain.marks.buffer_pages is not None
         yield Marks(
-            name=AT_BOOT,
+            name=_named(AT_BOOT, chain.era, snapshot),
             likely=True,
+            after_boot=False,
             managed=chain.managed.pages if twice else chain.managed.first_pages,
             min_free_kbytes=chain.marks.min_free_kbytes,
             scale_factor=DEFAULT_SCALE_FACTOR,
@@ -228,8 +230,9 @@ def _after_boot(
     managed = managed_now(snapshot)
     for era in eras(snapshot):
         yield Marks(
-            name=AFTER_BOOT,
+            name=_named(AFTER_BOOT, era, snapshot),
             likely=likely,
+            after_boot=True,
             managed=managed,
             min_free_kbytes=kbytes,
             scale_factor=scale_factor,
@@ -243,6 +246,14 @@ def _after_boot(
             ),
             before=(f"  min_free_kbytes = {kbytes} (proc/sys/{MIN_FREE})",),
         )
+
+
+def _named(moment: str, era: WatermarkEra, snapshot: Snapshot) -> str:
+    """The moment, and the rule where the release may follow one of several."""
+    if len({other.movable_is_lowmem for other in eras(snapshot)}) == 1:
+        return moment
+    share = "shares min_free_kbytes" if era.movable_is_lowmem else "takes no share"
+    return f"{moment} (where ZONE_MOVABLE {share})"
 
 
 def _khugepaged(snapshot: Snapshot) -> Sequence[Khugepaged]:

@@ -136,7 +136,7 @@ def _totalreserve(snapshot: Snapshot) -> Iterator[Claim]:
         low_pages=low_pages(snapshot),
     )
     shown = without - available
-    possible = list(_total_moments(snapshot))
+    possible = _total_moments(snapshot)
     moments = [_total_moment(name, likely, zones) for name, likely, zones in possible]
     values = sorted({totalreserve_pages(zones) for _, _, zones in possible})
     if shown not in values:
@@ -157,26 +157,36 @@ def _total_moment(name: str, likely: bool, zones: Sequence[ZoneReserve]) -> Mome
     )
 
 
-def _total_moments(snapshot: Snapshot) -> Iterator[tuple[str, bool, list[ZoneReserve]]]:
-    """Each pair of moments of watermarks and lowmem_reserve; the later one caps."""
+def _total_moments(snapshot: Snapshot) -> list[tuple[str, bool, list[ZoneReserve]]]:
+    """Each pair of moments of watermarks and lowmem_reserve; the later one caps.
+
+    What zoneinfo prints of both says which pair it is; where it is none, each of them may be.
+    """
     now = managed_now(snapshot)
+    printed = {
+        (zone.node, zone.zone): (zone.protection, zone.pages["high"] - zone.pages.get("boost", 0))
+        for zone in snapshot.zoneinfo.zones
+    }
+    found: list[tuple[str, bool, list[ZoneReserve]]] = []
+    shown: list[tuple[str, bool, list[ZoneReserve]]] = []
     for marks in possible_marks(snapshot):
         for name, likely, managed, _ in _reserve_moments(snapshot):
             arrays = _arrays(snapshot, managed)
+            later = marks.after_boot or name == AFTER_BOOT
             both = name if name == marks.name else f"with watermarks {marks.name}, reserves {name}"
-            capping = marks.managed if AFTER_BOOT not in (name, marks.name) else now
-            yield (
-                both,
-                likely and marks.likely,
-                [
-                    ZoneReserve(
-                        lowmem_reserve=arrays[key],
-                        high_pages=zone.high_pages,
-                        managed_pages=capping[key],
-                    )
-                    for key, zone in marks.zones.items()
-                ],
-            )
+            zones = {
+                key: ZoneReserve(
+                    lowmem_reserve=arrays[key],
+                    high_pages=zone.high_pages,
+                    managed_pages=(now if later else marks.managed)[key],
+                )
+                for key, zone in marks.zones.items()
+            }
+            found.append((both, likely and marks.likely, list(zones.values())))
+            computed = {key: (one.lowmem_reserve, one.high_pages) for key, one in zones.items()}
+            if computed == printed:
+                shown.append((both, True, list(zones.values())))
+    return shown or found
 
 
 _CHAIN = ("proc/zoneinfo", "dmesg", "proc/iomem")
