@@ -1,0 +1,1 @@
+"""Boot: memblock's regions, and what of them the buddy allocator gets."""
