@@ -8,6 +8,7 @@ from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim
 from analysis.compare.rule import Rule, exact, unknown
 from analysis.compare.static import slab_inputs as inputs
+from analysis.compare.static import slab_orders as orders
 from analysis.compare.static.slab_ways import Row, claims
 from analysis.model.slab.slub_order import counted_cpus, order_limits, page_order, slub_order
 
@@ -20,24 +21,28 @@ def _rows(snapshot: Snapshot) -> Iterator[tuple[str, dict[str, int]]]:
 
 def _slabinfo_geometry(snapshot: Snapshot) -> Iterator[Claim]:
     inputs.require(snapshot, "SLUB")
-    ways = inputs.order_ways(snapshot)
+    ways = orders.order_ways(snapshot)
     return claims(
         "slabinfo_geometry",
         _geometry_rows(snapshot, ways),
-        undecided=inputs.UNDECIDED,
-        same_for_all=not inputs.cpus_change(snapshot),
+        undecided=orders.UNDECIDED,
+        same_for_all=not orders.cpus_change(snapshot),
     )
 
 
-def _geometry_rows(snapshot: Snapshot, ways: tuple[inputs.OrderWay, ...]) -> Iterator[Row]:
+def _geometry_rows(snapshot: Snapshot, ways: tuple[orders.OrderWay, ...]) -> Iterator[Row]:
     made: dict[int, tuple[tuple[str, ...], tuple[str, ...]]] = {}
     for name, row in _rows(snapshot):
         size = row["objsize"]
         if size not in made:
-            orders = [way.order(size) for way in ways]
+            found = [way.order(size) for way in ways]
             made[size] = (
-                tuple(_geometry(order.objects, 1 << order.order) for order in orders),
-                tuple(way.working(size, order) for way, order in zip(ways, orders, strict=True)),
+                tuple(_geometry(order.objects, 1 << order.order) for order in found),
+                tuple(
+                    line
+                    for way, order in zip(ways, found, strict=True)
+                    for line in way.working(size, order)
+                ),
             )
         options, working = made[size]
         yield Row(

@@ -10,6 +10,7 @@ from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim
 from analysis.compare.rule import Rule, exact, unknown
 from analysis.compare.static import slab_inputs as inputs
+from analysis.compare.static.slab_orders import limits
 from analysis.compare.static.slab_ways import Row, claims
 from analysis.errors import MissingInputError
 from analysis.model.eras_slab import SlabEra
@@ -113,12 +114,12 @@ def _slub_banner(snapshot: Snapshot) -> Iterator[Claim]:
     match = next(snapshot.dmesg.matching(_BANNER), None)
     if match is None:
         raise MissingInputError("dmesg with the line 'SLUB: HWalign='")
-    limits = inputs.limits(snapshot, next(iter(inputs.eras(snapshot))))
+    order = limits(snapshot, next(iter(inputs.eras(snapshot))))
     fields = (
         ("HWalign", 1, inputs.cpuinfo_cache_line(snapshot)),
-        ("Order min", 2, limits.min_order),
-        ("Order max", 3, limits.max_order),
-        ("MinObjects", 4, limits.min_objects),
+        ("Order min", 2, order.min_order),
+        ("Order max", 3, order.max_order),
+        ("MinObjects", 4, order.min_objects),
         ("CPUs", 5, inputs.nr_cpu_ids(snapshot)),
         ("Nodes", 6, _nr_node_ids(snapshot)),
     )
