@@ -53,19 +53,16 @@ def _slab_geometry(snapshot: Snapshot) -> Iterator[Claim]:
         kmalloc = inputs.KMALLOC.match(cache.name) is not None
         in_object = [not zeroed] if kmalloc else [not zeroed, False]
         reclaim = [cache.name.startswith("kmalloc-rcl-")] if kmalloc else [False, True]
-        # the object's own size is up to a cache line less than what it takes
-        own = [size] if kmalloc else [size, max(size - 63, 1)]
         made = {
             slab_geometry(
                 size,
-                object_size,
+                size,  # at most: what a smaller object rules out is among the ways below
                 machine,
                 reclaim_account=reclaimable,
                 index_in_object=inside,
                 index_off_slab=outside,
             )
             for machine in machines
-            for object_size in own
             for reclaimable in reclaim
             for inside in in_object
             for outside in ([True] if kmalloc else [True, False])

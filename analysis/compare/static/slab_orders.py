@@ -46,9 +46,9 @@ class OrderWay:
         slab_bytes = self.page_size << order.order
         left = slab_bytes % size
         part = next((part for part in (16, 8, 4, 2) if left * part <= slab_bytes), 1)
-        largest = self.limits.max_order
+        least, largest = self.limits.min_order, self.limits.max_order
         return (
-            f"{self.cpus} CPUs: {wanted} objects wanted in orders {self.limits.min_order}-{largest}",
+            f"{self.cpus} CPUs: {wanted} objects wanted in orders {least}-{largest}",
             f"order {largest} holds {fit} of {size} bytes: at least {max(1, min(wanted, fit))}",
             f"order {order.order} of {slab_bytes} bytes holds {order.objects}",
             f"it leaves {left} bytes, not more than 1/{part}",
