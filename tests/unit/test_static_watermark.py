@@ -256,6 +256,7 @@ def test_a_boost_is_taken_off_and_judged() -> None:
             {"dmesg": DMESG + "[ 3.0] software IO TLB: tearing down default memory pool\n"},
             "swiotlb",
         ),
+        ({"dmesg": DMESG + "[ 3.0] software IO TLB: mapped [mem 0x0-0x1] (64MB)\n"}, "swiotlb"),
         ({"dmesg": DMESG + "[ 3.0] Freeing secret memory: 4K\n"}, "'secret'"),
         ({"proc__vmstat": files()["proc/vmstat"] + "balloon_inflate 3\n"}, "balloon"),
         ({"proc__cmdline": "quiet bootconfig\n"}, "boot configuration"),
@@ -269,6 +270,7 @@ def test_a_boost_is_taken_off_and_judged() -> None:
         ({"proc__pagetypeinfo": None}, "proc/pagetypeinfo"),
         ({"proc__version": "Linux version 4.18.0-553.el8.x86_64 (made)\n"}, "5.10"),
         ({"config": "CONFIG_X86_64=y\n", "proc__zoneinfo": None}, "proc/zoneinfo"),
+        ({"proc__zoneinfo": zones().replace("managed", "handled")}, "managed"),
     ],
 )
 def test_what_is_missing_is_named(changed: dict[str, str | None], why: str) -> None:

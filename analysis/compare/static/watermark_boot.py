@@ -29,6 +29,8 @@ _LATER: Mapping[re.Pattern[str], str] = {
         "memory was left to be handed over on demand, which no release that was compared does"
     ),
 }
+_SWIOTLB = re.compile(r"software IO TLB: mapped")
+_SWIOTLB_USED = re.compile(r"PCI-DMA: Using software bounce buffering")
 _RESERVED = re.compile(r"^\s+([0-9a-f]+)-([0-9a-f]+) : reserved$", re.MULTILINE)
 _KERNEL = re.compile(r"^\s+([0-9a-f]+)-([0-9a-f]+) : Kernel ", re.MULTILINE)
 _X86_KERNEL_BYTES_MIN = 16 << 20
@@ -59,12 +61,19 @@ class BootManaged:
 
 
 def managed_now(snapshot: Snapshot) -> dict[ZoneKey, int]:
-    """Managed pages of every zone, as zoneinfo shows them."""
-    return {
+    """Managed pages of every zone, as zoneinfo shows them.
+
+    Raises:
+        MissingInputError: it shows none of the zones that every machine has.
+    """
+    managed = {
         (zone.node, zone.zone): zone.pages["managed"]
         for zone in snapshot.zoneinfo.zones
         if "managed" in zone.pages
     }
+    if not any(pages and holds_buffers(zone) for (_, zone), pages in managed.items()):
+        raise MissingInputError("managed pages of the whole machine in proc/zoneinfo")
+    return managed
 
 
 def boot_managed(snapshot: Snapshot) -> tuple[BootManaged, ...]:
@@ -162,6 +171,13 @@ def _check_nothing_else_came(snapshot: Snapshot) -> None:
         and snapshot.sysctl_number(optimizing)
     ):
         cause = "struct pages of huge pages were given back"
+    elif (
+        any(snapshot.dmesg.matching(_SWIOTLB))
+        and snapshot.arch == "x86_64"
+        and not any(snapshot.dmesg.matching(_SWIOTLB_USED))
+    ):
+        # 5.10 gives them back without a message where an IOMMU does their work.
+        cause = "the bounce buffers of swiotlb were given back"
     if cause is not None:
         raise MissingInputError(f"how many pages were managed at boot: {cause}")
 

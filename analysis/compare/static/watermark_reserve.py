@@ -52,8 +52,6 @@ def _reserve_moments(
     moment is never excluded; where the era follows every change it is the only one.
     """
     now = managed_now(snapshot)
-    if not now:
-        raise MissingInputError("managed pages in proc/zoneinfo")
     follows = {era.reserve_follows_managed for era in eras(snapshot)}
     written = _ratios(snapshot) != _defaults(snapshot)
     # A run's sysctls are read before its first round.
