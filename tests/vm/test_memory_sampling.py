@@ -243,22 +243,38 @@ def test_samples_are_sound_under_load(sampled: Sampled) -> None:
 
 
 def test_the_trace_counter_counts(sampled: Sampled) -> None:
-    script = (
-        f"cd {TRACING} 2>/dev/null || mount -t tracefs t {TRACING} && cd {TRACING} && "
-        "echo counter > trace_clock && echo 1 > events/kmem/mm_page_alloc/enable && echo 1 > "
-        "tracing_on"
-    )
     before = sampled.sampler.sample("trace/begin").meta["trace_counter"]
-    done = sampled.guest.agent.run(["sh", "-c", script])
-    assert done.status == 0, done.stderr
-    sampled.guest.agent.run(["sh", "-c", "for i in 1 2 3 4 5 6 7 8; do /bin/true; done"])
-    marker = f"cd {TRACING}; echo 0 > tracing_on; tail -n 1 trace; echo nop > current_tracer"
-    last = sampled.guest.agent.run(["sh", "-c", marker]).stdout.decode()
-    after = sampled.sampler.sample("trace/end").meta["trace_counter"]
     assert before is not None
+    last = trace_some_allocations(sampled.guest)
+    after = sampled.sampler.sample("trace/end").meta["trace_counter"]
     assert after > before + 100
     # "cat-123 [000] ..... 4711: mm_page_alloc: …": the number is the event's time
     assert 0 <= after - int(last.split(":")[0].split()[-1]) < 20
+
+
+def trace_some_allocations(guest: Guest) -> str:
+    """The last line of a trace of page allocations, stamped by the trace counter.
+
+    Once in some fifty boots the guest's event stays silent though it is enabled. That is the
+    emulator's: QEMU before 8.1 may keep code that one CPU was translating while another patched
+    it, and an event is enabled by patching its call. Enabling it anew patches again.
+    """
+    event = "events/kmem/mm_page_alloc/enable"
+    mount = f"[ -d {TRACING}/events ] || mount -t tracefs t {TRACING}"
+    script = (
+        f"{mount} && cd {TRACING} && echo 0 > {event} && echo counter > trace_clock && "
+        f"echo 1 > {event} && echo 1 > tracing_on && "
+        "for i in 1 2 3 4 5 6 7 8; do /bin/true; done; "
+        f"echo 0 > tracing_on && cat {event} && tail -n 1 trace"
+    )
+    for _ in range(3):
+        done = guest.agent.run(["sh", "-c", script])
+        assert done.status == 0, done.stderr
+        enabled, last = done.stdout.decode().splitlines()
+        assert enabled == "1"
+        if "mm_page_alloc:" in last:
+            return last
+    raise AssertionError(f"the event is enabled and silent three times over: {last}")
 
 
 @pytest.mark.parametrize("arch", ARCHES)
