@@ -34,6 +34,7 @@ def vmalloc_era(release: Release) -> VmallocEra:
     """The rules of a release.
 
     Kernel: see ``VmallocEra``; the releases in brackets there are those that brought the change.
+    Ignores: as ``VmallocEra``; stable updates and vendors that took a change back.
     """
     layout = None
     if Release(5, 4) <= release <= Release(5, 10):
