@@ -239,3 +239,48 @@ def test_slob_counts_nothing_as_reclaimable() -> None:
     assert verdicts(capture(files), "slob_reclaimable") == {"holds": 1}
     files["proc/meminfo"] = "MemTotal: 1000 kB\nSReclaimable: 4 kB\n"
     assert verdicts(capture(files), "slob_reclaimable") == {"fails": 1}
+
+
+def test_without_a_configuration_the_sizes_of_each_kind_are_still_known() -> None:
+    sizes = [str(size) for size in (8, 16, 32, 64, 96, 128, 192, 256, 512)]
+    names = [*sizes, "1k", "2k", "4k", "8k"]
+    rows = "".join(row(f"kmalloc-{kind}{name}", 8, 1, 1) for kind in ("", "rcl-") for name in names)
+    files = {
+        "proc/version": "Linux version 6.1.0 (x)\n",
+        "uname": "Linux x 6.1.0 x86_64",
+        "proc/slabinfo": HEAD + rows,
+    }
+    assert verdicts(capture(files), "kmalloc_classes") == {"holds": 2}
+    files["proc/slabinfo"] = HEAD + rows.replace("kmalloc-rcl-96 ", "kmalloc-rcl-95 ")
+    assert verdicts(capture(files), "kmalloc_classes") == {"holds": 1, "fails": 1}
+
+
+def test_one_cache_tells_whether_merging_is_on_where_the_configuration_is_missing() -> None:
+    files = {
+        "proc/version": "Linux version 6.1.0 (x)\n",
+        "uname": "Linux x 6.1.0 x86_64",
+        "slab_sysfs": cache(":0000064", usersize=0)
+        + cache("filp", destroy_by_rcu=1)
+        + cache(":0000128", usersize=0),
+    }
+    found = judged(capture(files), "slab_merge")
+    assert [claim.verdict.value for claim in found] == ["unknown", "holds", "holds"]
+    files["slab_sysfs"] += cache("alone", usersize=0)
+    assert verdicts(capture(files), "slab_merge") == {"unknown": 1, "holds": 2, "fails": 1}
+
+
+def test_a_cache_of_a_release_that_was_not_compared_is_unknown_alone() -> None:
+    sysfs = cache("key_jar", usersize=0) + cache(":0000064", usersize=0)
+    snapshot = x86("6.16.0", {"slab_sysfs": sysfs}, config="CONFIG_SLAB_MERGE_DEFAULT=y\n")
+    assert verdicts(snapshot, "slab_merge") == {"holds": 1, "unknown": 1}
+
+
+def test_parameters_of_the_kernel_move_orders() -> None:
+    text = HEAD + row("x", 256, 32, 2)
+    files = {"proc/cmdline": "slub_min_order=1\n", "proc/slabinfo": text}
+    assert verdicts(x86("6.1.0", files), "slabinfo_geometry") == {"holds": 1}
+    files["proc/cmdline"] = "slab_min_order=1\n"
+    assert verdicts(x86("6.12.0", files), "slabinfo_geometry") == {"holds": 1}
+    assert verdicts(x86("6.1.0", files), "slabinfo_geometry") == {"fails": 1}, "not known yet"
+    files["proc/cmdline"] = "slab_min_order=x\n"
+    assert verdicts(x86("6.12.0", files), "slabinfo_geometry") == {"unknown": 1}

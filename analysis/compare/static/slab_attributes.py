@@ -16,35 +16,39 @@ from analysis.model.slab.sheaves import sheaf_capacity
 SLAB_MINALIGN = 8
 """ARCH_SLAB_MINALIGN where nothing asks for more: the alignment of a 64-bit number."""
 _BOOT = ("kmem_cache", "kmem_cache_node")
+_SEVERAL = "several releases' rules or configurations are possible"
 _SLAB_SYSFS = ("slab_sysfs",)
 
 
 def _slab_cpu_partial(snapshot: Snapshot) -> Iterator[Claim]:
     inputs.require(snapshot, "SLUB")
-    return claims("slab_cpu_partial", _cpu_partial_rows(snapshot), undecided=inputs.BACKPORTS)
+    return claims("slab_cpu_partial", _cpu_partial_rows(snapshot), undecided=_SEVERAL)
 
 
 def _cpu_partial_rows(snapshot: Snapshot) -> Iterator[Row]:
     eras = tuple(inputs.eras(snapshot))
     page = snapshot.page_size_bytes
-    keeps = any(era.keeps_cpu_partial for era in eras)
-    configured = keeps and inputs.option(snapshot, "SLUB_CPU_PARTIAL")
-    if configured:  # the option went when the rule did
-        eras = tuple(era for era in eras if era.keeps_cpu_partial)
+    configured: tuple[bool, ...]
+    configured = (True, False)
+    if snapshot.has("config"):
+        configured = (snapshot.config.on("SLUB_CPU_PARTIAL"),)
+        if configured[0]:  # the option went when the rule did
+            eras = tuple(era for era in eras if era.keeps_cpu_partial)
     for name, attributes, values in inputs.caches(snapshot, "cpu_partial", "slab_size"):
         size = values["slab_size"]
         debugging = inputs.flags(attributes, name).debugging
         options = tuple(
-            cpu_partial(size, era=era, page_size=page, configured=configured, debugging=debugging)
+            cpu_partial(size, era=era, page_size=page, configured=on, debugging=debugging)
             for era in eras
+            for on in configured
         )
-        why = ", debugging" if debugging else "" if configured else ", CPUs keep no partial slabs"
+        asked = ", debugging" if debugging else ""
         yield Row(
             scope={"cache": name},
             options=options,
             observed=values["cpu_partial"],
             unit="objects",
-            working=tuple(f"size {size}, page {page}{why}: {option}" for option in options),
+            working=tuple(f"size {size}, page {page}{asked}: {option}" for option in options),
         )
 
 

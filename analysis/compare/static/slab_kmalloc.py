@@ -58,7 +58,9 @@ def _class_rows(snapshot: Snapshot) -> Iterator[Row]:
     ways = []
     for era in inputs.eras(snapshot):
         sizes = " ".join(short_name(size, era) for size in _sizes(snapshot, era))
-        ways.append((inputs.kinds(snapshot, era), sizes))
+        # which kinds there are is the configuration's choice, their sizes are not
+        kinds = inputs.kinds(snapshot, era) if snapshot.has("config") else tuple(found)
+        ways.append((kinds, sizes))
     everyone = {kind for kinds, _ in ways for kind in kinds}
     for kind in sorted(everyone | set(found)):
         options = tuple(sizes if kind in kinds else "none" for kinds, sizes in ways)

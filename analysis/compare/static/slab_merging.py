@@ -6,10 +6,12 @@ from collections.abc import Iterator
 
 from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim
-from analysis.compare.rule import Rule, exact, one_of
+from analysis.compare.rule import Rule, exact, unknown
 from analysis.compare.static import slab_inputs as inputs
+from analysis.compare.static.slab_ways import Row, claims
 from analysis.model.slab.merging import merging_on, reason_alone, stays_alone, unique_id
 
+_SEVERAL = "several releases' rules or configurations are possible"
 _SHARED, _ALONE = "an id", "its name"
 _SHOWN = ("reclaim_account", "cache_dma", "sanity_checks")
 _HIDDEN = frozenset("AD")
@@ -18,40 +20,55 @@ _HIDDEN = frozenset("AD")
 
 def _slab_merge(snapshot: Snapshot) -> Iterator[Claim]:
     inputs.require(snapshot, "SLUB")
+    yield from claims("slab_merge", _merge_rows(snapshot), undecided=_SEVERAL)
+    for name in inputs.sysfs(snapshot).caches:
+        if len(_asks(snapshot, name)) > 1:
+            yield unknown(
+                "slab_merge",
+                {"cache": name},
+                why=f"whether the cache asks to stay alone is not known of {snapshot.kernel}",
+            )
+
+
+def _asks(snapshot: Snapshot, name: str) -> set[bool]:
+    ends = (snapshot.releases[0], snapshot.releases[-1])
+    return {answer for release in ends for answer in stays_alone(name, release)}
+
+
+def _merge_rows(snapshot: Snapshot) -> Iterator[Row]:
     words = tuple(word for word, _ in snapshot.cmdline.words)
-    default = inputs.option(snapshot, "SLAB_MERGE_DEFAULT")
-    rules = [
-        (
-            era,
-            merging_on(words, era, by_default=default),
-            inputs.option(snapshot, era.memcg_option),
-        )
+    known = snapshot.has("config")
+    ways = [
+        (era, merging_on(words, era, by_default=default), accounting)
         for era in inputs.eras(snapshot)
+        for default in ([snapshot.config.on("SLAB_MERGE_DEFAULT")] if known else [True, False])
+        for accounting in ([snapshot.config.on(era.memcg_option)] if known else [True, False])
     ]
-    ends = {snapshot.releases[0], snapshot.releases[-1]}
     for name, attributes, _ in inputs.caches(snapshot):
-        flags = inputs.flags(attributes, name)
-        asks = {answer for release in ends for answer in stays_alone(name, release)}
-        reasons: set[str | None] = set()
-        for era, on, accounting in rules:
-            reason = reason_alone(
+        asks = _asks(snapshot, name)
+        if len(asks) > 1:
+            continue  # no other cache tells
+        reasons = [
+            "merging is off"
+            if not on
+            else "it asks for it"
+            if True in asks
+            else reason_alone(
                 name,
-                flags,
+                inputs.flags(attributes, name),
                 era=era,
                 usersize=inputs.number(attributes, name, "usersize") or 0,
                 failslab=attributes.get("failslab", "0") == "1",
                 accounting=accounting,
             )
-            for asked in asks:
-                reasons.add("merging is off" if not on else "it asks for it" if asked else reason)
-        yield one_of(
-            "slab_merge",
-            {"cache": name},
-            options=(_SHARED if reason is None else _ALONE for reason in reasons),
+            for era, on, accounting in ways
+        ]
+        yield Row(
+            scope={"cache": name},
+            options=tuple(_SHARED if reason is None else _ALONE for reason in reasons),
             observed=_SHARED if name.startswith(":") else _ALONE,
             unit="directory's name",
-            undecided="whether the cache stays alone is not known of this release",
-            working=[f"kept alone: {reason or 'nothing asks for that'}" for reason in reasons],
+            working=tuple(f"kept alone: {why or 'nothing asks for that'}" for why in reasons),
         )
 
 
