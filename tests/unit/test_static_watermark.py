@@ -340,6 +340,16 @@ def test_counters_that_moved_leave_a_small_difference_open() -> None:
     assert only(snapshot(proc__meminfo=far), "mem_available").verdict is Verdict.FAILS
 
 
+def test_a_boost_at_the_last_computation_leaves_the_reserve_open() -> None:
+    # A pageblock more is reserved in each zone: 1024 pages, 4096 KiB less are available.
+    boosted = files()["proc/meminfo"].replace("730584", "726488")
+    claim = only(snapshot(proc__meminfo=boosted), "mem_available")
+    assert claim.verdict is Verdict.UNKNOWN
+    assert "boosted by 1024 pages" in claim.why
+    other = boosted.replace("726488", "726484")
+    assert only(snapshot(proc__meminfo=other), "mem_available").verdict is Verdict.FAILS
+
+
 def moments() -> list[Moment]:
     first = {(0, "A"): 10, (0, "B"): 20, (0, "C"): 30}
     return [

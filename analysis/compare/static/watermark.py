@@ -9,7 +9,8 @@ from analysis.compare.claim import Claim
 from analysis.compare.rule import Judge, Rule, exact, one_of, unknown
 from analysis.compare.static.watermark_available import RULES as AVAILABLE_RULES
 from analysis.compare.static.watermark_boosts import RULES as BOOST_RULES
-from analysis.compare.static.watermark_boosts import boosts
+from analysis.compare.static.watermark_boosts import hidden_boost
+from analysis.compare.static.watermark_dirty import RULES as DIRTY_RULES
 from analysis.compare.static.watermark_marks import (
     MIN_FREE,
     SCALE_FACTOR,
@@ -122,7 +123,7 @@ def _watermark(kind: str) -> Judge:
         sets = possible_marks(snapshot)
         observed: dict[Key, int] = {}
         for zone in zones:
-            boost = _hidden_boost(snapshot, zone, sets)
+            boost = hidden_boost(snapshot, zone, sets)
             if boost:
                 yield unknown(
                     rule_id,
@@ -140,25 +141,6 @@ def _watermark(kind: str) -> Judge:
         yield from judged(rule_id, moments, observed, unit="pages")
 
     return judge
-
-
-def _hidden_boost(snapshot: Snapshot, zone: Zone, sets: Sequence[Marks]) -> int:
-    """A boost that the release does not print, or 0: one by which all three marks are raised."""
-    if "boost" in zone.pages or not {"min", "low", "high"} <= zone.pages.keys():
-        return 0
-    key = (zone.node, zone.zone)
-    for marks in sets:
-        raises = {
-            zone.pages[kind] - _KINDS[kind](marks.zones[key]) for kind in ("min", "low", "high")
-        }
-        (raised, *others) = raises
-        if (
-            not others
-            and raised > 0
-            and raised in boosts(snapshot, zone, marks.zones[key].high_pages)[1]
-        ):
-            return raised
-    return 0
 
 
 def _moment(snapshot: Snapshot, kind: str, marks: Marks) -> Moment:
@@ -284,4 +266,5 @@ RULES: tuple[Rule, ...] = (
     *BOOST_RULES,
     *RESERVE_RULES,
     *AVAILABLE_RULES,
+    *DIRTY_RULES,
 )

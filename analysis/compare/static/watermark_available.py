@@ -1,16 +1,20 @@
-"""Rules about what is computed from totalreserve_pages: MemAvailable and the dirty limits."""
+"""Rules about what is computed from totalreserve_pages: MemAvailable, and what others share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
 
 from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim
 from analysis.compare.rule import Rule, exact, unknown
-from analysis.compare.static.watermark_marks import eras
+from analysis.compare.static.watermark_boosts import boosts, hidden_boost
+from analysis.compare.static.watermark_marks import Marks, eras, possible_marks
 from analysis.errors import MissingInputError
-from analysis.model.dirty_limits import dirty_limits, dirtyable_pages
 from analysis.model.totalreserve import ZoneReserve, mem_available_pages, totalreserve_pages
+
+_SUMS_MAX = 20_000
 
 
 def printed_reserve(snapshot: Snapshot) -> list[ZoneReserve]:
@@ -20,14 +24,39 @@ def printed_reserve(snapshot: Snapshot) -> list[ZoneReserve]:
         MissingInputError: the kernel is older than every one that was compared.
     """
     eras(snapshot)
+    sets: list[Marks] = []
+    if any("boost" not in zone.pages for zone in snapshot.zoneinfo.zones):
+        with suppress(MissingInputError):
+            sets = possible_marks(snapshot)
     return [
         ZoneReserve(
             lowmem_reserve=zone.protection,
-            high_pages=zone.pages["high"] - zone.pages.get("boost", 0),
+            high_pages=zone.pages["high"]
+            - zone.pages.get("boost", 0)
+            - hidden_boost(snapshot, zone, sets),
             managed_pages=zone.pages["managed"],
         )
         for zone in snapshot.zoneinfo.zones
     ]
+
+
+def _boosted_reserves(snapshot: Snapshot, zones: Sequence[ZoneReserve]) -> set[int]:
+    """What totalreserve_pages may be, had it been computed while zones were boosted.
+
+    Empty where the capture does not say how large a boost may be, or too many sums are possible.
+    """
+    sums = {0}
+    try:
+        for zone, reserve in zip(snapshot.zoneinfo.zones, zones, strict=True):
+            possible = boosts(snapshot, zone, reserve.high_pages)[1]
+            high = reserve.high_pages
+            parts = {replace(reserve, high_pages=high + boost).pages for boost in possible}
+            sums = {total + part for total in sums for part in parts}
+            if len(sums) > _SUMS_MAX:
+                return set()
+    except MissingInputError:
+        return set()
+    return sums
 
 
 def reserve_line(zones: Sequence[ZoneReserve]) -> str:
@@ -85,20 +114,34 @@ def moving(snapshot: Snapshot, predicted: int, observed: int) -> str | None:
     )
 
 
-def _judged(
+def reserve_claim(
     snapshot: Snapshot,
     rule_id: str,
     *,
-    predicted: int,
+    zones: Sequence[ZoneReserve],
+    rule: Callable[[int], int],
     observed: int,
     working: Sequence[str],
     unit_kib: int = 0,
 ) -> Claim:
-    """Exact; unknown only where both differ by no more than the counters moved meanwhile.
+    """Exact; unknown only where both differ by no more than the counters moved meanwhile, or where
+    the kernel shows what a boost in force when the reserve was computed would give.
 
-    Both numbers in pages; claimed in KiB where ``unit_kib``, those of a page, is given.
+    ``rule`` gives the prediction in pages from totalreserve_pages; claimed in KiB where
+    ``unit_kib``, those of a page, is given.
     """
+    reserve = totalreserve_pages(zones)
+    predicted = rule(reserve)
     moved = None if predicted == observed else moving(snapshot, predicted, observed)
+    if moved is None and predicted != observed:
+        for boosted in sorted(_boosted_reserves(snapshot, zones)):
+            if rule(boosted) == observed:
+                moved = (
+                    f"the rule gives {predicted} pages, the kernel shows {observed}, which is "
+                    f"right if zones were boosted by {boosted - reserve} pages when "
+                    f"totalreserve_pages was computed last"
+                )
+                break
     unit = "KiB" if unit_kib else "pages"
     predicted, observed = predicted * (unit_kib or 1), observed * (unit_kib or 1)
     if moved is not None:
@@ -119,17 +162,21 @@ def _mem_available(snapshot: Snapshot) -> Iterator[Claim]:
     file = meminfo_pages(snapshot, "Active(file)", "Inactive(file)")
     reclaimable = reclaimable_pages(snapshot)
     low = low_pages(snapshot)
-    predicted = mem_available_pages(
-        free_pages=free,
-        file_pages=file,
-        reclaimable_pages=reclaimable,
-        totalreserve=totalreserve_pages(zones),
-        low_pages=low,
-    )
-    yield _judged(
+
+    def rule(totalreserve: int) -> int:
+        return mem_available_pages(
+            free_pages=free,
+            file_pages=file,
+            reclaimable_pages=reclaimable,
+            totalreserve=totalreserve,
+            low_pages=low,
+        )
+
+    yield reserve_claim(
         snapshot,
         "mem_available",
-        predicted=predicted,
+        zones=zones,
+        rule=rule,
         observed=meminfo_pages(snapshot, "MemAvailable"),
         unit_kib=snapshot.page_kib,
         working=[
@@ -142,99 +189,10 @@ def _mem_available(snapshot: Snapshot) -> Iterator[Claim]:
             ),
             (
                 f"available = {free} free - {totalreserve_pages(zones)} + page cache + "
-                f"reclaimable = {predicted} pages of {snapshot.page_kib} KiB"
+                f"reclaimable = {rule(totalreserve_pages(zones))} pages of {snapshot.page_kib} KiB"
             ),
         ],
     )
-
-
-def _dirty(snapshot: Snapshot, rule_id: str) -> Iterator[Claim]:
-    counters = snapshot.vmstat.values
-    if rule_id not in counters:
-        raise MissingInputError(f"{rule_id} in proc/vmstat")
-    zones = printed_reserve(snapshot)
-    reserve = totalreserve_pages(zones)
-    file = counters["nr_inactive_file"] + counters["nr_active_file"]
-    highmem = _dirtyable_highmem(snapshot)
-    dirtyable = dirtyable_pages(
-        free_pages=counters["nr_free_pages"],
-        file_pages=file,
-        totalreserve=reserve,
-        highmem_pages=highmem,
-    )
-    limits = dirty_limits(
-        dirtyable,
-        dirty_ratio=snapshot.sysctl_number("vm/dirty_ratio"),
-        background_ratio=snapshot.sysctl_number("vm/dirty_background_ratio"),
-        dirty_bytes=snapshot.sysctl_number("vm/dirty_bytes"),
-        background_bytes=snapshot.sysctl_number("vm/dirty_background_bytes"),
-        page_size_bytes=snapshot.page_size_bytes,
-    )
-    background = rule_id == "nr_dirty_background_threshold"
-    predicted = limits.background_pages if background else limits.dirty_pages
-    kind = "dirty_background" if background else "dirty"
-    ratio = snapshot.sysctl_number(f"vm/{kind}_ratio")
-    in_bytes = snapshot.sysctl_number(f"vm/{kind}_bytes")
-    yield _judged(
-        snapshot,
-        rule_id,
-        predicted=predicted,
-        observed=counters[rule_id],
-        working=[
-            reserve_line(zones),
-            (
-                f"dirtyable = {counters['nr_free_pages']} free - {reserve} + {file} on file lists "
-                f"- {highmem} of highmem + 1 = {dirtyable}"
-            ),
-            _share(ratio, in_bytes, kind, snapshot.page_size_bytes),
-            f"limit = {predicted}",
-        ],
-    )
-
-
-def _share(ratio: int, in_bytes: int, kind: str, page_size_bytes: int) -> str:
-    if in_bytes:
-        return f"vm.{kind}_bytes = {in_bytes}, of pages of {page_size_bytes} bytes"
-    share = ratio * page_size_bytes // 100
-    return f"vm.{kind}_ratio = {ratio} %: {share} of the {page_size_bytes} bytes of each page"
-
-
-def _dirtyable_highmem(snapshot: Snapshot) -> int:
-    """Dirtyable pages of highmem, which do not count unless vm.highmem_is_dirtyable is set."""
-    highmem = [zone for zone in snapshot.zoneinfo.zones if zone.zone == "HighMem"]
-    if not any(zone.pages["managed"] for zone in highmem):
-        return 0
-    name = "vm/highmem_is_dirtyable"
-    if snapshot.has_sysctl(name) and snapshot.sysctl_number(name):
-        return 0
-    # Movable memory is highmem where the machine has any.
-    highmem += [zone for zone in snapshot.zoneinfo.zones if zone.zone == "Movable"]
-    return sum(
-        zone.pages["free"]
-        - min(zone.pages["free"], zone.pages["high"])
-        + zone.counters["nr_zone_inactive_file"]
-        + zone.counters["nr_zone_active_file"]
-        for zone in highmem
-        if zone.pages["managed"]
-    )
-
-
-def _dirty_threshold(snapshot: Snapshot) -> Iterator[Claim]:
-    return _dirty(snapshot, "nr_dirty_threshold")
-
-
-def _dirty_background_threshold(snapshot: Snapshot) -> Iterator[Claim]:
-    return _dirty(snapshot, "nr_dirty_background_threshold")
-
-
-_DIRTY_INPUTS = (
-    "proc/zoneinfo",
-    "proc/vmstat",
-    "proc/sys/vm/dirty_ratio",
-    "proc/sys/vm/dirty_background_ratio",
-    "proc/sys/vm/dirty_bytes",
-    "proc/sys/vm/dirty_background_bytes",
-)
 
 
 RULES: tuple[Rule, ...] = (
@@ -249,28 +207,5 @@ RULES: tuple[Rule, ...] = (
         observed="proc/meminfo: MemAvailable",
         model=(mem_available_pages, totalreserve_pages),
         judge=_mem_available,
-    ),
-    Rule(
-        id="nr_dirty_threshold",
-        says=(
-            "Writers are throttled when dirty pages reach vm.dirty_ratio of what is free beyond "
-            "totalreserve_pages or on the file LRU lists. The ratio is rounded down to bytes of a "
-            "page."
-        ),
-        inputs=_DIRTY_INPUTS,
-        observed="proc/vmstat: nr_dirty_threshold",
-        model=(dirtyable_pages, dirty_limits, totalreserve_pages),
-        judge=_dirty_threshold,
-    ),
-    Rule(
-        id="nr_dirty_background_threshold",
-        says=(
-            "Write-back begins when dirty pages reach vm.dirty_background_ratio of the same "
-            "memory; where that would not be below the limit for writers it is half of it."
-        ),
-        inputs=_DIRTY_INPUTS,
-        observed="proc/vmstat: nr_dirty_background_threshold",
-        model=(dirtyable_pages, dirty_limits, totalreserve_pages),
-        judge=_dirty_background_threshold,
     ),
 )

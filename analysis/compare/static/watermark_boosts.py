@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim, Verdict
 from analysis.compare.rule import Rule, exact
-from analysis.compare.static.watermark_marks import pageblock_pages
+from analysis.compare.static.watermark_marks import Marks, pageblock_pages
 from analysis.compare.static.watermark_moments import scope_of
 from analysis.errors import MissingInputError
 from analysis.model.watermark_boost import max_boost_pages, possible_boosts
@@ -26,6 +26,24 @@ def boosts(snapshot: Snapshot, zone: Zone, high_pages: int) -> tuple[int, frozen
         pageblock_pages=pageblock,
     )
     return largest, possible_boosts(largest, pageblock)
+
+
+def hidden_boost(snapshot: Snapshot, zone: Zone, sets: Sequence[Marks]) -> int:
+    """A boost that the release does not print, or 0: one by which all three marks are raised."""
+    if "boost" in zone.pages or not {"min", "low", "high"} <= zone.pages.keys():
+        return 0
+    key = (zone.node, zone.zone)
+    for marks in sets:
+        mark = marks.zones[key]
+        raises = {
+            zone.pages["min"] - mark.min_pages,
+            zone.pages["low"] - mark.low_pages,
+            zone.pages["high"] - mark.high_pages,
+        }
+        (raised, *others) = raises
+        if not others and raised > 0 and raised in boosts(snapshot, zone, mark.high_pages)[1]:
+            return raised
+    return 0
 
 
 def _watermark_boost(snapshot: Snapshot) -> Iterator[Claim]:
