@@ -25,6 +25,7 @@ _MOVABLE_START = re.compile(r"  Node (\d+): 0x([0-9a-f]+)$")
 _NODE_RANGE = re.compile(rf"  node +(\d+): {_SPAN}$")
 _NODE_SETUP = re.compile(rf"Initmem setup node (\d+) {_SPAN}$")
 _ZONE_MEMMAP = re.compile(r"  (\S+) zone: (\d+) pages used for memmap$")
+_UNAVAILABLE = re.compile(r"On node (\d+), zone (\S+): (\d+) pages in unavailable ranges$")
 _LOW_RAM = re.compile(r"  low ram: 0 - ([0-9a-f]+)$")
 _HUGE = re.compile(r"HugeTLB: (\d+) KiB vmemmap can be freed for a ([\d.]+) ([KMG])iB page$")
 _EARLY_MEMMAP = re.compile(
@@ -78,6 +79,8 @@ class BootLayout:
     node_setups: Mapping[int, tuple[int, int]]
     zone_memmaps: tuple[tuple[int, str, int], ...]
     """Node, zone, pages."""
+    unavailable: Mapping[tuple[int, str], int]
+    """Struct pages for holes, by node and zone."""
     early_memmaps: Mapping[int, int]
     """Bytes that memblock gave for the memmap, by node (with memblock=debug)."""
     low_ram_end: int | None
@@ -98,6 +101,10 @@ def read(dmesg: Dmesg) -> BootLayout:
     for match in dmesg.matching(_EARLY_MEMMAP):
         node = int(match[2])
         early_memmaps[node] = early_memmaps.get(node, 0) + int(match[1])
+    unavailable: dict[tuple[int, str], int] = {}
+    for match in dmesg.matching(_UNAVAILABLE):
+        key = (int(match[1]), match[2])
+        unavailable[key] = unavailable.get(key, 0) + int(match[3])
     return BootLayout(
         maps=_maps(texts),
         changes=tuple(_changes(texts, settled)),
@@ -119,6 +126,7 @@ def read(dmesg: Dmesg) -> BootLayout:
         ),
         node_setups=setups,
         zone_memmaps=tuple(_zone_memmaps(texts)),
+        unavailable=unavailable,
         early_memmaps=early_memmaps,
         low_ram_end=next((int(m[1], 16) for m in dmesg.matching(_LOW_RAM)), None),
         huge_memmap_kib={int(float(m[2]) * _UNITS[m[3]]): int(m[1]) for m in dmesg.matching(_HUGE)},

@@ -120,9 +120,8 @@ def test_fake_nodes_of_a_size_leave_the_last_more() -> None:
 
 
 def test_equal_parts_of_each_node_ignore_holes() -> None:
-    memory = (NodeSpan(0, 0, 64 * 1024), NodeSpan(0, 128 * 1024, 256 * 1024))
+    memory = (NodeSpan(0, 0, 64 * 1024), NodeSpan(0, 128 * 1024, 512 * 1024))
     blocks = (NodeSpan(0, 0, GIB), NodeSpan(1, GIB, 2 * GIB))
-    memory = (*memory, NodeSpan(0, 256 * 1024, 512 * 1024))
     made = fake_nodes("2U", blocks, memory, limit=2 * GIB, dma32_end=0, nodes_max=64)
     assert [(b.node, b.start // MIB, b.end // MIB) for b in made] == [
         (0, 0, 512),

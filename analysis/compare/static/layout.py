@@ -3,6 +3,18 @@
 from __future__ import annotations
 
 from analysis.compare.rule import Rule
-from analysis.compare.static import layout_blocks, layout_memmap, layout_zones
+from analysis.compare.static import (
+    layout_blocks,
+    layout_holes,
+    layout_memmap,
+    layout_model,
+    layout_zones,
+)
 
-RULES: tuple[Rule, ...] = (*layout_zones.RULES, *layout_blocks.RULES, *layout_memmap.RULES)
+RULES: tuple[Rule, ...] = (
+    *layout_zones.RULES,
+    *layout_blocks.RULES,
+    *layout_model.RULES,
+    *layout_memmap.RULES,
+    *layout_holes.RULES,
+)

@@ -121,9 +121,8 @@ def _validity(snapshot: Snapshot, era: LayoutEra, end_pfn: int) -> tuple[pageblo
     else:
         unit = (1 << section_shift(snapshot, era)) // page
         said = f"frames of {unit}-page sections with memory have a page"
-    valid = pageblocks.Validity(
-        unit_pages=unit, end_pfn=end_pfn, holes_follow_memory=era.holes_follow_memory
-    )
+    follow = era.holes_follow_memory and (unit is not None or era.flat_holes_set_up)
+    valid = pageblocks.Validity(unit_pages=unit, end_pfn=end_pfn, holes_follow_memory=follow)
     return valid, said
 
 
@@ -197,6 +196,7 @@ def _memory_blocks(snapshot: Snapshot) -> Iterator[Claim]:
     numbers = {int(m[1]) for m in map(_BLOCK.match, snapshot.source.files) if m}
     if not numbers:
         raise MissingInputError(f"{MEMORY_ROOT}memory0/state")
+    shown = int(snapshot.text(f"{MEMORY_ROOT}block_size_bytes").strip(), 16) * len(numbers)
 
     def predict(era: LayoutEra) -> Predictions:
         plan = placement(snapshot, era)
@@ -206,7 +206,7 @@ def _memory_blocks(snapshot: Snapshot) -> Iterator[Claim]:
         found = sections.memory_blocks(present, block // section)
         return {
             _KEY: Predicted(
-                value=len(found),
+                value=len(found) * block,
                 working=(
                     f"{len(present)} sections of {section} bytes have memory",
                     f"memory blocks: {said}",
@@ -219,9 +219,9 @@ def _memory_blocks(snapshot: Snapshot) -> Iterator[Claim]:
         "memory_blocks",
         snapshot,
         predict=predict,
-        observed={_KEY: len(numbers)},
+        observed={_KEY: shown},
         scope=single,
-        unit="blocks",
+        unit="bytes",
     )
 
 
@@ -267,9 +267,10 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         id="memory_blocks",
-        says="There is a memory block for every block in which any section has memory.",
+        says="There is a memory block wherever any section has memory: together they are as large "
+        "as memory with its holes filled up to whole blocks.",
         inputs=("config", "dmesg or proc/iomem"),
-        observed="sys/devices/system/memory, the directories memoryN",
+        observed="sys/devices/system/memory, the directories memoryN times block_size_bytes",
         model=(sections.present_sections, sections.memory_blocks),
         judge=_memory_blocks,
     ),

@@ -18,6 +18,9 @@ class Predicted:
     working: tuple[str, ...] = field(default=())
 
 
+ALL = ("all", "")
+"""The key of a claim about the whole machine beside those about zones."""
+
 Predictions = Mapping[Hashable, Predicted]
 
 

@@ -18,7 +18,7 @@ from analysis.errors import MissingInputError
 from analysis.model.layout import memory_map
 from analysis.model.layout.eras_layout import LayoutEra
 from analysis.model.layout.memory_map import MapEntry
-from analysis.model.layout.pfn import Span, merged
+from analysis.model.layout.pfn import Span, clip, merged
 from analysis.procfs import iomem
 from analysis.procfs.iomem import Iomem
 
@@ -43,6 +43,8 @@ _TYPES = {
     "Persistent Memory": memory_map.PMEM,
     "Persistent Memory (legacy)": memory_map.PRAM,
 }
+_SMALLEST_HOTPLUG_BYTES = 64 << 20
+"""Memory comes and goes by whole memory blocks; the smallest is a section of 64 MiB."""
 _NUMBERED = re.compile(r".*\(?type (\d+)\)?")
 
 
@@ -208,14 +210,13 @@ def check_hotplug(snapshot: Snapshot, memory: Sequence[Span]) -> None:
         said = boot(snapshot).node_ranges
         if said:
             boot_memory = merged(Span(block.start, block.end) for block in said)
+    known = merged(boot_memory)
     for resource in tree.resources:
         if tree.hidden or not resource.name.startswith("System RAM"):
             continue
-        inside = any(
-            span.start <= resource.start + 4096 and resource.end <= span.end + 4096
-            for span in merged(boot_memory)
-        )
-        if not inside and resource.end > 1 << 20:
+        size = resource.end - resource.start
+        there = sum(max(0, clip(span, resource.start, resource.end).size) for span in known)
+        if size - there >= _SMALLEST_HOTPLUG_BYTES:
             raise LayoutUnknownError(
                 f"memory was added after boot: {resource.start:#x}-{resource.end - 1:#x}"
             )

@@ -1,4 +1,4 @@
-"""The memory model and the memmap's cost against what the kernel shows of them."""
+"""The memmap's pages against what the kernel shows of them."""
 
 from __future__ import annotations
 
@@ -6,24 +6,20 @@ from collections.abc import Hashable, Iterator
 
 from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim, Number
-from analysis.compare.rule import Rule, exact, unknown
+from analysis.compare.rule import Rule, unknown
 from analysis.compare.static.layout_blocks import section_shift
-from analysis.compare.static.layout_capture import (
-    MEMORY_ROOT,
-    LayoutUnknownError,
-    boot,
-    eras,
-    options,
-)
+from analysis.compare.static.layout_capture import LayoutUnknownError, boot, options
+from analysis.compare.static.layout_holes import set_up_claims
 from analysis.compare.static.layout_inputs import layout, placement
-from analysis.compare.static.layout_judge import Predicted, Predictions, judge, per_zone
-from analysis.errors import MissingInputError
+from analysis.compare.static.layout_judge import ALL, Predicted, Predictions, judge, per_zone
 from analysis.model.layout import memory_model, orders, page_flags, sections
 from analysis.model.layout.eras_layout import LayoutEra
 from analysis.model.layout.pfn import align_up
-from analysis.model.layout.zone_limits import DEVICE, zone_names
+from analysis.model.layout.zone_limits import zone_names
 
-_COUNTED = "nr_memmap_boot_pages"
+COUNTED = "nr_memmap_boot_pages"
+"""The counter of vmstat that has the memmap, from 6.11."""
+
 _WIDE = ("x86_64", "arm64", "riscv64", "ppc64le", "s390x")
 
 
@@ -61,7 +57,8 @@ def struct_page(snapshot: Snapshot, era: LayoutEra) -> int:
     )
 
 
-def _boot_memmap(snapshot: Snapshot, era: LayoutEra, model: str) -> tuple[int, tuple[str, ...]]:
+def boot_memmap(snapshot: Snapshot, era: LayoutEra, model: str) -> tuple[int, tuple[str, ...]]:
+    """Pages of memmap allocated at boot under a memory model, and the way to them."""
     place = placement(snapshot, era)
     page = snapshot.page_size_bytes
     each = struct_page(snapshot, era)
@@ -81,7 +78,8 @@ def _boot_memmap(snapshot: Snapshot, era: LayoutEra, model: str) -> tuple[int, t
     )
 
 
-def _huge_pages_optimized(snapshot: Snapshot) -> bool:
+def huge_pages_optimized(snapshot: Snapshot) -> bool:
+    """Whether huge pages may have given back a part of their memmap."""
     if not snapshot.has_sysctl("vm/hugetlb_optimize_vmemmap"):
         return False
     enabled = snapshot.sysctl_number("vm/hugetlb_optimize_vmemmap")
@@ -93,36 +91,39 @@ def _memmap_pages(snapshot: Snapshot) -> Iterator[Claim]:
     model = memory_model.memory_model(options(snapshot))
     shown: dict[Hashable, Number] = {}
     vmstat = snapshot.vmstat.values if snapshot.has("proc/vmstat") else {}
-    if _COUNTED in vmstat:
-        if _huge_pages_optimized(snapshot):
+    if COUNTED in vmstat:
+        if huge_pages_optimized(snapshot):
             yield unknown(rule_id, why="huge pages have given back a part of their memmap")
             return
-        shown["all", ""] = vmstat[_COUNTED]
+        shown[ALL] = vmstat[COUNTED]
     if snapshot.has("dmesg"):
         said = boot(snapshot)
         for node, zone, pages in said.zone_memmaps:
             shown[node, zone] = pages
         for node, size in said.early_memmaps.items():
             shown[node, "early"] = size // snapshot.page_size_bytes
+    if ALL not in shown and snapshot.has("dmesg") and boot(snapshot).node_ranges:
+        yield from set_up_claims(snapshot, model)
+        if not shown:
+            return
     if not shown:
         yield unknown(
-            rule_id,
-            why="this kernel shows it neither in vmstat (from 6.11) nor, unless told to, in dmesg",
+            rule_id, why="this kernel shows it only in early boot's messages, and they are lost"
         )
         return
 
     def predict(era: LayoutEra) -> Predictions:
         results: dict[Hashable, Predicted] = {}
-        if ("all", "") in shown:
-            pages, steps = _boot_memmap(snapshot, era, model)
-            results["all", ""] = Predicted(value=pages, working=steps)
+        if ALL in shown:
+            pages, steps = boot_memmap(snapshot, era, model)
+            results[ALL] = Predicted(value=pages, working=steps)
         results.update(_zone_guesses(snapshot, era, model, shown))
         results.update(_early_buffers(snapshot, era, model, shown))
         return results
 
     def scope(key: Hashable) -> dict[str, int | str]:
         assert isinstance(key, tuple)
-        if key[0] == "all":
+        if key == ALL:
             return {}
         return {"node": key[0], "allocated": "early"} if key[1] == "early" else {**per_zone(key)}
 
@@ -179,113 +180,7 @@ def _early_buffers(
     }
 
 
-def _memory_model(snapshot: Snapshot) -> Iterator[Claim]:
-    rule_id = "memory_model"
-    on = options(snapshot)
-    predicted = memory_model.memory_model(on)
-    sparse = {memory_model.SPARSEMEM, memory_model.VMEMMAP}
-    every = (*sorted(sparse), memory_model.FLATMEM, memory_model.DISCONTIGMEM)
-    evidence: list[tuple[str, set[str]]] = []
-    if snapshot.has(f"{MEMORY_ROOT}block_size_bytes"):
-        evidence.append(("sysfs has memory blocks: sections", sparse))
-    if snapshot.has("proc/zoneinfo") and any(
-        zone.zone == DEVICE for zone in snapshot.zoneinfo.zones
-    ):
-        evidence.append(("there is a zone Device: vmemmap", {memory_model.VMEMMAP}))
-    if snapshot.has("dmesg") and any(boot(snapshot).huge_memmap_kib.values()):
-        evidence.append(("huge pages can give back memmap: vmemmap", {memory_model.VMEMMAP}))
-    vmstat = snapshot.vmstat.values if snapshot.has("proc/vmstat") else {}
-    if _COUNTED in vmstat and not _huge_pages_optimized(snapshot):
-        fits, said = _models_that_fit(snapshot, vmstat[_COUNTED])
-        if said:
-            evidence.append((said, fits))
-    possible = [model for model in every if all(model in models for _, models in evidence)]
-    working = (*(text for text, _ in evidence), f"the configuration says {predicted}")
-    if not evidence:
-        yield unknown(
-            rule_id,
-            why="nothing in the capture depends on it: no memory blocks, no zone Device, and no "
-            f"{_COUNTED}",
-            predicted=predicted,
-        )
-        return
-    yield exact(
-        rule_id,
-        {},
-        predicted=predicted,
-        observed=predicted if predicted in possible else " or ".join(possible) or "none of them",
-        unit="memory model",
-        working=working,
-    )
-
-
-def _models_that_fit(snapshot: Snapshot, counted: int) -> tuple[set[str], str]:
-    fits: set[str] = set()
-    try:
-        for era in eras(snapshot):
-            flat, _ = _boot_memmap(snapshot, era, memory_model.FLATMEM)
-            if counted == flat:
-                fits.add(memory_model.FLATMEM)
-            try:
-                pages, _ = _boot_memmap(snapshot, era, memory_model.VMEMMAP)
-            except LayoutUnknownError:
-                continue
-            if counted == pages:
-                fits |= {memory_model.SPARSEMEM, memory_model.VMEMMAP}
-    except (LayoutUnknownError, MissingInputError):
-        return set(), ""
-    return fits, f"{counted} pages of memmap fit {' and '.join(sorted(fits)) or 'no model'}"
-
-
-def _huge_page_memmap(snapshot: Snapshot) -> Iterator[Claim]:
-    shown: dict[Hashable, Number] = dict(boot(snapshot).huge_memmap_kib.items())
-    if not shown:
-        raise MissingInputError("dmesg: HugeTLB: … vmemmap can be freed (from 6.1)")
-    optimized = "HUGETLB_PAGE_OPTIMIZE_VMEMMAP" in options(snapshot)
-    page = snapshot.page_size_bytes
-
-    def predict(era: LayoutEra) -> Predictions:
-        each = struct_page(snapshot, era)
-        results: dict[Hashable, Predicted] = {}
-        for size in shown:
-            assert isinstance(size, int)
-            kib = memory_model.huge_page_memmap_kib(
-                size,
-                page,
-                each,
-                optimized=optimized,
-                reserve_pages=era.vmemmap_reserve_pages,
-            )
-            said = (
-                f"{size // page} struct pages of {each} bytes less {era.vmemmap_reserve_pages} "
-                f"page: {kib} KiB"
-                if optimized
-                else "HUGETLB_PAGE_OPTIMIZE_VMEMMAP is not built in"
-            )
-            results[size] = Predicted(value=kib, working=(said,))
-        return results
-
-    yield from judge(
-        "huge_page_memmap",
-        snapshot,
-        predict=predict,
-        observed=shown,
-        scope=lambda key: {"huge_page_bytes": int(str(key))},
-        unit="KiB",
-    )
-
-
 RULES: tuple[Rule, ...] = (
-    Rule(
-        id="memory_model",
-        says="FLATMEM keeps one array of struct pages for all page frames, SPARSEMEM one for each "
-        "section with memory, SPARSEMEM_VMEMMAP the same side by side in virtual memory. Memory "
-        "blocks in sysfs need sections, a zone Device needs vmemmap.",
-        inputs=("config",),
-        observed="sys/devices/system/memory, proc/zoneinfo, dmesg, proc/vmstat: what depends on it",
-        model=(memory_model.memory_model,),
-        judge=_memory_model,
-    ),
     Rule(
         id="memmap_pages",
         says="The memmap has a struct page for every page frame of every section with memory "
@@ -303,14 +198,5 @@ RULES: tuple[Rule, ...] = (
             memory_model.zone_memmap_pages,
         ),
         judge=_memmap_pages,
-    ),
-    Rule(
-        id="huge_page_memmap",
-        says="A huge page needs one page of its memmap: the rest says the same and can be given "
-        "back, if the option is built in and a struct page's size is a power of two.",
-        inputs=("config",),
-        observed="dmesg, HugeTLB: N KiB vmemmap can be freed",
-        model=(memory_model.huge_page_memmap_kib, memory_model.struct_page_bytes),
-        judge=_huge_page_memmap,
     ),
 )

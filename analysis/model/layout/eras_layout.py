@@ -37,6 +37,11 @@ class LayoutEra:
     numa_blocks_begin_with_memory: bool
     """Blocks of the NUMA description are cut to the first and last byte of memory, before to 0
     and max_pfn: it shows in fake nodes (6.12)."""
+    flat_holes_set_up: bool
+    """Under FLATMEM the struct pages of holes are set up too (5.14)."""
+    flat_memmap_to_whole_blocks: bool
+    """Under FLATMEM the struct pages up to a whole largest buddy block are set up too (7.2 does
+    so, 6.12 does not)."""
     acpi_counts_as_ram: bool
     """max_pfn reaches over ACPI data on x86 (6.12 has it, 6.1 has not)."""
     base_page_flags: int
@@ -68,6 +73,8 @@ def layout_era_of(release: Release) -> LayoutEra:
         online_by_subsection=release >= Release(5, 12),
         holes_follow_memory=release >= Release(5, 10),
         numa_blocks_begin_with_memory=release >= Release(6, 12),
+        flat_holes_set_up=release >= Release(5, 14),
+        flat_memmap_to_whole_blocks=release > Release(6, 12),
         acpi_counts_as_ram=release >= Release(6, 12),
         base_page_flags=_base_page_flags(release),
         arch_2_on_64_bits=release < Release(6, 12),
@@ -87,12 +94,17 @@ def layout_eras_of(release: Release) -> tuple[LayoutEra, ...]:
     """The layout rules that a release may have: several where it lies between two compared.
 
     Kernel: see ``LayoutEra``: of three changes it is only known that they lie between 6.1 and
-        6.12, of one that it lies between 6.12 and 7.2.
+        6.12, of two that they lie between 6.12 and
+        7.2.
     Ignores: nothing known.
     """
     era = layout_era_of(release)
     if Release(6, 12) < release < Release(7, 2):
-        return (era, replace(era, kasan_hw_tag_bits=8))
+        return tuple(
+            replace(era, kasan_hw_tag_bits=bits, flat_memmap_to_whole_blocks=flat)
+            for bits in (4, 8)
+            for flat in (False, True)
+        )
     if not Release(6, 1) < release < Release(6, 12):
         return (era,)
     return tuple(
