@@ -17,9 +17,9 @@ class SlabEra:
     Ignores: at which stable update a change came to an older series.
     """
 
-    order_cpus: str
-    """What the number of objects wanted in a slab grows with: ``possible`` CPUs (to 5.10),
-    ``online`` ones at the moment (5.11), ``present`` ones (5.12)."""
+    counts_present_cpus: bool
+    """The number of objects wanted in a slab grows with the present CPUs (5.11), not with the
+    possible ones."""
     gives_up_objects: bool
     """The order is sought again with one object less until one fits the waste (to 6.6); later the
     wanted number sets the least order and only the accepted waste grows."""
@@ -70,11 +70,7 @@ def slab_era_of(release: Release) -> SlabEra:
     Ignores: at which stable update a change came to an older series.
     """
     return SlabEra(
-        order_cpus="possible"
-        if release < Release(5, 11)
-        else "online"
-        if release < Release(5, 12)
-        else "present",
+        counts_present_cpus=release >= Release(5, 11),
         gives_up_objects=release < Release(6, 7),
         limits_follow_each_other=release >= Release(6, 7),
         cpu_partial_counts_slabs=release >= Release(5, 16),

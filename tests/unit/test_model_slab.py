@@ -143,7 +143,7 @@ class TestOrder:
     def test_wanted_objects_grow_with_the_bits_of_the_number_of_cpus(self) -> None:
         assert [wanted_objects(cpus) for cpus in (1, 2, 3, 4, 64)] == [8, 12, 12, 16, 32]
 
-    def test_present_cpus_count_from_5_12_unless_it_is_just_one(self) -> None:
+    def test_present_cpus_count_from_5_11_unless_it_is_just_one(self) -> None:
         assert counted_cpus(era(5, 10), possible=64, present=4) == 64
         assert counted_cpus(era(6, 1), possible=64, present=4) == 4
         assert counted_cpus(era(6, 1), possible=64, present=1) == 64

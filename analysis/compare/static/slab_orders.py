@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from analysis.capture.snapshot import CPUS, Snapshot
 from analysis.compare.static.slab_inputs import eras, nr_cpu_ids, tiny
 from analysis.errors import ParseError
-from analysis.model.eras_slab import SlabEra, slab_era_of
+from analysis.model.eras_slab import SlabEra
 from analysis.model.slab.slub_order import (
     OrderLimits,
     SlabOrder,
@@ -86,10 +86,8 @@ def order_cpus(snapshot: Snapshot, era: SlabEra) -> tuple[int, ...]:
         MissingInputError: neither the possible nor the present CPUs are known.
     """
     possible = nr_cpu_ids(snapshot)
-    if era.order_cpus == "possible":
+    if not era.counts_present_cpus:
         return (possible,)
-    if era.order_cpus == "online":
-        return tuple(range(1, possible + 1))
     online = len(snapshot.cpus_online)
     if snapshot.has(f"{CPUS}/present"):
         present = [len(snapshot.parsed(f"{CPUS}/present", cpulist.parse))]
@@ -108,7 +106,6 @@ def order_ways(snapshot: Snapshot) -> tuple[OrderWay, ...]:
     Raises:
         MissingInputError: an input is missing.
     """
-    own = slab_era_of(snapshot.release)
     return tuple(
         OrderWay(
             era=era,
@@ -117,11 +114,10 @@ def order_ways(snapshot: Snapshot) -> tuple[OrderWay, ...]:
             page_size=snapshot.page_size_bytes,
         )
         for era in eras(snapshot)
-        if era == own or era.order_cpus != "online"  # a single release's, and taken back by nobody
         for cpus in order_cpus(snapshot, era)
     )
 
 
 def cpus_change(snapshot: Snapshot) -> bool:
     """Whether the number of CPUs that counts may have changed while caches were made."""
-    return snapshot.arch in _LATE_PRESENT or slab_era_of(snapshot.release).order_cpus == "online"
+    return snapshot.arch in _LATE_PRESENT

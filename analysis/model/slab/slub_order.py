@@ -51,10 +51,10 @@ def counted_cpus(era: SlabEra, *, possible: int, present: int) -> int:
 
     Kernel: mm/slub.c, ``calculate_order``: nr_cpu_ids in 5.10, from 6.1 num_present_cpus() unless
         that is just 1, since some architectures know of no other CPU yet at early boot.
-    Ignores: 5.11, which counted the CPUs online at the moment; CPUs that were added after a cache
-        was made.
+    Ignores: the candidates of 5.11, which counted the CPUs online at the moment; CPUs that were
+        added after a cache was made.
     """
-    return possible if era.order_cpus == "possible" or present <= 1 else present
+    return present if era.counts_present_cpus and present > 1 else possible
 
 
 def page_order(size_bytes: int, page_size: int) -> int:
