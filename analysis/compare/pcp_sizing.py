@@ -35,6 +35,8 @@ class Sizing:
 
     era: PcpSizesEra
     managed: Earlier
+    when: str
+    """When the lists were last sized, and how one knows."""
     low_pages: int
     cpus: int
     page_size_bytes: int
@@ -78,6 +80,7 @@ class Sizing:
         if self.fraction and not self.era.high_follows_low:
             high, batch = self._by_fraction
             return [
+                self.when,
                 self.managed.working,
                 f"high: {pages} / {self.fraction} (percpu_pagelist_fraction) = {high}",
                 f"batch: {high} / 4, within 1 and 8 times the page shift: {batch}",
@@ -86,6 +89,7 @@ class Sizing:
         quarter = max(1, min(pages // 1024, limit) // 4)
         more = quarter + quarter // 2
         return [
+            self.when,
             self.managed.working,
             f"{pages} / 1024 = {pages // 1024}, at most {self.era.batch_limit_kib} KiB = {limit}",
             f"a quarter of that, at least 1: {quarter}; half as much more: {more}",
@@ -127,11 +131,14 @@ class Sizings:
             fraction = self._fraction(era)
             managed: Iterable[Earlier]
             if fraction:
+                when = "last sized when the fraction was written, after boot"
                 managed = [as_now(zone)]
             elif era.high_follows_low:
                 moment = self._moment
+                when = f"when last sized: {moment.why}"
                 managed = moment.managed(zone, self._frees)
             else:
+                when = "sized once, in boot"
                 managed = managed_before(zone, self._frees_early)
                 if _memory_plugged(self.snapshot):
                     managed = (*managed, as_now(zone))
@@ -139,6 +146,7 @@ class Sizings:
                 Sizing(
                     era=era,
                     managed=earlier,
+                    when=when,
                     low_pages=unboosted(zone, "low"),
                     cpus=sharing_cpus(len(self.snapshot.node_cpus(zone.node)), self.online),
                     page_size_bytes=self.snapshot.page_size_bytes,

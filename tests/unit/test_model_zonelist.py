@@ -92,6 +92,29 @@ def test_load_accumulates_since_5_16() -> None:
     assert old[3] == (3, 0, 1, 2)
 
 
+def test_a_ring_with_a_node_apart() -> None:
+    # As read from the RAM of 5.10, 6.1 and 7.2: 0-2-3-4 are a ring, 1 has no memory and is as far
+    # from all. Its list is decided by the load: each of the others headed groups before.
+    ring = (0, 2, 3, 4)
+    distances = {
+        a: {
+            b: (10, 15, 30, 15)[(ring.index(b) - ring.index(a)) % 4] if 1 not in (a, b) else 20
+            for b in range(5)
+        }
+        for a in range(5)
+    }
+    distances[1][1] = 10
+    assert orders(distances, OLD, ring)[1] == (1, 4, 3, 2, 0)
+    assert orders(distances, MIDDLE, ring)[1] == (1, 4, 2, 3, 0)
+    assert orders(distances, NEW, ring)[1] == (4, 2, 3, 0)
+    for era in (OLD, MIDDLE, NEW):
+        found = orders(distances, era, ring)
+        assert found[0] == (0, 2, 4, 3)
+        assert found[2] == (2, 3, 0, 4)
+        assert found[3] == (3, 4, 2, 0)
+        assert found[4] == (4, 0, 3, 2)
+
+
 def test_nodes_with_cpus_come_later_when_memory_is_plugged() -> None:
     distances = {a: {b: 10 if a == b else 20 for b in range(3)} for a in range(3)}
     assert orders(distances, NEW)[0] == (0, 1, 2)

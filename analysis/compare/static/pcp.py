@@ -99,14 +99,14 @@ def _limit_working(sizing: Sizing, index: int) -> list[str]:
     pages = sizing.managed.managed_pages
     lines = [f"batch {sizing.batch} (see pcp_batch)"]
     if sizing.fraction:
-        lines.append(sizing.managed.working)
+        lines += [sizing.when, sizing.managed.working]
         part = f"{pages} / {sizing.fraction} (percpu_pagelist_high_fraction) ="
         lines.append(sizing.split_working(name, pages // sizing.fraction, part))
     elif index == 0:
         lines.append(sizing.split_working(name, sizing.low_pages, "low watermark"))
     else:
         largest = pages // MIN_PERCPU_PAGELIST_HIGH_FRACTION
-        lines.append(sizing.managed.working)
+        lines += [sizing.when, sizing.managed.working]
         part = f"{pages} / {MIN_PERCPU_PAGELIST_HIGH_FRACTION} ="
         lines.append(sizing.split_working(name, largest, part))
     return lines
