@@ -64,6 +64,25 @@ def percpu_area_sizes(group_units: Sequence[int], unit_size_bytes: int) -> Count
     return Counter(units * unit_size_bytes for units in group_units)
 
 
+def percpu_remainder(percpu_pages: int, *, first_chunk_pages: int, units: int) -> int:
+    """What is left of meminfo's Percpu when it is dealt out to the units: nothing.
+
+    A page of percpu memory is backed for all units at once, so their number divides the whole.
+    The first chunk is backed from the start; less than that gives what is missing, below zero.
+
+    Raises:
+        ValueError: no units.
+
+    Kernel: mm/percpu.c, ``pcpu_nr_pages`` and ``pcpu_setup_first_chunk``; 5.10, 6.1, 6.12, 7.2 and
+        7.3.
+    Ignores: which further pages are backed, which allocations decide.
+    """
+    if units <= 0:
+        raise ValueError(f"{units} units of percpu memory")
+    least = first_chunk_pages * units
+    return percpu_pages - least if percpu_pages < least else percpu_pages % units
+
+
 def pages_on_nodes(node_pages: Mapping[int, int]) -> int:
     """The pages of an area, from the numbers by node that follow ``N``.
 

@@ -12,6 +12,9 @@ MUTATIONS = {
     "vmalloc_percpu": Mutation(
         file=_AREAS, pattern=r" (\d+) pcpu_get_vm_areas\+", change=plus(4096)
     ),
+    "percpu_pages": Mutation(
+        file="proc/meminfo", pattern=r"^Percpu: +(\d+) kB$", change=lambda _: "0"
+    ),
     "vmalloc_overlap": Mutation(
         file=_AREAS,
         pattern=r"^(0x[0-9a-f]+-0x[0-9a-f]+ .*\n0x[0-9a-f]+)-",

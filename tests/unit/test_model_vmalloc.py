@@ -141,3 +141,12 @@ def test_space_of_others() -> None:
     assert vmalloc_space.highmem(reserve_bytes=240 * mib).total_bytes >> 10 == 245760
     with pytest.raises(ValueError, match="reserve"):
         vmalloc_space.highmem(reserve_bytes=mib, gap_bytes=mib)
+
+
+def test_percpu_pages_are_dealt_out_to_units() -> None:
+    # two units, 60 pages each in the first chunk, and 10 more in another
+    assert vmalloc.percpu_remainder(140, first_chunk_pages=60, units=2) == 0
+    assert vmalloc.percpu_remainder(141, first_chunk_pages=60, units=2) == 1
+    assert vmalloc.percpu_remainder(118, first_chunk_pages=60, units=2) == -2
+    with pytest.raises(ValueError, match="0 units"):
+        vmalloc.percpu_remainder(1, first_chunk_pages=1, units=0)

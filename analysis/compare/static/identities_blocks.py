@@ -152,7 +152,7 @@ def _slabs(snapshot: Snapshot) -> Iterator[Claim]:
     drift = all_slabs - shown - private
     again = None
     if snapshot.has(f"{MEMINFO}.after"):
-        again = snapshot.parsed(f"{MEMINFO}.after", meminfo.parse).values["Slab"] // page_kib
+        again = snapshot.parsed(f"{MEMINFO}.after", meminfo.parse).values.get("Slab", 0) // page_kib
     working = (
         f"{len(caches.caches)} caches have {all_slabs} pages in slabs",
         (

@@ -32,6 +32,15 @@ def line_of(snapshot: Snapshot, name: str) -> int:
     return value
 
 
+def huge_kib(snapshot: Snapshot) -> int:
+    """KiB of a transparent huge page; 0 where the architecture is not described."""
+    pae = snapshot.arch != "i386" or snapshot.config.on("X86_PAE")
+    try:
+        return model.default_hugepage_kib(snapshot.arch, snapshot.page_size_bytes, pae=pae)
+    except ValueError:
+        return 0
+
+
 def _sums(snapshot: Snapshot) -> Iterator[Claim]:
     lines = snapshot.meminfo.values
     for name, parts in (
@@ -53,7 +62,7 @@ def _sums(snapshot: Snapshot) -> Iterator[Claim]:
         ("LowTotal", "MemTotal", "HighTotal"),
         ("LowFree", "MemFree", "HighFree"),
     ):
-        if name in lines:
+        if all(line in lines for line in (name, total, high)):
             yield exact(
                 "meminfo_sums",
                 {"line": name},
@@ -214,7 +223,7 @@ def _counters(snapshot: Snapshot) -> Iterator[Claim]:
     for name, line in model.LINES.items():
         if name not in lines or line.counter not in counters:
             continue
-        if line.unit == "huge" and "Hugepagesize" not in lines:
+        if line.unit == "huge" and not huge_kib(snapshot):
             continue
         yield settled(
             "meminfo_counters",
@@ -232,7 +241,7 @@ def _counters(snapshot: Snapshot) -> Iterator[Claim]:
 
 def _shown(snapshot: Snapshot, name: str, line: model.Line) -> Reading:
     page = snapshot.page_size_bytes
-    huge = (page // 8) * page // 1024 if snapshot.arch != "i386" else 2048
+    huge = huge_kib(snapshot)
 
     def terms(info: meminfo.Meminfo) -> tuple[int]:
         return (model.in_unit_of_counter(line, info.values[name], page, huge),)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from analysis.capture.snapshot import NODES, Snapshot
 from analysis.compare.claim import Claim
 from analysis.compare.rule import Rule, exact, unknown
-from analysis.compare.static.identities_meminfo import line_of
+from analysis.compare.static.identities_meminfo import huge_kib, line_of
 from analysis.compare.static.readings import AFTER, moved_in, reading, settled
 from analysis.errors import MissingInputError
 from analysis.model.drift import Reading
@@ -20,8 +20,8 @@ ZONEINFO = "proc/zoneinfo"
 VMSTAT = "proc/vmstat"
 _NODE_LINES = {**meminfo_model.LINES, "FilePages": meminfo_model.Line(counter="nr_file_pages")}
 _EVENTS_AT_ONCE = 100_000
-"""Allocations that one CPU can do at most while a file of counters is printed: those of a tenth of
-a second at a microsecond each."""
+"""Allocations from one zone that one CPU may not have told yet (65,533 to 5.13, until a second has
+passed), or does while a file of counters is printed."""
 
 
 def _meminfo_files(snapshot: Snapshot) -> list[int]:
@@ -29,6 +29,13 @@ def _meminfo_files(snapshot: Snapshot) -> list[int]:
     if not nodes:
         raise MissingInputError(f"{NODES}/node*/meminfo")
     return nodes
+
+
+def _node_line(snapshot: Snapshot, node: int, name: str) -> int:
+    value = snapshot.node_meminfo(node).values.get(name)
+    if value is None:
+        raise MissingInputError(f"{name} of {NODES}/node{node}/meminfo")
+    return value
 
 
 def _total(snapshot: Snapshot) -> Iterator[Claim]:
@@ -46,12 +53,12 @@ def _total(snapshot: Snapshot) -> Iterator[Claim]:
             "node_mem_total",
             {"node": node},
             predicted=pages * page_kib,
-            observed=snapshot.node_meminfo(node).values["MemTotal"],
+            observed=_node_line(snapshot, node, "MemTotal"),
             unit="KiB",
             working=[f"{terms}: {pages} pages of {page_kib} KiB"],
         )
     if set(nodes) == set(snapshot.nodes):
-        totals = [snapshot.node_meminfo(node).values["MemTotal"] for node in nodes]
+        totals = [_node_line(snapshot, node, "MemTotal") for node in nodes]
         yield exact(
             "node_mem_total",
             {"node": "all"},
@@ -64,14 +71,15 @@ def _total(snapshot: Snapshot) -> Iterator[Claim]:
 
 def _used(snapshot: Snapshot) -> Iterator[Claim]:
     for node in _meminfo_files(snapshot):
-        lines = snapshot.node_meminfo(node).values
+        names = ("MemTotal", "MemFree", "MemUsed")
+        total, free, used = (_node_line(snapshot, node, name) for name in names)
         yield exact(
             "node_mem_used",
             {"node": node},
-            predicted=zone_model.used_kib(lines["MemTotal"], lines["MemFree"]),
-            observed=lines["MemUsed"],
+            predicted=zone_model.used_kib(total, free),
+            observed=used,
             unit="KiB",
-            working=[f"MemTotal - MemFree = {lines['MemTotal']} - {lines['MemFree']}"],
+            working=[f"MemTotal - MemFree = {total} - {free}"],
         )
 
 
@@ -112,13 +120,15 @@ def _hugetlb(snapshot: Snapshot) -> Iterator[Claim]:
 
 def _counters(snapshot: Snapshot) -> Iterator[Claim]:
     page = snapshot.page_size_bytes
-    huge = (page // 8) * page // 1024 if snapshot.arch != "i386" else 2048
+    huge = huge_kib(snapshot)
     for node in _meminfo_files(snapshot):
         name = f"{NODES}/node{node}/meminfo"
         lines = snapshot.node_meminfo(node).values
         shown = _node_counters(snapshot.zoneinfo, node)
         for label, line in _NODE_LINES.items():
             if label not in lines or line.counter not in shown:
+                continue
+            if line.unit == "huge" and not huge:
                 continue
             observed = meminfo_model.in_unit_of_counter(line, lines[label], page, huge)
 
@@ -129,8 +139,9 @@ def _counters(snapshot: Snapshot) -> Iterator[Claim]:
 
             again = None
             if snapshot.has(name + AFTER):
-                after = snapshot.parsed(name + AFTER, meminfo.parse).values[label]
-                again = (meminfo_model.in_unit_of_counter(line, after, page, huge),)
+                after = snapshot.parsed(name + AFTER, meminfo.parse).values.get(label)
+                if after is not None:
+                    again = (meminfo_model.in_unit_of_counter(line, after, page, huge),)
             yield settled(
                 "node_meminfo_counters",
                 {"node": node, "line": label},
@@ -177,8 +188,11 @@ def _numa(snapshot: Snapshot) -> Iterator[Claim]:
         why = "a kernel without CONFIG_NUMA counts no such events"
         yield unknown("numa_events", why=why, lacking=True)
         return
-    allowed = _EVENTS_AT_ONCE * len(snapshot.cpus_online)
+    zones = sum(bool(zone.counters) for zone in snapshot.zoneinfo.zones)
+    allowed = _EVENTS_AT_ONCE * len(snapshot.cpus_online) * zones
     for scope, values, local, other in files:
+        if not all(name in values for name in ("numa_hit", "numa_miss", local, other)):
+            continue
         hit, miss = values["numa_hit"], values["numa_miss"]
         yield _balanced(
             scope,
@@ -191,7 +205,7 @@ def _numa(snapshot: Snapshot) -> Iterator[Claim]:
             ],
         )
     whole = snapshot.vmstat.values
-    if "numa_foreign" in whole:
+    if "numa_foreign" in whole and "numa_miss" in whole:
         yield _balanced(
             {"file": "vmstat", "event": "foreign"},
             predicted=numa_model.foreign(whole["numa_miss"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 from analysis.capture.snapshot import Snapshot
@@ -24,6 +25,7 @@ from analysis.procfs.zoneinfo import Zone
 FILE = "proc/zoneinfo"
 VMSTAT = "proc/vmstat"
 _LARGEST_BLOCK_ORDER = 10
+_XEN = re.compile(r"Booting paravirtualized kernel on Xen( PV)?$")
 
 
 def _nest(snapshot: Snapshot) -> Iterator[Claim]:
@@ -262,6 +264,9 @@ def _direct_map(snapshot: Snapshot) -> Iterator[Claim]:
     zones = snapshot.zoneinfo.zones
     if any(zone.zone == "Device" and zone.pages["spanned"] for zone in zones):
         yield unknown("direct_map", why="memory of devices is mapped and in no zone's pages")
+        return
+    if snapshot.has("dmesg") and any(True for _ in snapshot.dmesg.matching(_XEN)):
+        yield unknown("direct_map", why="Xen maps memory before the kernel does")
         return
     offline = [
         name

@@ -8,12 +8,14 @@ counter, and unknown where that does not explain the difference.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim, Scope
 from analysis.compare.rule import unknown
+from analysis.errors import MissingInputError
 from analysis.model.drift import Finding, Reading, moved_pages, node_threshold, settle
 from analysis.procfs import vmstat
 from analysis.verdict import Verdict
@@ -47,14 +49,18 @@ def reading(
     """What a file shows, and shows again where it was read a second time.
 
     Raises:
-        MissingInputError: the capture lacks the file.
+        MissingInputError: the capture lacks the file, or the file lacks a term.
         ParseError: it is not what the kernel prints.
-        KeyError: as ``terms`` raises.
     """
+    try:
+        shown = tuple(terms(snapshot.parsed(name, parse)))
+    except KeyError as error:
+        raise MissingInputError(f"{error.args[0]} of {name}") from None
     again = None
     if snapshot.has(name + AFTER):
-        again = tuple(terms(snapshot.parsed(name + AFTER, parse)))
-    return Reading(terms=tuple(terms(snapshot.parsed(name, parse))), again=again)
+        with contextlib.suppress(KeyError):
+            again = tuple(terms(snapshot.parsed(name + AFTER, parse)))
+    return Reading(terms=shown, again=again)
 
 
 def counter_reading(snapshot: Snapshot, name: str) -> Reading:
@@ -62,7 +68,6 @@ def counter_reading(snapshot: Snapshot, name: str) -> Reading:
 
     Raises:
         MissingInputError, ParseError: as ``reading`` does.
-        KeyError: there is no such counter.
     """
     return reading(snapshot, "proc/vmstat", vmstat.parse, lambda found: (found.values[name],))
 

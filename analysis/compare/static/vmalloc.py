@@ -19,7 +19,7 @@ from analysis.procfs.vmallocinfo import VmallocArea
 
 FILE = "proc/vmallocinfo"
 MEMINFO = "proc/meminfo"
-_PERCPU_SIZES = re.compile(r"pcpu-alloc: s\d+ r\d+ d\d+ u(\d+) ")
+_PERCPU_SIZES = re.compile(r"pcpu-alloc: s(\d+) r(\d+) d(\d+) u(\d+) ")
 _PERCPU_GROUPS = re.compile(r"pcpu-alloc: (?=\[)(.*)")
 
 
@@ -167,6 +167,31 @@ def _percpu(snapshot: Snapshot) -> Iterator[Claim]:
     )
 
 
+def _percpu_pages(snapshot: Snapshot) -> Iterator[Claim]:
+    layout = percpu_groups(snapshot)
+    shown = snapshot.meminfo.values.get("Percpu")
+    if layout is None or shown is None:
+        raise MissingInputError("Percpu of proc/meminfo, and the percpu lines of dmesg")
+    match = list(snapshot.dmesg.matching(_PERCPU_SIZES))[-1]
+    first = sum(int(match[group]) for group in (1, 2, 3)) // snapshot.page_size_bytes
+    units = sum(layout[0])
+    pages = shown // snapshot.page_kib
+    yield exact(
+        "percpu_pages",
+        {},
+        predicted=0,
+        observed=model.percpu_remainder(pages, first_chunk_pages=first, units=units),
+        unit="pages left over",
+        working=[
+            (
+                f"{units} units, of which the first chunk backs {first} pages each: at least "
+                f"{first * units} pages"
+            ),
+            f"Percpu is {shown} kB, {pages} pages: {pages // units} for each unit",
+        ],
+    )
+
+
 def percpu_groups(snapshot: Snapshot) -> tuple[list[int], int] | None:
     """Units of each group of percpu memory and the bytes of a unit, from the boot messages."""
     sizes = list(snapshot.dmesg.matching(_PERCPU_SIZES))
@@ -180,7 +205,7 @@ def percpu_groups(snapshot: Snapshot) -> tuple[list[int], int] | None:
                 group = int(word.strip("[] "))
             else:
                 units[group] += 1
-    return ([units[group] for group in sorted(units)], int(sizes[-1][1])) if units else None
+    return ([units[group] for group in sorted(units)], int(sizes[-1][4])) if units else None
 
 
 def _listed(sizes: Counter[int]) -> str:
@@ -389,6 +414,18 @@ RULES: tuple[Rule, ...] = (
         observed="vmallocinfo, areas of pcpu_get_vm_areas",
         model=(model.percpu_area_sizes,),
         judge=_percpu,
+    ),
+    Rule(
+        id="percpu_pages",
+        says=(
+            "Percpu memory is backed with pages for all units (CPUs) at once, and the first chunk "
+            "from the start: Percpu is a multiple of the number of units, and no less than the "
+            "first chunk."
+        ),
+        inputs=("dmesg",),
+        observed="meminfo, Percpu",
+        model=(model.percpu_remainder,),
+        judge=_percpu_pages,
     ),
     Rule(
         id="vmalloc_overlap",

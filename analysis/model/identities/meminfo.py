@@ -145,6 +145,7 @@ LINES: Mapping[str, Line] = {
     "ShmemPmdMapped": Line(counter="nr_shmem_pmdmapped", unit="huge"),
     "FileHugePages": Line(counter="nr_file_hugepages", unit="huge"),
     "FilePmdMapped": Line(counter="nr_file_pmdmapped", unit="huge"),
+    "VmallocUsed": Line(counter="nr_vmalloc"),
     "CmaFree": Line(counter="nr_free_cma"),
     "Unaccepted": Line(counter="nr_unaccepted"),
     "Balloon": Line(counter="nr_balloon_pages"),
