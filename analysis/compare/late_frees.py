@@ -14,6 +14,8 @@ from itertools import product
 
 from analysis.capture.snapshot import Snapshot
 from analysis.errors import MissingInputError
+from analysis.procfs import iomem
+from analysis.procfs.iomem import Resource
 from analysis.procfs.zoneinfo import Zone
 
 ZoneKey = tuple[int, str]
@@ -21,7 +23,6 @@ ZoneKey = tuple[int, str]
 _FREEING = re.compile(r"Freeing (.+) memory: (\d+)K")
 _RAMDISK = re.compile(r"(?:Allocated new )?RAMDISK: \[mem 0x([0-9a-f]+)-0x[0-9a-f]+\]")
 _CMA = re.compile(r"cma: Reserved (\d+) MiB at (?:0x)?([0-9a-f]+)")
-_IOMEM = re.compile(r" *([0-9a-f]+)-([0-9a-f]+) : (.*)")
 _EARLY = ("SMP alternatives", "EFI boot services")
 """Freed before the first initcall."""
 
@@ -49,6 +50,9 @@ def late_frees(snapshot: Snapshot, *, before_initcalls: bool = False) -> tuple[L
 
     ``before_initcalls``: also what the first of them add: CMA areas count as managed only from
     core_initcall on.
+
+    What x86 gives back of EFI boot services is not here: it comes before, or in newer kernels
+    between the initcalls that set the watermarks first (postcore) and last (subsys).
 
     Raises:
         MissingInputError: no dmesg, or one that does not reach back to the hand-over.
@@ -135,28 +139,25 @@ class _Places:
         slack = 2 * self.snapshot.page_size_bytes
         fitting = {
             zones
-            for start, end, name in self.resources
-            if name == "reserved" and 0 <= end - start - kib * 1024 < slack
-            for zones in [self.at(start)]
+            for resource in self.resources
+            if resource.name == "reserved"
+            and 0 <= resource.end - resource.start - kib * 1024 < slack
+            for zones in [self.at(resource.start)]
         }
         return fitting.pop() if len(fitting) == 1 else self.all
 
     def image(self) -> tuple[ZoneKey, ...]:
-        parts = [(start, end) for start, end, name in self.resources if name.startswith("Kernel ")]
+        parts = [part for part in self.resources if part.name.startswith("Kernel ")]
         if not parts:
             return self.all
-        first, last = min(start for start, _ in parts), max(end for _, end in parts) - 1
+        first, last = min(part.start for part in parts), max(part.end for part in parts) - 1
         zones = self.at(first)
         return zones if zones == self.at(last) else tuple(sorted({*zones, *self.at(last)}))
 
 
-def _resources(snapshot: Snapshot) -> tuple[tuple[int, int, str], ...]:
-    """Start, end and name of what /proc/iomem shows; nothing where addresses are hidden."""
+def _resources(snapshot: Snapshot) -> tuple[Resource, ...]:
+    """What /proc/iomem shows; nothing where addresses are hidden."""
     if not snapshot.has("proc/iomem"):
         return ()
-    rows = [
-        (int(match[1], 16), int(match[2], 16) + 1, match[3])
-        for match in map(_IOMEM.fullmatch, snapshot.text("proc/iomem").splitlines())
-        if match
-    ]
-    return tuple(rows) if any(start for start, _, _ in rows) else ()
+    found = snapshot.parsed("proc/iomem", iomem.parse)
+    return () if found.hidden else found.resources
