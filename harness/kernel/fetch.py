@@ -189,10 +189,11 @@ def kernel_debs(spec: KernelSpec, root: AptRoot) -> list[Deb]:
     """
     found = root.show([spec.package]).get(spec.package)
     if found is None:
+        flavours = _flavours(root)
         raise UsageError(
             f"{spec.suite} has no kernel {spec.flavour!r} for {spec.arch}",
-            details={"it has": ", ".join(_flavours(root)) or "none"},
-            fix=f"name one of these after {spec.suite}/",
+            details={"it has": ", ".join(flavours) or "none"},
+            fix=f"name one of these after {spec.suite}/" if flavours else "name another suite",
         )
     parts: dict[str, Deb] = {}
     pending = [found]

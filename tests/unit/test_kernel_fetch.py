@@ -194,6 +194,14 @@ def test_an_unknown_flavour_lists_the_suites_flavours(get: Getter) -> None:
     assert caught.value.details["it has"] == f"{RELEASE}, amd64"
 
 
+def test_a_suite_without_kernels_for_an_architecture(get: Getter) -> None:
+    get.archive = FakeArchive()
+    with pytest.raises(UsageError, match="sid has no kernel '686-pae' for i386") as caught:
+        get("sid", "i386")
+    assert caught.value.details["it has"] == "none"
+    assert caught.value.fix == "name another suite"
+
+
 def test_a_flavour_must_be_a_name(get: Getter) -> None:
     with pytest.raises(UsageError, match="not a kernel flavour"):
         get("bookworm/--option")
