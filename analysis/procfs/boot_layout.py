@@ -25,6 +25,7 @@ _MOVABLE_START = re.compile(r"  Node (\d+): 0x([0-9a-f]+)$")
 _NODE_RANGE = re.compile(rf"  node +(\d+): {_SPAN}$")
 _NODE_SETUP = re.compile(rf"Initmem setup node (\d+) {_SPAN}$")
 _ZONE_MEMMAP = re.compile(r"  (\S+) zone: (\d+) pages used for memmap$")
+_ZEROED_HOLES = re.compile(r"Zeroed struct page in unavailable ranges: ")
 _UNAVAILABLE = re.compile(r"On node (\d+), zone (\S+): (\d+) pages in unavailable ranges$")
 _LOW_RAM = re.compile(r"  low ram: 0 - ([0-9a-f]+)$")
 _HUGE = re.compile(r"HugeTLB: (\d+) KiB vmemmap can be freed for a ([\d.]+) ([KMG])iB page$")
@@ -81,6 +82,8 @@ class BootLayout:
     """Node, zone, pages."""
     unavailable: Mapping[tuple[int, str], int]
     """Struct pages for holes, by node and zone."""
+    zeroed_holes: bool
+    """The struct pages of holes were only set to zero, as older kernels do."""
     early_memmaps: Mapping[int, int]
     """Bytes that memblock gave for the memmap, by node (with memblock=debug)."""
     low_ram_end: int | None
@@ -127,6 +130,7 @@ def read(dmesg: Dmesg) -> BootLayout:
         node_setups=setups,
         zone_memmaps=tuple(_zone_memmaps(texts)),
         unavailable=unavailable,
+        zeroed_holes=any(True for _ in dmesg.matching(_ZEROED_HOLES)),
         early_memmaps=early_memmaps,
         low_ram_end=next((int(m[1], 16) for m in dmesg.matching(_LOW_RAM)), None),
         huge_memmap_kib={int(float(m[2]) * _UNITS[m[3]]): int(m[1]) for m in dmesg.matching(_HUGE)},

@@ -187,6 +187,14 @@ def test_why_zones_are_unknown(tmp_path: Path, changes: dict[str, str | None], r
     assert reason in found[0].why
 
 
+def test_an_input_that_is_missing_is_told_from_a_rule_that_is(tmp_path: Path) -> None:
+    (lost,) = of(claims(tmp_path, {"dmesg": "[   99.0] eth0: up\n"}), "zone_present")
+    assert lost.lacking
+    offline = {"sys/devices/system/memory/memory9/state": "offline\n"}
+    (without_rule,) = of(claims(tmp_path, offline), "zone_present")
+    assert not without_rule.lacking
+
+
 def test_a_mirror_that_is_not_there_is_ignored(tmp_path: Path) -> None:
     lost = "[    0.0] The system has no mirror memory, ignore kernelcore=mirror.\n"
     changes = {"proc/cmdline": "kernelcore=mirror\n", "dmesg": E820 + BOOTED + lost}
@@ -228,6 +236,36 @@ def test_a_kernel_with_backports_keeps_exact_what_all_releases_share(tmp_path: P
     found = claims(tmp_path, changes)
     for rule_id in ZONES:
         assert verdicts(found, rule_id) == {Verdict.HOLDS}
+
+
+def test_what_the_kernel_says_of_holes_outweighs_its_release(tmp_path: Path) -> None:
+    kinds = " ".join(["Unmovable", "Movable", "Reclaimable", "HighAtomic"])
+    heads = f"Free pages count per migrate type at order {' '.join(map(str, range(11)))}\n"
+    rows = "".join(
+        f"Node 0, zone {zone:>8}, type {kind:>12} {' '.join(['0'] * 11)}\n"
+        for zone in ("DMA", "DMA32")
+        for kind in kinds.split()
+    )
+    blocks = "Node 0, zone DMA 1 7 0 0\nNode 0, zone DMA32 4 500 0 0\n"
+    pagetypeinfo = (
+        f"Page block order: 9\nPages per block:  512\n\n{heads}{rows}\n"
+        f"Number of blocks type  {kinds}\n{blocks}"
+    )
+    name = "4.18.0-1.el8.x86_64"
+    dmesg = (E820 + BOOTED).replace("6.1.0-1-amd64", name)
+    changes = {
+        "proc/version": f"Linux version {name} (x) #1\n",
+        "dmesg": dmesg,
+        "proc/pagetypeinfo": pagetypeinfo,
+    }
+    found = claims(tmp_path, changes)
+    assert verdicts(found, "pageblocks") == {Verdict.HOLDS}, of(found, "pageblocks")
+    assert verdicts(found, "unavailable_pages") == {Verdict.HOLDS}
+    zeroed = "[    0.0] Zeroed struct page in unavailable ranges: 136 pages\n"
+    lines = [line for line in dmesg.splitlines() if "unavailable" not in line]
+    changes["dmesg"] = "\n".join(lines) + "\n" + zeroed
+    (claim,) = of(claims(tmp_path, changes), "unavailable_pages")
+    assert claim.verdict is Verdict.UNKNOWN
 
 
 def test_arm64_asks_the_device_tree(tmp_path: Path) -> None:

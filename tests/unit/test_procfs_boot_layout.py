@@ -78,6 +78,9 @@ def test_zones_and_the_memmap() -> None:
     assert found.movable_starts == {1: 0x18400000}
     assert found.zone_memmaps == ((0, "DMA", 64), (1, "DMA32", 2048))
     assert found.unavailable == {(0, "DMA"): 98}
+    assert not found.zeroed_holes
+    old = "[    2.0] Zeroed struct page in unavailable ranges: 12446 pages\n"
+    assert read(parse(old)).zeroed_holes
     assert found.early_memmaps == {1: 12288}
     assert found.low_ram_end == 0x2A3FE000
     assert found.huge_memmap_kib == {2 << 20: 28, 1 << 30: 16380}

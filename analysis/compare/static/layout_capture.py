@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from analysis.capture.snapshot import Snapshot
 from analysis.model.layout.eras_layout import LayoutEra, layout_eras_of
@@ -20,6 +20,10 @@ class LayoutUnknownError(Exception):
     """The layout cannot be computed from what the capture has; the text says why."""
 
 
+class LayoutInputError(LayoutUnknownError):
+    """As that, since an input is not in the capture, or the kernel shows no such thing."""
+
+
 @dataclass(slots=True)
 class Way:
     """The steps from inputs to a prediction, a line each, as they are taken."""
@@ -32,10 +36,18 @@ class Way:
 
 
 def eras(snapshot: Snapshot) -> tuple[LayoutEra, ...]:
-    """The layout rules that may be in force in the kernel of a capture, each once."""
+    """The layout rules that may be in force in the kernel of a capture, each once.
+
+    What the kernel says of holes shows whether it has the later rule, whatever its release.
+    """
     found: dict[LayoutEra, None] = {}
     for release in snapshot.releases:
         found.update(dict.fromkeys(layout_eras_of(release)))
+    if snapshot.has("dmesg"):
+        said = boot(snapshot)
+        if said.unavailable or said.zeroed_holes:
+            follow = bool(said.unavailable)
+            return tuple({replace(era, holes_follow_memory=follow): None for era in found})
     return tuple(found)
 
 

@@ -8,7 +8,12 @@ from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim, Number, Scope
 from analysis.compare.rule import Rule
 from analysis.compare.static.layout_blocks import block_order, section_shift
-from analysis.compare.static.layout_capture import LayoutUnknownError, boot, options
+from analysis.compare.static.layout_capture import (
+    LayoutInputError,
+    LayoutUnknownError,
+    boot,
+    options,
+)
 from analysis.compare.static.layout_inputs import layout, placement
 from analysis.compare.static.layout_judge import ALL, Predicted, Predictions, judge, per_zone
 from analysis.errors import MissingInputError
@@ -98,7 +103,7 @@ def set_up_claims(snapshot: Snapshot, model: str) -> Iterator[Claim]:
         if not era.holes_follow_memory or (
             model == memory_model.FLATMEM and not era.flat_holes_set_up
         ):
-            raise LayoutUnknownError("this kernel does not say how many struct pages holes have")
+            raise LayoutInputError("this kernel does not say how many struct pages holes have")
         place = placement(snapshot, era)
         if model == memory_model.FLATMEM:
             total = struct_pages(snapshot, era, model)

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from analysis.capture.snapshot import Snapshot
-from analysis.compare.static.layout_capture import FOUR_GIB, LayoutUnknownError, Way, boot, options
+from analysis.compare.static.layout_capture import (
+    FOUR_GIB,
+    LayoutInputError,
+    LayoutUnknownError,
+    Way,
+    boot,
+    options,
+)
 from analysis.compare.static.layout_map import check_hotplug, iomem_memory, x86_memory
 from analysis.compare.static.layout_nodes import node_pieces
 from analysis.model.layout.eras_layout import LayoutEra
@@ -70,7 +77,7 @@ def _zone_ends(
     if arch == "i386":
         low = boot(snapshot).low_ram_end
         if low is None:
-            raise LayoutUnknownError("how much memory is mapped directly (dmesg, low ram) is lost")
+            raise LayoutInputError("how much memory is mapped directly (dmesg, low ram) is lost")
         way.say(f"mapped directly (dmesg, low ram): to {low:#x}")
         return x86_zone_ends(min(low // page, max_pfn), max_pfn)
     if arch == "arm64":
@@ -90,7 +97,7 @@ def _dma_limit(snapshot: Snapshot, memory: Sequence[Span]) -> int:
         return 1 << 30
     if model == "linux,dummy-virt" or any(True for _ in snapshot.dmesg.matching(_HAS_ACPI)):
         return FOUR_GIB
-    raise LayoutUnknownError(
+    raise LayoutInputError(
         f"the dma-ranges of the device tree are not in the capture (machine model: {model})"
     )
 
@@ -107,7 +114,7 @@ def _movable(
     if line.has("movable_node"):
         hot = [b for b in boot(snapshot).srat if "hotplug" in b.flags]
         if hot:
-            raise LayoutUnknownError(
+            raise LayoutInputError(
                 "movable_node: which nodes hold memory of the kernel before SRAT is read is not "
                 "in the capture"
             )
@@ -117,7 +124,7 @@ def _movable(
     if any("mirror" in value for value in kernelcore):
         lost = re.compile(r"The system has no mirror memory")
         if not any(True for _ in snapshot.dmesg.matching(lost)):
-            raise LayoutUnknownError("kernelcore=mirror: which memory is mirrored is not shown")
+            raise LayoutInputError("kernelcore=mirror: which memory is mirrored is not shown")
         return {}
     if not kernelcore and not movablecore:
         return {}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim, Number, Scope
 from analysis.compare.rule import exact, one_of, unknown
-from analysis.compare.static.layout_capture import LayoutUnknownError, eras
+from analysis.compare.static.layout_capture import LayoutInputError, LayoutUnknownError, eras
 from analysis.model.layout.eras_layout import LayoutEra
 
 
@@ -40,7 +40,8 @@ def judge(
         try:
             tables.append(predict(era))
         except LayoutUnknownError as error:
-            yield unknown(rule_id, why=str(error))
+            lacking = isinstance(error, LayoutInputError)
+            yield unknown(rule_id, why=str(error), lacking=lacking)
             return
     keys = dict.fromkeys([*observed, *(key for table in tables for key in table)])
     for key in keys:

@@ -9,6 +9,7 @@ from analysis.capture.snapshot import Snapshot
 from analysis.compare.static.layout_capture import (
     FOUR_GIB,
     MEMORY_ROOT,
+    LayoutInputError,
     LayoutUnknownError,
     Way,
     boot,
@@ -81,7 +82,7 @@ def firmware_map(snapshot: Snapshot) -> tuple[str, tuple[MapEntry, ...]]:
             )
             rows.append((int(start, 16), int(end, 16) + 1, kind))
     if not rows:
-        raise LayoutUnknownError(
+        raise LayoutInputError(
             "no firmware memory map: dmesg has lost its begin, and sys/firmware/memmap is not "
             "in the capture"
         )
@@ -166,7 +167,7 @@ def physical_tree(snapshot: Snapshot) -> Iomem:
     """
     tree = snapshot.parsed("proc/iomem", iomem.parse)
     if tree.hidden:
-        raise LayoutUnknownError("proc/iomem was read without privilege: it shows no addresses")
+        raise LayoutInputError("proc/iomem was read without privilege: it shows no addresses")
     return tree
 
 
@@ -183,7 +184,7 @@ def iomem_memory(snapshot: Snapshot, way: Way) -> tuple[tuple[Span, ...], int]:
         if resource.depth == 0 and resource.name in ("System RAM", "reserved", "Reserved")
     )
     if not spans:
-        raise LayoutUnknownError("proc/iomem names no System RAM")
+        raise LayoutInputError("proc/iomem names no System RAM")
     way.say(f"System RAM, and what is mapped for nobody, of proc/iomem: {hexes(spans)}")
     return spans, spans[-1].end // page
 

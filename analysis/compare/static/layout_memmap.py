@@ -108,7 +108,9 @@ def _memmap_pages(snapshot: Snapshot) -> Iterator[Claim]:
             return
     if not shown:
         yield unknown(
-            rule_id, why="this kernel shows it only in early boot's messages, and they are lost"
+            rule_id,
+            why="this kernel shows it only in early boot's messages, and they are lost",
+            lacking=True,
         )
         return
 

@@ -64,6 +64,7 @@ def _memory_model(snapshot: Snapshot) -> Iterator[Claim]:
             why="nothing in the capture depends on it: no memory blocks, no zone Device, and no "
             f"{COUNTED}",
             predicted=predicted,
+            lacking=True,
         )
         return
     yield exact(

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from analysis.capture.snapshot import Snapshot
-from analysis.compare.static.layout_capture import FOUR_GIB, LayoutUnknownError, Way, boot
+from analysis.compare.static.layout_capture import (
+    FOUR_GIB,
+    LayoutInputError,
+    LayoutUnknownError,
+    Way,
+    boot,
+)
 from analysis.model.layout.eras_layout import LayoutEra
 from analysis.model.layout.nodes import NodeSpan, OverlapError, assigned, cleaned, in_pages
 from analysis.model.layout.numa_fake import NotEmulatedError, fake_nodes
@@ -48,7 +54,7 @@ def node_pieces(
         except ValueError as error:
             raise LayoutUnknownError(str(error)) from None
     if said is None or not said.node_setups:
-        raise LayoutUnknownError(
+        raise LayoutInputError(
             "which node has which memory is not in the capture: no SRAT and no node ranges in dmesg"
         )
     setups = [NodeSpan(node, *span) for node, span in said.node_setups.items()]

@@ -7,7 +7,12 @@ from collections.abc import Callable, Hashable, Iterator
 from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim, Number
 from analysis.compare.rule import Rule, exact, unknown
-from analysis.compare.static.layout_capture import LayoutUnknownError, boot, options
+from analysis.compare.static.layout_capture import (
+    LayoutInputError,
+    LayoutUnknownError,
+    boot,
+    options,
+)
 from analysis.compare.static.layout_inputs import layout, placement
 from analysis.compare.static.layout_judge import Predicted, Predictions, judge, per_node, per_zone
 from analysis.compare.static.layout_map import (
@@ -42,7 +47,7 @@ def _entries(entries: tuple[MapEntry, ...]) -> str:
 def _memory_map(snapshot: Snapshot) -> Iterator[Claim]:
     rule_id = "memory_map"
     if snapshot.arch not in ("x86_64", "i386"):
-        yield unknown(rule_id, why="the kernel shows a firmware map on x86 only")
+        yield unknown(rule_id, why="the kernel shows a firmware map on x86 only", lacking=True)
         return
     try:
         entries, steps = parameter_map(snapshot)
@@ -65,7 +70,8 @@ def _memory_map(snapshot: Snapshot) -> Iterator[Claim]:
             if resource.depth == 0 and resource.name == "System RAM"
         ]
     except LayoutUnknownError as error:
-        yield unknown(rule_id, {"map": "proc/iomem"}, why=str(error))
+        lacking = isinstance(error, LayoutInputError)
+        yield unknown(rule_id, {"map": "proc/iomem"}, why=str(error), lacking=lacking)
         return
     yield exact(
         rule_id,
