@@ -97,25 +97,76 @@ def boot_watermarks(
         return BootWatermarks(
             automatic_kbytes=automatic, first=first, min_free_kbytes=automatic, last=first
         )
-    buffer_pages = nr_free_buffer_pages(
-        managed_pages, {key: zone.high_pages for key, zone in first.items()}
+    asked = khugepaged_min_free_kbytes(
+        automatic,
+        managed_pages,
+        {key: zone.high_pages for key, zone in first.items()},
+        khugepaged=khugepaged,
+        populated_zones=populated_zones,
+        pageblock_pages=pageblock_pages,
+        page_size_bytes=page_size_bytes,
     )
-    recommended = None
-    if stopped:
-        kbytes = automatic_min_free_kbytes(buffer_pages, page_size_bytes=page_size_bytes)
-    else:
-        recommended = recommended_min_free_kbytes(
-            buffer_pages,
-            populated_zones=populated_zones,
-            pageblock_pages=pageblock_pages,
-            page_size_bytes=page_size_bytes,
-        )
-        kbytes = max(automatic, recommended)
     return BootWatermarks(
         automatic_kbytes=automatic,
         first=first,
+        buffer_pages=asked.buffer_pages,
+        recommended_kbytes=asked.recommended_kbytes,
+        min_free_kbytes=asked.min_free_kbytes,
+        last=marks(managed_pages, asked.min_free_kbytes),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the setup of khugepaged makes of min_free_kbytes."""
+
+    buffer_pages: int
+    recommended_kbytes: int | None
+    """None: khugepaged is not wanted, the automatic value is computed again."""
+    min_free_kbytes: int
+
+
+def khugepaged_min_free_kbytes(
+    min_free_kbytes: int,
+    managed_pages: Mapping[ZoneKey, int],
+    high_pages: Mapping[ZoneKey, int],
+    *,
+    khugepaged: Khugepaged,
+    populated_zones: int,
+    pageblock_pages: int,
+    page_size_bytes: int,
+) -> Asked:
+    """min_free_kbytes after khugepaged was set up: at boot, or as transparent huge pages are
+    switched later. Started, it raises the value; stopped, the automatic one comes back.
+
+    ``high_pages`` are the high watermarks in force when it happens.
+
+    Raises:
+        ValueError: it is absent, so it sets up nothing.
+
+    Kernel: mm/khugepaged.c, ``set_recommended_min_free_kbytes``: 6.1, 6.12, 7.2 and 7.3. 5.10 is
+        the same where khugepaged starts and does nothing where it stops.
+    Ignores: a value that was written by hand, which a smaller automatic one does not replace.
+    """
+    if khugepaged is Khugepaged.ABSENT:
+        raise ValueError("khugepaged is not there: nothing asks for a min_free_kbytes")
+    buffer_pages = nr_free_buffer_pages(managed_pages, high_pages)
+    if khugepaged is Khugepaged.STOPPED:
+        return Asked(
+            buffer_pages=buffer_pages,
+            recommended_kbytes=None,
+            min_free_kbytes=automatic_min_free_kbytes(
+                buffer_pages, page_size_bytes=page_size_bytes
+            ),
+        )
+    recommended = recommended_min_free_kbytes(
+        buffer_pages,
+        populated_zones=populated_zones,
+        pageblock_pages=pageblock_pages,
+        page_size_bytes=page_size_bytes,
+    )
+    return Asked(
         buffer_pages=buffer_pages,
         recommended_kbytes=recommended,
-        min_free_kbytes=kbytes,
-        last=marks(managed_pages, kbytes),
+        min_free_kbytes=max(min_free_kbytes, recommended),
     )

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from analysis.model.boot_watermark import BootWatermarks, Khugepaged, boot_watermarks
+from analysis.model.boot_watermark import (
+    BootWatermarks,
+    Khugepaged,
+    boot_watermarks,
+    khugepaged_min_free_kbytes,
+)
 from analysis.model.dirty_limits import dirty_limits, dirtyable_pages
 from analysis.model.eras_watermark import watermark_eras
 from analysis.model.lowmem_reserve import default_ratios, lowmem_reserve
@@ -80,7 +85,7 @@ def test_what_came_between_the_two_computations_counts_in_the_second_only() -> N
     assert marks(chain, DMA32) == (11090, 13862, 16634, 19406)
 
 
-def test_never_wanted_computes_the_automatic_value_again_from_5_16_on() -> None:
+def test_never_wanted_computes_the_automatic_value_again_after_5_10() -> None:
     chain = boot(khugepaged=Khugepaged.STOPPED)
     # 250000 - 1497 pages beyond the first high watermarks: the root of 15904192 is 3988.006.
     assert chain.min_free_kbytes == 3988
@@ -91,6 +96,14 @@ def test_never_wanted_computes_the_automatic_value_again_from_5_16_on() -> None:
     )  # fmt: skip
     assert (old.min_free_kbytes, old.buffer_pages) == (4000, None)
     assert old.last == old.first
+
+
+def test_khugepaged_that_is_absent_asks_for_nothing() -> None:
+    with pytest.raises(ValueError, match="not there"):
+        khugepaged_min_free_kbytes(
+            4000, MANAGED, {}, khugepaged=Khugepaged.ABSENT, populated_zones=2,
+            pageblock_pages=512, page_size_bytes=4096,
+        )  # fmt: skip
 
 
 def test_a_machine_below_512_mib_starts_no_khugepaged() -> None:

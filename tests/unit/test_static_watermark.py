@@ -198,6 +198,21 @@ def test_a_value_written_by_hand_is_not_computed() -> None:
     ) == {f"watermark_{kind}": {"holds"} for kind in ("min", "low", "high", "promo")}
 
 
+def test_huge_pages_switched_off_after_boot() -> None:
+    # 253840 - 259 - 16634 pages: the root of 16 x 947788 KiB is 3894.17. Of 973 pages DMA has
+    # 14.7 (a gap of 3), DMA32 958.3 (250, a thousandth, is more than a quarter).
+    off = {"DMA": (14, 17, 20, 23), "DMA32": (958, 1208, 1458, 1708)}
+    made = snapshot(
+        proc__zoneinfo=zones(off),
+        proc__sys__vm__min_free_kbytes="3894\n",
+        sys__kernel__mm__transparent_hugepage__enabled="always madvise [never]\n",
+    )
+    claim = only(made, "min_free_kbytes")
+    assert (claim.verdict, claim.predicted) == (Verdict.HOLDS, 3894)
+    assert "switched" in "".join(claim.working)
+    assert verdicts(made, "watermark_high") == {"watermark_high": {"holds"}}
+
+
 def test_a_parameter_sets_min_free() -> None:
     made = snapshot(proc__cmdline="quiet sysctl.vm.min_free_kbytes=45056\n")
     assert only(made, "min_free_kbytes").verdict is Verdict.HOLDS

@@ -10,18 +10,18 @@ from analysis.compare.rule import Judge, Rule, exact, one_of, unknown
 from analysis.compare.static.watermark_available import RULES as AVAILABLE_RULES
 from analysis.compare.static.watermark_boosts import RULES as BOOST_RULES
 from analysis.compare.static.watermark_boosts import hidden_boost
+from analysis.compare.static.watermark_chain import boot_chains
 from analysis.compare.static.watermark_dirty import RULES as DIRTY_RULES
 from analysis.compare.static.watermark_marks import (
     MIN_FREE,
     SCALE_FACTOR,
     Marks,
-    boot_chains,
     possible_marks,
 )
 from analysis.compare.static.watermark_moments import Key, Moment, judged, scope_of
 from analysis.compare.static.watermark_reserve import RULES as RESERVE_RULES
 from analysis.errors import MissingInputError
-from analysis.model.boot_watermark import boot_watermarks
+from analysis.model.boot_watermark import boot_watermarks, khugepaged_min_free_kbytes
 from analysis.model.min_free import (
     automatic_min_free_kbytes,
     nr_free_buffer_pages,
@@ -65,6 +65,18 @@ def _min_free_kbytes(snapshot: Snapshot) -> Iterator[Claim]:
         if lines != working[-len(lines) :]:
             working += lines
     if shown not in options and _follow(snapshot, possible_marks(snapshot)):
+        for chain in chains:
+            switched = chain.switched(snapshot)
+            if switched is not None and switched[0] == shown:
+                yield exact(
+                    rule_id,
+                    {},
+                    predicted=switched[0],
+                    observed=shown,
+                    unit="KiB",
+                    working=(*chain.working(snapshot), *switched[1]),
+                )
+                return
         yield unknown(
             rule_id,
             why=(
@@ -209,12 +221,14 @@ RULES: tuple[Rule, ...] = (
             "At boot min_free_kbytes becomes the root of 16 times the lowmem in KiB, between 128 "
             "and 262144. Then khugepaged, where it is started, raises it to eleven pageblocks for "
             "each populated zone up to Normal, but not beyond a twentieth of the pages above the "
-            "high watermarks of that moment." + _WHEN
+            "high watermarks of that moment. Where it is not wanted, releases after 5.10 take "
+            "the root of the pages above the high watermarks." + _WHEN
         ),
         inputs=_CHAIN,
         observed="proc/sys/vm/min_free_kbytes",
         model=(
             boot_watermarks,
+            khugepaged_min_free_kbytes,
             automatic_min_free_kbytes,
             nr_free_buffer_pages,
             recommended_min_free_kbytes,

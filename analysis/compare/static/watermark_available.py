@@ -10,7 +10,8 @@ from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim
 from analysis.compare.rule import Rule, exact, unknown
 from analysis.compare.static.watermark_boosts import boosts, hidden_boost
-from analysis.compare.static.watermark_marks import Marks, eras, possible_marks
+from analysis.compare.static.watermark_chain import eras
+from analysis.compare.static.watermark_marks import Marks, possible_marks
 from analysis.errors import MissingInputError
 from analysis.model.totalreserve import ZoneReserve, mem_available_pages, totalreserve_pages
 

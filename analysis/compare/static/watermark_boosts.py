@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim, Verdict
 from analysis.compare.rule import Rule, exact
-from analysis.compare.static.watermark_marks import Marks, pageblock_pages
+from analysis.compare.static.watermark_chain import pageblock_pages
+from analysis.compare.static.watermark_marks import Marks
 from analysis.compare.static.watermark_moments import scope_of
 from analysis.errors import MissingInputError
 from analysis.model.watermark_boost import max_boost_pages, possible_boosts

@@ -15,7 +15,8 @@ from analysis.compare.static.watermark_available import (
     reserve_line,
 )
 from analysis.compare.static.watermark_boot import boot_managed, managed_now
-from analysis.compare.static.watermark_marks import AFTER_BOOT, AT_BOOT, eras, possible_marks
+from analysis.compare.static.watermark_chain import eras
+from analysis.compare.static.watermark_marks import AFTER_BOOT, AT_BOOT, possible_marks
 from analysis.compare.static.watermark_moments import Key, Moment, judged
 from analysis.errors import MissingInputError, ParseError
 from analysis.model.lowmem_reserve import default_ratios, lowmem_reserve
