@@ -19,7 +19,7 @@ _POINTER = r"0x([0-9a-f]{1,16}|\(_*ptrval_*\))"
 _HEAD = re.compile(rf"{_POINTER}-{_POINTER} +{NUMBER}(?= |$)")
 _CALLER = re.compile(r" (\S+\+0x[0-9a-f]+/0x[0-9a-f]+|0x[0-9a-f]+|\(_*ptrval_*\))( \[[^\]]+\])?")
 _PAGES = re.compile(rf"pages={NUMBER}$")
-_PHYS = re.compile(r"phys=0x([0-9a-f]{1,16})$")
+_PHYS = re.compile(r"phys=(?:0x)?([0-9a-f]{1,16})$")
 _NODE = re.compile(rf"N{NUMBER}={NUMBER}$")
 _FLAG = re.compile(r"[a-z][a-z_-]*$")
 UNPURGED = "unpurged vm_area"

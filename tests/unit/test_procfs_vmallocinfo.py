@@ -78,7 +78,7 @@ def test_area_without_caller() -> None:
         ("0x1-0x2 8192 f+0x1/0x2 pages=1 pages=1\n", "instead of 'pages=1'"),
         ("0x1-0x2 8192 f+0x1/0x2 N0=1 N0=2\n", "pages of node 0 once"),
         ("0x1-0x2 8192 f+0x1/0x2 vmalloc vmalloc\n", "instead of 'vmalloc'"),
-        ("0x1-0x2 8192 f+0x1/0x2 phys=12\n", "instead of 'phys=12'"),
+        ("0x1-0x2 8192 f+0x1/0x2 phys=12g\n", "instead of 'phys=12g'"),
     ],
 )
 def test_malformed(text: str, expected: str) -> None:

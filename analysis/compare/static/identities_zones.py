@@ -246,7 +246,9 @@ def _cma(snapshot: Snapshot) -> Iterator[Claim]:
         observed=line_of(snapshot, "CmaTotal"),
         unit="KiB",
         working=[
-            " + ".join(f"{z.pages['cma']} (node {z.node} {z.zone})" for z in zones)
+            " + ".join(
+                f"{z.pages['cma']} (node {z.node} {z.zone})" for z in zones if z.pages["cma"]
+            )
             + f" = {pages} pages of {snapshot.page_kib} KiB"
         ],
     )
