@@ -162,8 +162,8 @@ def _slabs(snapshot: Snapshot) -> Iterator[Claim]:
     working = (
         f"{len(caches.caches)} caches have {all_slabs} pages in slabs",
         (
-            f"Slab is {shown.total} pages of {page_kib} KiB: {shown.total - all_slabs} for kmalloc() "
-            f"memory that is too large for slabs, or kept by CPUs ({private} at most)"
+            f"Slab is {shown.total} pages of {page_kib} KiB: {shown.total - all_slabs} for "
+            f"kmalloc() memory that is too large for slabs, or kept by CPUs ({private} at most)"
         ),
     )
     excused = finding is not Finding.OFF or (later is not None and later + private >= all_slabs)
