@@ -174,6 +174,15 @@ def test_the_working_goes_from_the_messages_to_the_mark() -> None:
         assert part in working
 
 
+def test_the_working_says_why_a_small_machine_has_no_khugepaged() -> None:
+    small = zones().replace(" 250000\n", " 83336\n").replace("253002", "86338")
+    dmesg = DMESG.replace("1028000K", "361344K")
+    made = snapshot(proc__zoneinfo=small, dmesg=dmesg)
+    working = "\n".join(only(made, "min_free_kbytes").working)
+    assert "325 MiB are below 512: no khugepaged" in working  # 83336 pages at boot
+    assert "nothing is computed again" in working
+
+
 def test_marks_computed_after_boot_hold_where_two_zones_show_it() -> None:
     made = snapshot(proc__zoneinfo=zones(AFTER))
     assert verdicts(made, *(f"watermark_{kind}" for kind in ("min", "low", "high", "promo"))) == {

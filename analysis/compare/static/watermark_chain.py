@@ -10,6 +10,7 @@ from analysis.compare.static.watermark_boot import BootManaged, boot_managed, ma
 from analysis.compare.static.watermark_moments import Key
 from analysis.errors import MissingInputError
 from analysis.model.boot_watermark import (
+    THP_BYTES_MIN,
     Asked,
     BootWatermarks,
     Khugepaged,
@@ -46,7 +47,11 @@ class BootChain:
             f"     min_free_kbytes = sqrt(16 x {first * page_kib} KiB) = "
             f"{self.marks.automatic_kbytes}"
         )
-        yield f"  2. khugepaged is {self.khugepaged.value}"
+        total_bytes = sum(self.managed.pages.values()) * snapshot.page_size_bytes
+        if total_bytes < THP_BYTES_MIN and self.khugepaged is not Khugepaged.ABSENT:
+            yield f"  2. {total_bytes >> 20} MiB are below {THP_BYTES_MIN >> 20}: no khugepaged"
+        else:
+            yield f"  2. khugepaged is {self.khugepaged.value}"
         if self.marks.buffer_pages is None:
             yield "     so nothing is computed again"
             return
