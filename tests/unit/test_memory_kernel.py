@@ -25,6 +25,7 @@ from harness.sampling.memory.btf import Btf
 from harness.sampling.memory.kallsyms import exported_symbols, read_kallsyms
 from harness.sampling.memory.kernel import check_package, check_types, confirmed_space, image_btf
 from harness.sampling.memory.paging import AddressSpace, Scheme, schemes
+from harness.sampling.memory.sampler import MemorySampler
 from harness.sampling.memory.vmcoreinfo import VmcoreInfo, find_vmcoreinfo, parse_vmcoreinfo
 from tests.made_btf import MadeBtf
 from tests.made_kernel import MadeRam, MadeTables, vmcoreinfo_text
@@ -397,6 +398,14 @@ def test_a_package_must_be_the_build_that_runs(tmp_path: Path) -> None:
     ):
         with pytest.raises(WrongTypesError, match=r"the guest runs kernel 6\.1\.0-made"):
             check_package(wrong, data, info, arch)
+
+
+def test_the_memory_of_i386_guests_is_not_read(tmp_path: Path) -> None:
+    ram, kernel = MadeRam.plain(MIB).ram(), replace(package(tmp_path), arch="i386")
+    brake = object()  # not looked at
+    with pytest.raises(MemoryReadError, match="memory of i386 guests is not read") as caught:
+        MemorySampler.of(ram, brake, kernel)  # type: ignore[arg-type]
+    assert "x86_64 or arm64" in str(caught.value.fix)
 
 
 def test_types_of_a_raw_image_lie_anywhere_in_it() -> None:
