@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analysis.model.eras_vmalloc import vmalloc_era
 from analysis.model.release import Release
 
 MIB = 1 << 20
@@ -51,7 +50,7 @@ def x86_64(*, levels: int, kmsan: bool = False) -> Space:
 
 def arm64(
     *,
-    release: Release,
+    layout: str,
     va_bits: int,
     page_shift: int,
     table_levels: int,
@@ -65,26 +64,27 @@ def arm64(
     out for the processor with fewer (``48``, or 47 with 16 KiB pages later), and uses the lower
     part of the memmap only on one that has 52 (``large_addresses``).
 
+    ``layout`` is one of ``VmallocEra.arm64_layouts``.
+
     Raises:
-        ValueError: a release between those compared.
+        ValueError: another layout.
 
     Kernel: arch/arm64/include/asm/memory.h and pgtable.h; 5.10, 6.1, 6.12, 7.2 and 7.3.
     Ignores: CONFIG_KASAN, whose shadow lies before the modules.
     """
-    era = vmalloc_era(release)
-    if era.arm64_layout is None:
-        raise ValueError(f"{release}: this release's memory.h of arm64 was not compared")
+    if layout not in ("low-memmap", "modules-128m-bpf", "modules-128m", "modules-2g"):
+        raise ValueError(f"{layout!r} is no layout of arm64")
     va_bits_min = va_bits
     if va_bits > 48:
-        va_bits_min = 47 if era.arm64_layout == "modules-2g" and page_shift == 14 else 48
+        va_bits_min = 47 if layout == "modules-2g" and page_shift == 14 else 48
     linear_end = (1 << 64) - (1 << (va_bits_min - 1))
     linear_begin = (1 << 64) - (1 << va_bits)
     memmap_bytes = ((linear_end - linear_begin) >> page_shift) * STRUCT_PAGE_BYTES
-    if era.arm64_layout == "bpf":
+    if layout == "low-memmap":
         start = linear_end + 2 * 128 * MIB
         end = (1 << 64) - _pud_size(page_shift, table_levels) - memmap_bytes - 65536
-    elif era.arm64_layout == "modules-128m":
-        start = linear_end + 128 * MIB
+    elif layout.startswith("modules-128m"):
+        start = linear_end + (2 if layout.endswith("bpf") else 1) * 128 * MIB
         end = (1 << 64) - ((1 << va_bits) >> page_shift) * STRUCT_PAGE_BYTES - 256 * MIB
     else:
         start = linear_end + 2 * GIB

@@ -10,6 +10,7 @@ from analysis.compare.claim import Claim
 from analysis.compare.rule import Rule, one_of, unknown
 from analysis.errors import MissingInputError
 from analysis.model import vmalloc_space as model
+from analysis.model.eras_vmalloc import vmalloc_era
 from analysis.model.release import Release
 from analysis.model.vmalloc_space import Space
 
@@ -79,20 +80,26 @@ def _arm64(snapshot: Snapshot) -> tuple[list[Space], str]:
             elif snapshot.dmesg.whole and any(True for _ in snapshot.dmesg.matching(_FEATURE)):
                 large = (False,)
 
-    def spaces(release: Release) -> list[Space]:
-        return [
-            model.arm64(
-                release=release,
-                va_bits=va_bits,
-                page_shift=snapshot.page_size_bytes.bit_length() - 1,
-                table_levels=levels,
-                large_addresses=has_large,
-            )
-            for has_large in large
-        ]
-
-    found, why = _by_release(snapshot, spaces)
-    return found, why if len(large) == 1 else "it is not known whether the CPUs have 52 bits"
+    layouts: list[str] = []
+    for release in snapshot.releases:
+        found = vmalloc_era(release).arm64_layouts
+        if not found:
+            return [], f"the layout of arm64 in {release} was not compared"
+        layouts += [layout for layout in found if layout not in layouts]
+    spaces = [
+        model.arm64(
+            layout=layout,
+            va_bits=va_bits,
+            page_shift=snapshot.page_size_bytes.bit_length() - 1,
+            table_levels=levels,
+            large_addresses=has_large,
+        )
+        for layout in layouts
+        for has_large in large
+    ]
+    if len(large) > 1:
+        return spaces, "it is not known whether the CPUs have 52 bits"
+    return spaces, "the region for BPF programs went with some release before 6.1"
 
 
 def _highmem(snapshot: Snapshot) -> tuple[list[Space], str]:
