@@ -31,7 +31,7 @@ MUTATIONS = {
     "zone_free_counter": Mutation(
         file=_ZONEINFO, pattern=r"^      nr_free_pages (\d+)$", change=plus(_FAR)
     ),
-    "mem_total": Mutation(file=_MEMINFO, pattern=r"^MemTotal: +(\d+) kB$", change=plus(4)),
+    "managed_total": Mutation(file=_MEMINFO, pattern=r"^MemTotal: +(\d+) kB$", change=plus(4)),
     "zone_lru": Mutation(
         file=_ZONEINFO, pattern=r"^      nr_inactive_anon (\d+)$", change=plus(_FAR)
     ),

@@ -72,14 +72,14 @@ def _free_counter(snapshot: Snapshot) -> Iterator[Claim]:
         )
 
 
-def _mem_total(snapshot: Snapshot) -> Iterator[Claim]:
+def _managed_total(snapshot: Snapshot) -> Iterator[Claim]:
     zones = snapshot.zoneinfo.zones
     page_kib = snapshot.page_kib
     managed = [(zone, zone.pages["managed"]) for zone in zones if zone.pages["managed"]]
     total = model.total_pages(pages for _, pages in managed)
     terms = " + ".join(f"{pages} (node {z.node} {z.zone})" for z, pages in managed)
     yield exact(
-        "mem_total",
+        "managed_total",
         {},
         predicted=total * page_kib,
         observed=line_of(snapshot, "MemTotal"),
@@ -89,7 +89,7 @@ def _mem_total(snapshot: Snapshot) -> Iterator[Claim]:
     if "HighTotal" in snapshot.meminfo.values:
         high = model.total_pages(zone.pages["managed"] for zone in zones if _is_high(zone, zones))
         yield exact(
-            "mem_total",
+            "managed_total",
             {"part": "highmem"},
             predicted=high * page_kib,
             observed=line_of(snapshot, "HighTotal"),
@@ -340,7 +340,7 @@ RULES: tuple[Rule, ...] = (
         judge=_free_counter,
     ),
     Rule(
-        id="mem_total",
+        id="managed_total",
         says=(
             "MemTotal is what the zones manage together, not what is installed: pages taken at "
             "boot (the kernel, the memmap) are not in it. HighTotal is the same for highmem."
@@ -348,7 +348,7 @@ RULES: tuple[Rule, ...] = (
         inputs=(FILE,),
         observed="meminfo: MemTotal, HighTotal",
         model=(model.total_pages,),
-        judge=_mem_total,
+        judge=_managed_total,
     ),
     Rule(
         id="zone_lru",
