@@ -167,6 +167,25 @@ def overlaps(spans: Sequence[tuple[int, int]]) -> int:
     return count
 
 
+def ioremap_alignment_bytes(size_bytes: int, page_size_bytes: int) -> int:
+    """The alignment of an area that maps device memory: its size rounded up to a power of two.
+
+    So large pages can map it. At most 128 pages are asked for here; ``size_bytes`` includes the
+    guard page, as vmallocinfo prints it.
+
+    Raises:
+        ValueError: no room for a page and a guard.
+
+    Kernel: mm/vmalloc.c, ``__get_vm_area_node`` for VM_IOREMAP; include/linux/vmalloc.h,
+        IOREMAP_MAX_ORDER; 5.10, 6.1, 6.12, 7.2 and 7.3.
+    Ignores: architectures with a larger limit (x86_64, arm64), whose areas are aligned to more.
+    """
+    if size_bytes < least_area_bytes(page_size_bytes):
+        raise ValueError(f"{size_bytes} B hold no page and its guard")
+    mapped = size_bytes - page_size_bytes
+    return min(1 << (mapped - 1).bit_length(), page_size_bytes << 7)
+
+
 def shared_ends(spans: Sequence[tuple[int, int]]) -> int:
     """How many areas begin or end where another one does: an overlap, seen through hashes.
 

@@ -161,3 +161,12 @@ def test_percpu_pages_are_dealt_out_to_units() -> None:
     assert vmalloc.percpu_remainder(118, first_chunk_pages=60, units=2) == -2
     with pytest.raises(ValueError, match="0 units"):
         vmalloc.percpu_remainder(1, first_chunk_pages=1, units=0)
+
+
+def test_alignment_of_device_memory() -> None:
+    assert vmalloc.ioremap_alignment_bytes(8192, 4096) == 4096  # one page and a guard
+    assert vmalloc.ioremap_alignment_bytes(16384, 4096) == 16384  # three pages
+    assert vmalloc.ioremap_alignment_bytes(4096 * 200, 4096) == 4096 * 128
+    assert vmalloc.ioremap_alignment_bytes(32768, 16384) == 16384
+    with pytest.raises(ValueError, match="4096 B"):
+        vmalloc.ioremap_alignment_bytes(4096, 4096)

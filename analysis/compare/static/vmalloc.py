@@ -248,6 +248,7 @@ def _overlap(snapshot: Snapshot) -> Iterator[Claim]:
         )
     if real:
         yield from _range(snapshot, spans)
+        yield from _alignment(snapshot, areas)
 
 
 def _range(snapshot: Snapshot, spans: Sequence[tuple[int, int]]) -> Iterator[Claim]:
@@ -265,6 +266,32 @@ def _range(snapshot: Snapshot, spans: Sequence[tuple[int, int]]) -> Iterator[Cla
         observed=outside,
         unit="areas outside",
         working=[f"vmalloc and modules have addresses from {lowest:#x} up to {highest:#x}"],
+    )
+
+
+def _alignment(snapshot: Snapshot, areas: Sequence[VmallocArea]) -> Iterator[Claim]:
+    page = snapshot.page_size_bytes
+    devices = [
+        (area, model.ioremap_alignment_bytes(area.size_bytes, page))
+        for area in areas
+        if "ioremap" in area.flags and not _is_early(area) and area.size_bytes >= 2 * page
+    ]
+    if not devices:
+        return
+    odd = [area for area, alignment in devices if (area.start or 0) % alignment]
+    sample, alignment = max(devices, key=lambda pair: pair[1])
+    yield exact(
+        "vmalloc_overlap",
+        {"addresses": "aligned"},
+        predicted=0,
+        observed=len(odd),
+        unit="mappings of devices out of line",
+        working=[
+            (
+                f"{_shown(sample)}: {sample.size_bytes} B with the guard, aligned to "
+                f"{alignment} B: {sample.start or 0:#x}"
+            )
+        ],
     )
 
 
@@ -433,11 +460,17 @@ RULES: tuple[Rule, ...] = (
             "No two areas share an address, all lie between the architecture's bounds, and up to "
             "6.8 they are printed in the order of their addresses. Where addresses are printed "
             "as hashes, equality is all that can be seen: no two areas begin, or end, at the "
-            "same one, and an area that begins where another ends is the next line."
+            "same one, and an area that begins where another ends is the next line. Mappings of "
+            "devices are aligned to their size, up to 128 pages."
         ),
         inputs=(FILE,),
         observed="vmallocinfo, the addresses",
-        model=(model.overlaps, model.shared_ends, model.out_of_order),
+        model=(
+            model.overlaps,
+            model.shared_ends,
+            model.out_of_order,
+            model.ioremap_alignment_bytes,
+        ),
         judge=_overlap,
     ),
     Rule(
