@@ -238,6 +238,44 @@ def test_a_kernel_with_backports_keeps_exact_what_all_releases_share(tmp_path: P
         assert verdicts(found, rule_id) == {Verdict.HOLDS}
 
 
+def test_namespaces_of_legacy_persistent_memory_fill_zone_device(tmp_path: Path) -> None:
+    row = "[    0.0] BIOS-e820: [mem 0x{:016x}-0x{:016x}] {}\n".format
+    memory = row(0x100000, 0x3FFD9FFF, "usable")
+    parts = (
+        row(0x100000, 0x1FFFFFFF, "usable")
+        + row(0x20000000, 0x2FFFFFFF, "persistent (type 12)")
+        + row(0x30000000, 0x3FFD9FFF, "usable")
+    )
+    zones = (
+        ZONE.format(name="DMA", spanned=4095, present=3998, start=1)
+        + ZONE.format(name="DMA32", spanned=258010, present=258010 - 65536, start=4096)
+        + EMPTY.format(name="Normal")
+        + EMPTY.format(name="Movable")
+        + EMPTY.format(name="Device").replace("spanned  0", "spanned  65536")
+    )
+
+    def capture(kind: str) -> list[Claim]:
+        iomem = (
+            "00001000-0009fbff : System RAM\n00100000-1fffffff : System RAM\n"
+            f"20000000-2fffffff : {kind}\n  20000000-2fffffff : namespace0.0\n"
+            "30000000-3ffd9fff : System RAM\n"
+        )
+        assert memory in E820
+        changes = {
+            "dmesg": E820.replace(memory, parts) + BOOTED,
+            "proc/iomem": iomem,
+            "proc/zoneinfo": zones,
+            "config": CONFIG + "CONFIG_ZONE_DEVICE=y\n",
+        }
+        return claims(tmp_path, changes)
+
+    found = capture("Persistent Memory (legacy)")
+    for rule_id in ("zone_spanned", "zone_present", "zone_start_pfn"):
+        assert verdicts(found, rule_id) == {Verdict.HOLDS}, of(found, rule_id)
+    (claim,) = of(capture("Persistent Memory"), "zone_spanned")
+    assert "how the driver maps namespace0.0" in claim.why
+
+
 def test_what_the_kernel_says_of_holes_outweighs_its_release(tmp_path: Path) -> None:
     kinds = " ".join(["Unmovable", "Movable", "Reclaimable", "HighAtomic"])
     heads = f"Free pages count per migrate type at order {' '.join(map(str, range(11)))}\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from analysis.model.layout.absent import absent_pages
+from analysis.model.layout.device_zone import device_zone_span, node_of_range
 from analysis.model.layout.movable import highest_zone, movable_starts, required_kernelcore
 from analysis.model.layout.nodes import (
     NodeSpan,
@@ -319,3 +320,18 @@ def test_no_movable_without_a_kernel_part() -> None:
 
 def test_a_start_rounded_past_the_node_is_none() -> None:
     assert movable_starts((NodeSpan(0, 0, 1500),), 1100, 0, 1024) == {}
+
+
+def test_a_zone_device_spans_what_is_mapped_into_it() -> None:
+    mapped = [Span(GIB, GIB + 256 * MIB), Span(2 * GIB, 2 * GIB + 64 * MIB)]
+    assert device_zone_span(mapped, 4096) == Span(0x40000, 0x84000)
+    assert device_zone_span([], 4096).size == 0
+    assert device_zone_span(mapped[:1], 16384).size == 16384
+
+
+def test_the_node_around_a_range() -> None:
+    extents = {0: Span(0, GIB), 1: Span(GIB, 2 * GIB)}
+    assert node_of_range(Span(MIB, 2 * MIB), extents) == 0
+    assert node_of_range(Span(GIB, 2 * GIB), extents) == 1
+    assert node_of_range(Span(GIB - 1, GIB + 1), extents) is None
+    assert node_of_range(Span(4 * GIB, 5 * GIB), extents) is None

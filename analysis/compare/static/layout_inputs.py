@@ -16,11 +16,17 @@ from analysis.compare.static.layout_capture import (
     boot,
     options,
 )
-from analysis.compare.static.layout_map import check_hotplug, iomem_memory, x86_memory
+from analysis.compare.static.layout_map import (
+    check_hotplug,
+    iomem_memory,
+    physical_tree,
+    x86_memory,
+)
 from analysis.compare.static.layout_nodes import node_pieces
+from analysis.model.layout.device_zone import device_zone_span, node_of_range
 from analysis.model.layout.eras_layout import LayoutEra
 from analysis.model.layout.movable import highest_zone, movable_starts, required_kernelcore
-from analysis.model.layout.nodes import NodeSpan, in_pages
+from analysis.model.layout.nodes import NodeSpan, in_pages, node_extents
 from analysis.model.layout.orders import buddy_orders
 from analysis.model.layout.pfn import Span
 from analysis.model.layout.sizes import core_pages
@@ -181,6 +187,34 @@ def placement(snapshot: Snapshot, era: LayoutEra) -> Placement:
         fake=fake,
         steps=tuple(way.steps),
     )
+
+
+def device_zones(snapshot: Snapshot, place: Placement) -> dict[int, Span]:
+    """Page frames of ZONE_DEVICE by node, of the namespaces in legacy persistent memory.
+
+    Raises:
+        LayoutUnknownError: something else maps device memory, and where is not in the capture.
+    """
+    page = snapshot.page_size_bytes
+    extents = {
+        node: Span(span.start * page, span.end * page)
+        for node, span in node_extents(place.ranges).items()
+    }
+    mapped: dict[int, list[Span]] = {}
+    outer = ""
+    for resource in physical_tree(snapshot).resources:
+        if resource.depth == 0:
+            outer = resource.name
+        if not resource.name.startswith(("namespace", "dax")):
+            continue
+        span = Span(resource.start, resource.end)
+        node = node_of_range(span, extents)
+        if outer != "Persistent Memory (legacy)" or node is None:
+            raise LayoutUnknownError(
+                f"how the driver maps {resource.name} in {outer} into ZONE_DEVICE is not modelled"
+            )
+        mapped.setdefault(node, []).append(span)
+    return {node: device_zone_span(spans, page) for node, spans in mapped.items()}
 
 
 @lru_cache(maxsize=64)

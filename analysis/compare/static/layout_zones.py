@@ -13,7 +13,7 @@ from analysis.compare.static.layout_capture import (
     boot,
     options,
 )
-from analysis.compare.static.layout_inputs import layout, placement
+from analysis.compare.static.layout_inputs import Placement, device_zones, layout, placement
 from analysis.compare.static.layout_judge import Predicted, Predictions, judge, per_node, per_zone
 from analysis.compare.static.layout_map import (
     parameter_map,
@@ -22,7 +22,15 @@ from analysis.compare.static.layout_map import (
     user_map,
 )
 from analysis.errors import MissingInputError
-from analysis.model.layout import memory_map, movable, nodes, numa_fake, zone_limits, zones
+from analysis.model.layout import (
+    device_zone,
+    memory_map,
+    movable,
+    nodes,
+    numa_fake,
+    zone_limits,
+    zones,
+)
 from analysis.model.layout.eras_layout import LayoutEra
 from analysis.model.layout.memory_map import MapEntry
 from analysis.model.layout.pfn import Span
@@ -223,17 +231,11 @@ def _zone_number(
     rule_id: str, value: Callable[[ZoneLayout], int], field: str
 ) -> Callable[[Snapshot], Iterator[Claim]]:
     def judge_zones(snapshot: Snapshot) -> Iterator[Claim]:
-        shown: dict[Hashable, Number] = {}
-        for zone in snapshot.zoneinfo.zones:
-            if zone.zone == zone_limits.DEVICE and zone.pages.get("spanned"):
-                yield unknown(
-                    rule_id,
-                    {"node": zone.node, "zone": zone.zone},
-                    why="drivers give memory to ZONE_DEVICE after boot",
-                    observed=zone.fields.get(field),
-                )
-            elif field in zone.fields:
-                shown[zone.node, zone.zone] = zone.fields[field]
+        shown: dict[Hashable, Number] = {
+            (zone.node, zone.zone): zone.fields[field]
+            for zone in snapshot.zoneinfo.zones
+            if field in zone.fields
+        }
 
         def predict(era: LayoutEra) -> Predictions:
             plan = layout(snapshot, era)
@@ -241,7 +243,7 @@ def _zone_number(
                 (zone.node, zone.zone): Predicted(
                     value=value(zone), working=(*plan.steps, _zone_step(zone))
                 )
-                for zone in plan.zones
+                for zone in (*plan.zones, *_filled_devices(snapshot, plan.placement))
                 if (zone.node, zone.zone) in shown or zone.present_pages
             }
 
@@ -250,6 +252,24 @@ def _zone_number(
         )
 
     return judge_zones
+
+
+def _filled_devices(snapshot: Snapshot, place: Placement) -> list[ZoneLayout]:
+    """The zones Device that drivers gave memory to, which at boot have none."""
+    filled = any(
+        zone.zone == zone_limits.DEVICE and zone.pages.get("spanned")
+        for zone in snapshot.zoneinfo.zones
+    )
+    return [
+        ZoneLayout(
+            node=node,
+            zone=zone_limits.DEVICE,
+            start_pfn=span.start,
+            spanned_pages=span.size,
+            present_pages=0,
+        )
+        for node, span in (device_zones(snapshot, place) if filled else {}).items()
+    ]
 
 
 def _unit(field: str) -> str:
@@ -279,6 +299,8 @@ _LAYOUT_MODEL = (
     movable.movable_starts,
     zones.zone_span,
     zones.zone_layout,
+    device_zone.device_zone_span,
+    device_zone.node_of_range,
 )
 
 
