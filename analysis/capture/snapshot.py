@@ -130,6 +130,11 @@ class Snapshot:
                 return match[1]
         return None
 
+    @property
+    def knows_kernel(self) -> bool:
+        """Whether the capture names its kernel's release."""
+        return self._release_or_none is not None
+
     @cached_property
     def kernel(self) -> str:
         """Release as the kernel prints it: ``6.1.0-37-amd64``."""

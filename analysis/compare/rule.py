@@ -9,6 +9,9 @@ from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim, Number, Scope, Verdict
 from analysis.errors import MissingInputError, ParseError
 
+BROKEN = "a defect of this rule on this capture"
+"""How the reason of a claim begins whose rule broke."""
+
 Judge = Callable[[Snapshot], Iterable[Claim]]
 
 
@@ -38,6 +41,9 @@ class Rule:
             return [unknown(self.id, why=error.message, lacking=True)]
         except ParseError as error:
             return [unknown(self.id, why=f"an input cannot be read: {error.message}")]
+        except (LookupError, ArithmeticError, ValueError, TypeError) as error:
+            # A machine that nobody thought of must not cost its owner all other rules.
+            return [unknown(self.id, why=f"{BROKEN} ({type(error).__name__}: {error}); report it")]
         assert all(claim.id == self.id for claim in found), f"{self.id}: a claim of another rule"
         nothing = "the capture shows nothing that the rule is about"
         return found or [unknown(self.id, why=nothing, lacking=True)]

@@ -17,7 +17,8 @@ from analysis.procfs.scan import NUMBER, Line, Reader
 _ZONE = re.compile(rf"Node +{NUMBER}, zone +([^\s,]+)$")
 _PAGES = re.compile(rf"  pages (\S+) +{NUMBER}$")
 _PROTECTION = re.compile(r" +protection: \((.*)\)$")
-_PLAIN = re.compile(rf" {{3,}}(\S+) +{NUMBER}$")
+_PLAIN = re.compile(rf" {{3,}}(\S*) +{NUMBER}$")
+"""The name may be empty: 4.18 to 4.20 count indirectly reclaimable bytes under no name."""
 _CPU = re.compile(rf" +cpu: +{NUMBER}$")
 _LABELLED = re.compile(rf"( +)(\S[^:]*): *{NUMBER}$")
 _TAIL_INDENT = 2

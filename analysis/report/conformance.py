@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis.compare.conformance import Conformance, Count, conformance
+from analysis.compare.rule import BROKEN
 from analysis.compare.static.registry import PARTS
 from analysis.errors import AnalysisError, CaptureError
 from analysis.figures.files import replace_file
@@ -48,8 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print(_terminal_table(found))
     for line in complaints(found):
         console.print(line, highlight=False, markup=False)
-    failing = found.count(found.rules)[1]
-    return 1 if failing or found.undone() else 0
+    return 1 if complaints(found) else 0
 
 
 def archives_in(directory: Path) -> list[Path]:
@@ -141,6 +141,8 @@ def complaints(found: Conformance) -> list[str]:
         )
     if len(failing) > _SHOWN_FAILURES:
         lines.append(f"… and {len(failing) - _SHOWN_FAILURES} more")
+    for rule in found.rules:
+        lines += [f"broken: {rule}: {why}" for why in found.reasons(rule) if why.startswith(BROKEN)]
     for rule, share in found.undone().items():
         why = found.reasons(rule).most_common(1)
         lines.append(

@@ -111,7 +111,8 @@ def check_source(path: Path) -> Checked:
         return Checked(check=run.check, damage=run.damage)
     snapshot = Snapshot(source)
     claims = list(claims_of(RULES, snapshot))
-    return Checked(check=check_to_json(str(path), snapshot.kernel, claims), damage=())
+    kernel = snapshot.kernel if snapshot.knows_kernel else "a kernel that the capture does not name"
+    return Checked(check=check_to_json(str(path), kernel, claims), damage=())
 
 
 def rule_ids() -> tuple[str, ...]:
