@@ -5,6 +5,7 @@ from __future__ import annotations
 from analysis.compare.rule import Rule
 from analysis.compare.static import (
     identities_blocks,
+    identities_counters,
     identities_meminfo,
     identities_nodes,
     identities_vmstat,
@@ -14,6 +15,7 @@ from analysis.compare.static import (
 RULES: tuple[Rule, ...] = (
     *identities_meminfo.RULES,
     *identities_zones.RULES,
+    *identities_counters.RULES,
     *identities_nodes.RULES,
     *identities_blocks.RULES,
     *identities_vmstat.RULES,

@@ -8,11 +8,8 @@ from collections.abc import Iterator
 from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim
 from analysis.compare.rule import Rule, exact, unknown
-from analysis.compare.static.readings import counter_reading, moved, moved_in, reading, settled
 from analysis.errors import MissingInputError
-from analysis.model.drift import Reading
 from analysis.model.identities import meminfo as model
-from analysis.procfs import meminfo
 
 FILE = "proc/meminfo"
 VMSTAT = "proc/vmstat"
@@ -217,93 +214,6 @@ def _swap(snapshot: Snapshot) -> Iterator[Claim]:
     )
 
 
-def _counters(snapshot: Snapshot) -> Iterator[Claim]:
-    lines = snapshot.meminfo.values
-    counters = snapshot.vmstat.values
-    for name, line in model.LINES.items():
-        if name not in lines or line.counter not in counters:
-            continue
-        if line.unit == "huge" and not huge_kib(snapshot):
-            continue
-        yield settled(
-            "meminfo_counters",
-            {"line": name},
-            predicted=(VMSTAT, counter_reading(snapshot, line.counter)),
-            observed=(FILE, _shown(snapshot, name, line)),
-            unit="KiB" if line.unit == "KiB" else f"{line.unit} pages".removeprefix("pages "),
-            moved=moved_in(snapshot, line.unit),
-            working=[
-                f"{FILE} prints {name} from the counter that {VMSTAT} calls {line.counter}",
-                f"{name}: {lines[name]} kB; {line.counter}: {counters[line.counter]}",
-            ],
-        )
-
-
-def _shown(snapshot: Snapshot, name: str, line: model.Line) -> Reading:
-    page = snapshot.page_size_bytes
-    huge = huge_kib(snapshot)
-
-    def terms(info: meminfo.Meminfo) -> tuple[int]:
-        return (model.in_unit_of_counter(line, info.values[name], page, huge),)
-
-    return reading(snapshot, FILE, meminfo.parse, terms)
-
-
-def _file_pages(snapshot: Snapshot) -> Iterator[Claim]:
-    names = ("Cached", "Buffers", "SwapCached")
-    shown = [line_of(snapshot, name) for name in names]
-    if "nr_file_pages" not in snapshot.vmstat.values:
-        raise MissingInputError(f"nr_file_pages of {VMSTAT}")
-    page_kib = snapshot.page_kib
-
-    def terms(info: meminfo.Meminfo) -> tuple[int]:
-        cached, buffers, swap_cached = (info.values[name] // page_kib for name in names)
-        return (model.file_pages(cached=cached, buffers=buffers, swap_cached=swap_cached),)
-
-    yield settled(
-        "file_pages",
-        {},
-        predicted=(FILE, reading(snapshot, FILE, meminfo.parse, terms)),
-        observed=(VMSTAT, counter_reading(snapshot, "nr_file_pages")),
-        unit="pages",
-        moved=moved(snapshot),
-        working=[
-            (
-                f"{' + '.join(names)} = {' + '.join(map(str, shown))} = {sum(shown)} kB, "
-                f"{sum(shown) // page_kib} pages of {page_kib} KiB"
-            )
-        ],
-    )
-
-
-def _reclaimable(snapshot: Snapshot) -> Iterator[Claim]:
-    page_kib = snapshot.page_kib
-    observed = line_of(snapshot, "KReclaimable")
-    other = snapshot.vmstat.values.get("nr_kernel_misc_reclaimable")
-    if other is None:
-        raise MissingInputError(f"nr_kernel_misc_reclaimable of {VMSTAT}")
-
-    def difference(info: meminfo.Meminfo) -> tuple[int]:
-        return ((info.values["KReclaimable"] - info.values["SReclaimable"]) // page_kib,)
-
-    slab = line_of(snapshot, "SReclaimable")
-    predicted = model.reclaimable(slab=slab, other=other * page_kib)
-    yield settled(
-        "kernel_reclaimable",
-        {},
-        predicted=(VMSTAT, counter_reading(snapshot, "nr_kernel_misc_reclaimable")),
-        observed=(FILE, reading(snapshot, FILE, meminfo.parse, difference)),
-        unit="pages that are not slab",
-        moved=moved(snapshot),
-        working=[
-            (
-                f"SReclaimable + nr_kernel_misc_reclaimable * {page_kib} KiB = "
-                f"{slab} + {other} * {page_kib} = {predicted} kB; KReclaimable: {observed} kB"
-            )
-        ],
-    )
-
-
 RULES: tuple[Rule, ...] = (
     Rule(
         id="meminfo_sums",
@@ -367,40 +277,5 @@ RULES: tuple[Rule, ...] = (
         observed="meminfo, SwapTotal",
         model=(model.together,),
         judge=_swap,
-    ),
-    Rule(
-        id="meminfo_counters",
-        says=(
-            "Most lines of meminfo are a counter that vmstat prints under another name and in "
-            "another unit. Both read the machine-wide sum, so they are equal at one moment; the "
-            "claim is exact where one of the files shows the same before and after the other."
-        ),
-        inputs=(VMSTAT, f"{FILE}.after", f"{VMSTAT}.after"),
-        observed="meminfo, each line that is a counter",
-        model=(model.in_unit_of_counter,),
-        judge=_counters,
-    ),
-    Rule(
-        id="file_pages",
-        says=(
-            "meminfo divides the page cache into Cached, Buffers (the pages of block devices) and "
-            "SwapCached; together they are nr_file_pages. Shared memory is part of Cached, huge "
-            "pages of hugetlb are not."
-        ),
-        inputs=(FILE, f"{FILE}.after", f"{VMSTAT}.after"),
-        observed="vmstat, nr_file_pages",
-        model=(model.file_pages,),
-        judge=_file_pages,
-    ),
-    Rule(
-        id="kernel_reclaimable",
-        says=(
-            "KReclaimable is the reclaimable part of slab memory and what else drivers would "
-            "give back under pressure."
-        ),
-        inputs=(VMSTAT, f"{FILE}.after", f"{VMSTAT}.after"),
-        observed="meminfo, KReclaimable - SReclaimable",
-        model=(model.reclaimable,),
-        judge=_reclaimable,
     ),
 )

@@ -1,4 +1,4 @@
-"""Laws of zones: /proc/zoneinfo alone, against /proc/meminfo and against /proc/vmstat."""
+"""Laws of zones: /proc/zoneinfo alone, and against what /proc/meminfo says once and for all."""
 
 from __future__ import annotations
 
@@ -10,16 +10,10 @@ from analysis.compare.claim import Claim, Verdict
 from analysis.compare.rule import Rule, exact, unknown
 from analysis.compare.static.identities_meminfo import line_of
 from analysis.compare.static.readings import (
-    counter_reading,
-    moved,
     node_private_pages,
-    reading,
-    settled,
     zone_private_pages,
 )
-from analysis.errors import MissingInputError
 from analysis.model.identities import zones as model
-from analysis.procfs import zoneinfo
 from analysis.procfs.zoneinfo import Zone
 
 FILE = "proc/zoneinfo"
@@ -161,74 +155,6 @@ def _near(
     )
 
 
-def _zone_sums(snapshot: Snapshot) -> Iterator[Claim]:
-    zones = snapshot.zoneinfo.zones
-    counters = snapshot.vmstat.values
-    private = zone_private_pages(snapshot)
-    moved_pages = moved(snapshot)
-    populated = [zone for zone in zones if zone.counters]
-    for name in populated[0].counters if populated else ():
-        if name.startswith("nr_") and name in counters:
-
-            def terms(info: zoneinfo.Zoneinfo, name: str = name) -> list[int]:
-                return [zone.counters[name] for zone in info.zones if zone.counters]
-
-            yield settled(
-                "zone_counter_sum",
-                {"counter": name},
-                predicted=(FILE, reading(snapshot, FILE, zoneinfo.parse, terms)),
-                observed=(VMSTAT, counter_reading(snapshot, name)),
-                unit="pages",
-                private=sum(
-                    private[zone.node, zone.zone] for zone in populated if not zone.counters[name]
-                )
-                if _clamped(name)
-                else 0,
-                moved=moved_pages,
-                working=[
-                    " + ".join(
-                        f"{zone.counters[name]} (node {zone.node} {zone.zone})"
-                        for zone in populated
-                    )
-                    + f" = {model.counter_sum((zone.counters for zone in populated), name)}"
-                ],
-            )
-
-
-def _clamped(name: str) -> bool:
-    """Counters that are known to dip below zero in a zone, where they print as 0."""
-    return name in ("nr_zone_write_pending", "nr_free_cma")
-
-
-def _node_sums(snapshot: Snapshot) -> Iterator[Claim]:
-    stats = snapshot.zoneinfo.node_stats
-    counters = snapshot.vmstat.values
-    moved_pages = moved(snapshot)
-    if not stats:
-        raise MissingInputError(f"the nodes' own counters in {FILE}")
-    for name in next(iter(stats.values())):
-        if name.startswith("nr_") and name in counters:
-            # pages in transit, and huge pages that are rounded down for each node
-            if name.endswith(("hugepages", "pmdmapped")) and len(stats) > 1:
-                continue
-
-            def terms(info: zoneinfo.Zoneinfo, name: str = name) -> list[int]:
-                return [one[name] for one in info.node_stats.values()]
-
-            yield settled(
-                "node_counter_sum",
-                {"counter": name},
-                predicted=(FILE, reading(snapshot, FILE, zoneinfo.parse, terms)),
-                observed=(VMSTAT, counter_reading(snapshot, name)),
-                unit="KiB" if name in ("nr_kernel_stack", "nr_shadow_call_stack") else "pages",
-                moved=moved_pages,
-                working=[
-                    " + ".join(f"{one[name]} (node {node})" for node, one in stats.items())
-                    + f" = {model.counter_sum(stats.values(), name)}"
-                ],
-            )
-
-
 def _cma(snapshot: Snapshot) -> Iterator[Claim]:
     zones = [zone for zone in snapshot.zoneinfo.zones if "cma" in zone.pages]
     if not zones:
@@ -362,30 +288,6 @@ RULES: tuple[Rule, ...] = (
         observed="zoneinfo, the node's nr_inactive_anon …",
         model=(model.lru_pages,),
         judge=_lru,
-    ),
-    Rule(
-        id="zone_counter_sum",
-        says=(
-            "A CPU that gives its share of a counter to the zone gives it to the machine too, in "
-            "one go: the zones of zoneinfo add up to vmstat at any moment, and the claim is exact "
-            "where one file shows the same before and after the other was read."
-        ),
-        inputs=(FILE, f"{FILE}.after", f"{VMSTAT}.after"),
-        observed="vmstat, nr_free_pages and the others that zones have",
-        model=(model.counter_sum,),
-        judge=_zone_sums,
-    ),
-    Rule(
-        id="node_counter_sum",
-        says=(
-            "A CPU gives its share of a node's counter to the node and to the machine in one go, "
-            "so the nodes of zoneinfo add up to vmstat at any moment; the claim is exact where "
-            "one file shows the same before and after the other was read."
-        ),
-        inputs=(FILE, f"{FILE}.after", f"{VMSTAT}.after"),
-        observed="vmstat, nr_anon_pages and the others that nodes have",
-        model=(model.counter_sum,),
-        judge=_node_sums,
     ),
     Rule(
         id="cma_total",
