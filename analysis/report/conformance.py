@@ -93,8 +93,8 @@ def details(found: Conformance) -> str:
     lines = [
         "# Conformance",
         "",
-        f"What each rule says of {found.captures()} captures of stock kernels: claims that "
-        f"hold/fail/are unknown. Written by `make conformance`.",
+        f"What each rule says of {found.captures()} captures of stock kernels: claims that hold /",
+        "fail / are unknown. Written by `make conformance`.",
         "",
         "| " + " | ".join(head) + " |",
         "|---" * len(head) + "|",
