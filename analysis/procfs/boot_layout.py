@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from analysis.procfs.dmesg import Dmesg, Message
 
 _SPAN = r"\[mem 0x([0-9a-f]+)-0x([0-9a-f]+)\]"
-_MAP_HEAD = re.compile(r"([\w -]+) physical RAM map:$")
+_MAP_HEAD = re.compile(r"(?:e820: )?([\w -]+) physical RAM map:$")
 _MAP_ROW = re.compile(rf"([\w -]+): {_SPAN} +(.+)$")
 _CHANGE = re.compile(rf"e820: (update|remove) {_SPAN} *([^=]*?)(?: ==> *(.+))?$")
-_LAST_PFN = re.compile(r"last_pfn = ")
+_LAST_PFN = re.compile(r"(?:e820: )?last_pfn = ")
 _SRAT = re.compile(rf"(?:ACPI: )?SRAT: Node (\d+) PXM \d+ {_SPAN}(.*)$")
 _SINGLE_NODE = re.compile(r"(?:NUMA: )?Faking a node at ")
 _FAKE_NODE = re.compile(rf"(?:NUMA: )?Faking node (\d+) at {_SPAN}")

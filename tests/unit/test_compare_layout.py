@@ -143,6 +143,27 @@ def test_memory_that_the_kernel_trims_at_boot(tmp_path: Path) -> None:
     assert verdicts(late, "zone_present") == {Verdict.HOLDS}
 
 
+def test_efi_splits_ram_before_and_reserves_tables_after_memory_is_settled(tmp_path: Path) -> None:
+    split = (
+        "[    0.0] e820: update [mem 0x28808018-0x28818057] usable ==> usable\n"
+        "[    0.0] extended physical RAM map:\n"
+        "[    0.0] reserve setup_data: [mem 0x0000000000100000-0x0000000028808017] usable\n"
+        "[    0.0] efi: EFI v2.7 by American Megatrends\n"
+        "[    0.0] e820: remove [mem 0xff000000-0xffffffff] reserved\n"
+    )
+    esrt = "[    0.0] e820: update [mem 0x3adf4000-0x3adf4fff] usable ==> reserved\n"
+    iomem = (
+        "00001000-0009fbff : System RAM\n00100000-28808017 : System RAM\n"
+        "28808018-28818057 : System RAM\n28818058-3adf3fff : System RAM\n"
+        "3adf4000-3adf4fff : Reserved\n3adf5000-3ffd9fff : System RAM\n"
+    )
+    first, rest = BOOTED.split("\n", 1)
+    dmesg = f"{E820}{split}{first}\n{esrt}{rest}"
+    found = claims(tmp_path, {"dmesg": dmesg, "proc/iomem": iomem})
+    for rule_id in (*ZONES, "memory_map"):
+        assert verdicts(found, rule_id) == {Verdict.HOLDS}, of(found, rule_id)
+
+
 def test_without_the_begin_of_dmesg_sysfs_has_the_map(tmp_path: Path) -> None:
     memmap = {
         "sys/firmware/memmap/0/start": "0x0\n",

@@ -98,3 +98,15 @@ def test_lost_messages_leave_everything_empty() -> None:
 def test_dates_instead_of_seconds() -> None:
     text = "[Tue Nov 24 10:00:00 2026] ACPI: SRAT: Node 0 PXM 0 [mem 0x00000000-0x7fffffff]\n"
     assert read(parse(text)).srat == (NumaBlock(node=0, start=0, end=0x80000000),)
+
+
+def test_older_kernels_say_who_speaks() -> None:
+    text = (
+        "[    0.0] e820: BIOS-provided physical RAM map:\n"
+        "[    0.0] BIOS-e820: [mem 0x0000000000000000-0x000000000009fbff] usable\n"
+        "[    0.0] e820: last_pfn = 0x9f max_arch_pfn = 0x400000000\n"
+        "[    0.0] e820: update [mem 0x00000000-0x00000fff] usable ==> reserved\n"
+    )
+    found = read(parse(text))
+    assert [row.end for row in found.maps["BIOS-provided"]] == [0x9FC00]
+    assert found.changes[0].final

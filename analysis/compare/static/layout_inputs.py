@@ -162,7 +162,7 @@ def orders_of(snapshot: Snapshot, era: LayoutEra) -> int:
     return len(snapshot.buddyinfo[0].free_blocks)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)
 def placement(snapshot: Snapshot, era: LayoutEra) -> Placement:
     """Where the memory of a capture is, under the rules of an era.
 
@@ -217,7 +217,7 @@ def device_zones(snapshot: Snapshot, place: Placement) -> dict[int, Span]:
     return {node: device_zone_span(spans, page) for node, spans in mapped.items()}
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)
 def layout(snapshot: Snapshot, era: LayoutEra) -> Layout:
     """The zones of a capture under the rules of an era.
 

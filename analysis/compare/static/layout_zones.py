@@ -33,7 +33,7 @@ from analysis.model.layout import (
 )
 from analysis.model.layout.eras_layout import LayoutEra
 from analysis.model.layout.memory_map import MapEntry
-from analysis.model.layout.pfn import Span
+from analysis.model.layout.pfn import Span, merged
 from analysis.model.layout.zones import ZoneLayout
 
 _INPUTS = (
@@ -47,9 +47,10 @@ def _bytes(span: Span, page: int) -> str:
     return f"{span.start * page:#x}-{span.end * page - 1:#x}"
 
 
-def _entries(entries: tuple[MapEntry, ...]) -> str:
-    ram = [entry for entry in entries if entry.type == memory_map.RAM]
-    return ", ".join(f"{entry.start:#x}-{entry.end - 1:#x}" for entry in ram)
+def _ram(entries: tuple[MapEntry, ...]) -> str:
+    """The RAM of a map; pieces that the kernel keeps apart for its own use are joined."""
+    spans = merged(Span(e.start, e.end) for e in entries if e.type == memory_map.RAM)
+    return ", ".join(_bytes(span, 1) for span in spans)
 
 
 def _memory_map(snapshot: Snapshot) -> Iterator[Claim]:
@@ -64,8 +65,8 @@ def _memory_map(snapshot: Snapshot) -> Iterator[Claim]:
             yield exact(
                 rule_id,
                 {"map": "user-defined physical RAM map"},
-                predicted=_entries(entries),
-                observed=_entries(memory_map.resolved(shown)),
+                predicted=_ram(entries),
+                observed=_ram(memory_map.resolved(shown)),
                 unit="bytes",
                 working=steps,
             )
@@ -84,8 +85,8 @@ def _memory_map(snapshot: Snapshot) -> Iterator[Claim]:
     yield exact(
         rule_id,
         {"map": "proc/iomem"},
-        predicted=_entries(entries),
-        observed=_entries(tuple(ram)),
+        predicted=_ram(entries),
+        observed=_ram(tuple(ram)),
         unit="bytes",
         working=(*steps, *changes, "without the first page and the BIOS area"),
     )
