@@ -8,7 +8,7 @@ of /proc/zoneinfo has them, what was computed before does not.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 
@@ -23,8 +23,11 @@ ZoneKey = tuple[int, str]
 _FREEING = re.compile(r"Freeing (.+) memory: (\d+)K")
 _RAMDISK = re.compile(r"(?:Allocated new )?RAMDISK: \[mem 0x([0-9a-f]+)-0x[0-9a-f]+\]")
 _CMA = re.compile(r"cma: Reserved (\d+) MiB at (?:0x)?([0-9a-f]+)")
-_EARLY = ("SMP alternatives", "EFI boot services")
-"""Freed before the first initcall."""
+_EARLY = ("SMP alternatives",)
+"""Freed before the initcalls that set the watermarks last."""
+_CPUS_UP = re.compile(r"smp: Brought up \d+ node")
+"""The CPUs are there, the initcalls follow."""
+_EFI = re.compile(r"efi: Freeing EFI boot services memory: (\d+)K")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +51,9 @@ class Earlier:
 def late_frees(snapshot: Snapshot, *, before_initcalls: bool = False) -> tuple[LateFree, ...]:
     """What was handed over after the initcalls that set the watermarks, from dmesg.
 
-    ``before_initcalls``: also what the first of them add: CMA areas count as managed only from
-    core_initcall on.
-
-    What x86 gives back of EFI boot services is not here: it comes before, or in newer kernels
-    between the initcalls that set the watermarks first (postcore) and last (subsys).
+    ``before_initcalls``: also what came before or with the first of them: CMA areas count as
+    managed only from core_initcall on; without CONFIG_DEFERRED_STRUCT_PAGE_INIT the lists were
+    sized before x86 gave back what only several CPUs need.
 
     Raises:
         MissingInputError: no dmesg, or one that does not reach back to the hand-over.
@@ -80,7 +81,41 @@ def late_frees(snapshot: Snapshot, *, before_initcalls: bool = False) -> tuple[L
             pages = int(match[1]) * 1024 // snapshot.page_kib
             zones = places.at(int(match[2], 16)) or places.all
             frees.append(LateFree(name="CMA", pages=pages, zones=zones))
+        if snapshot.has("config") and not snapshot.config.on("DEFERRED_STRUCT_PAGE_INIT"):
+            frees += _early(snapshot, during_initcalls=False)
     return tuple(frees)
+
+
+def between_initcalls(snapshot: Snapshot) -> tuple[LateFree, ...]:
+    """What came after the watermarks were first set (postcore_initcall), but before the last time.
+
+    Newer x86 kernels (7.2 does, 6.12 not) give back at arch_initcall what several CPUs need alone.
+    """
+    return tuple(_early(snapshot, during_initcalls=True))
+
+
+def efi_pages_between(snapshot: Snapshot) -> int:
+    """Pages of EFI boot services that came then, in zones that do not show."""
+    texts = [message.text for message in snapshot.dmesg.messages]
+    found = [(at, _EFI.match(text)) for at, text in enumerate(texts)]
+    up = _cpus_up(snapshot)
+    return sum(int(match[1]) // snapshot.page_kib for at, match in found if match and at > up)
+
+
+def _early(snapshot: Snapshot, *, during_initcalls: bool) -> Iterator[LateFree]:
+    up = _cpus_up(snapshot)
+    for at, message in enumerate(snapshot.dmesg.messages):
+        match = _FREEING.match(message.text)
+        if match and match[1] in _EARLY and (at > up) == during_initcalls:
+            pages = int(match[2]) // snapshot.page_kib
+            yield LateFree(name=match[1], pages=pages, zones=_Places(snapshot).image())
+
+
+def _cpus_up(snapshot: Snapshot) -> int:
+    """The index of the message that the CPUs are up; without it, behind the last."""
+    messages = snapshot.dmesg.messages
+    matching = (at for at, message in enumerate(messages) if _CPUS_UP.match(message.text))
+    return next(matching, len(messages))
 
 
 def as_now(zone: Zone) -> Earlier:

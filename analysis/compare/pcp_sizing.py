@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from analysis.capture.snapshot import Snapshot
-from analysis.compare.late_frees import Earlier, LateFree, as_now, late_frees, managed_before
+from analysis.compare.late_frees import (
+    Earlier,
+    LateFree,
+    as_now,
+    between_initcalls,
+    efi_pages_between,
+    late_frees,
+    managed_before,
+)
 from analysis.compare.sizing_moment import Moment, last_sizing, unboosted
+from analysis.model.boot_watermark import THP_BYTES_MIN
 from analysis.model.eras_pcp_sizes import PcpSizesEra, pcp_sizes_era_of
 from analysis.model.pcp_sizes import (
     high_from_batch,
@@ -129,14 +138,14 @@ class Sizings:
         moment: Moment | None = None
         for era in self.eras:
             fraction = self._fraction(era)
-            managed: Iterable[Earlier]
+            managed: Sequence[Earlier]
             if fraction:
                 when = "last sized when the fraction was written, after boot"
                 managed = [as_now(zone)]
             elif era.high_follows_low:
                 moment = self._moment
                 when = f"when last sized: {moment.why}"
-                managed = moment.managed(zone, self._frees)
+                managed = moment.managed(zone)
             else:
                 when = "sized once, in boot"
                 managed = managed_before(zone, self._frees_early)
@@ -152,7 +161,7 @@ class Sizings:
                     page_size_bytes=self.snapshot.page_size_bytes,
                     fraction=fraction,
                 )
-                for earlier in (*managed, *self._with_unplaced(zone))
+                for earlier in (*managed, *self._with_unplaced(managed))
             ]
         return found, self._undecided(moment)
 
@@ -162,7 +171,13 @@ class Sizings:
 
     @cached_property
     def _frees(self) -> tuple[LateFree, ...]:
-        return late_frees(self.snapshot)
+        frees = late_frees(self.snapshot)
+        if not sets_watermarks_once(self.snapshot, frees):
+            return frees
+        pages = efi_pages_between(self.snapshot)
+        if pages:
+            self.unplaced += ((-pages, "what EFI boot services held"),)
+        return (*frees, *between_initcalls(self.snapshot))
 
     @cached_property
     def _frees_early(self) -> tuple[LateFree, ...]:
@@ -172,10 +187,11 @@ class Sizings:
     def _moment(self) -> Moment:
         return last_sizing(self.snapshot, self._frees)
 
-    def _with_unplaced(self, zone: Zone) -> Iterator[Earlier]:
+    def _with_unplaced(self, managed: Sequence[Earlier]) -> Iterator[Earlier]:
         """The extremes: all pages that no zone can be told of came from, or went to, this one."""
         for pages, what in self.unplaced:
-            then = max(0, zone.pages["managed"] + pages)
+            bases = [earlier.managed_pages for earlier in managed]
+            then = max(0, (min if pages < 0 else max)(bases) + pages)
             yield Earlier(managed_pages=then, working=f"{then} pages, if {what} was all here")
 
     def low_uncertain(self, zone: Zone) -> bool:
@@ -187,6 +203,15 @@ class Sizings:
         return boosts and not self._moment.matches_watermarks
 
 
+def sets_watermarks_once(snapshot: Snapshot, frees: tuple[LateFree, ...]) -> bool:
+    """Whether a boot sets watermarks at postcore_initcall alone: no huge pages set them again."""
+    if snapshot.has("config") and not snapshot.config.on("TRANSPARENT_HUGEPAGE"):
+        return True
+    managed = sum(zone.pages["managed"] for zone in snapshot.zoneinfo.zones)
+    managed -= sum(free.pages for free in frees)
+    return managed * snapshot.page_size_bytes < THP_BYTES_MIN
+
+
 def _ballooned(snapshot: Snapshot) -> tuple[tuple[int, str], ...]:
     """Pages that a balloon holds: they no longer count as managed."""
     counters = snapshot.vmstat.values if snapshot.has("proc/vmstat") else {}
@@ -196,7 +221,8 @@ def _ballooned(snapshot: Snapshot) -> tuple[tuple[int, str], ...]:
 
 
 def gigantic_pages(snapshot: Snapshot) -> tuple[tuple[int, str], ...]:
-    """Pages of gigantic huge pages taken in boot: they count as managed from subsys_initcall on."""
+    """Pages of gigantic huge pages taken in boot: they count as managed from subsys_initcall on.
+    The change of managed pages, and what it is."""
     gib = sum(int(match[1]) * int(match[2]) for match in snapshot.dmesg.matching(_GIGANTIC))
     pages = gib * (1 << 30) // snapshot.page_size_bytes
     return ((-pages, "what gigantic pages took in boot"),) if pages else ()

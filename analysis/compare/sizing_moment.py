@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from math import prod
 
 from analysis.capture.snapshot import Snapshot
 from analysis.compare.late_frees import Earlier, LateFree, as_now, managed_before
@@ -23,12 +25,18 @@ _CPU_CHANGED = re.compile(
 _HANDED_OVER = re.compile(r"Freeing unused kernel")
 
 
+Placement = tuple[LateFree, ...]
+"""The late frees, each in one zone."""
+
+_PLACEMENTS_MAX = 256
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moment:
     """When watermarks and per-cpu lists were last computed."""
 
-    boot: bool
-    """It may have been during boot, before the late frees."""
+    boot: tuple[Placement, ...] = ()
+    """It may have been during boot, before these came to their zones; none: it was not."""
     now: bool
     """It may have been after boot, with the pages managed now."""
     why: str
@@ -36,13 +44,15 @@ class Moment:
     matches_watermarks: bool
     """The zones' watermarks are what follows from that moment's managed pages."""
 
-    def managed(self, zone: Zone, frees: tuple[LateFree, ...]) -> tuple[Earlier, ...]:
+    def managed(self, zone: Zone) -> tuple[Earlier, ...]:
         """Every possible number of managed pages at that moment, with its arithmetic."""
-        found = list(managed_before(zone, frees)) if self.boot else []
-        now = zone.pages["managed"]
-        if self.now and all(earlier.managed_pages != now for earlier in found):
-            found.append(as_now(zone))
-        return tuple(found)
+        found: dict[int, Earlier] = {}
+        for placement in self.boot:
+            for earlier in managed_before(zone, placement):
+                found.setdefault(earlier.managed_pages, earlier)
+        if self.now:
+            found.setdefault(zone.pages["managed"], as_now(zone))
+        return tuple(found.values())
 
 
 def unboosted(zone: Zone, field: str) -> int:
@@ -58,34 +68,38 @@ def last_sizing(snapshot: Snapshot, frees: tuple[LateFree, ...]) -> Moment:
     """
     if _cpus_changed_late(snapshot):
         return Moment(
-            boot=False,
             now=True,
             why="a CPU was turned on or off after boot, and all lists sized anew",
             matches_watermarks=False,
         )
-    zones = {(zone.node, zone.zone): zone for zone in snapshot.zoneinfo.zones}
-    now = {key: zone.pages["managed"] for key, zone in zones.items()}
-    before = {key: managed_before(zone, frees) for key, zone in zones.items()}
-    decided = all(len(options) == 1 for options in before.values())
-    boot = {key: options[0].managed_pages for key, options in before.items()}
+    zones = snapshot.zoneinfo.zones
+    now = {(zone.node, zone.zone): zone.pages["managed"] for zone in zones}
+    placements = _placements(frees)
     try:
-        boot_fits = decided and _fits(snapshot, boot)
+        fitting = [
+            (placement, boot)
+            for placement in placements
+            for boot in [_managed_with(zones, placement)]
+            if boot is not None and _fits(snapshot, boot)
+        ]
         now_fits = _fits(snapshot, now)
     except MissingInputError as error:
         return Moment(
-            boot=True,
+            boot=placements,
             now=True,
             why=f"when the lists were last sized cannot be told: {error.message}",
             matches_watermarks=False,
         )
-    if boot_fits and now_fits and boot != now and _as_booted(snapshot, boot):
+    boot_fits = tuple(placement for placement, _ in fitting)
+    as_booted = [boot for _, boot in fitting if boot != now and _as_booted(snapshot, boot)]
+    if now_fits and as_booted:
         return Moment(
-            boot=True,
+            boot=boot_fits,
             now=False,
             why="min_free_kbytes and watermark_scale_factor are those of the boot",
             matches_watermarks=True,
         )
-    if boot_fits != now_fits:
+    if bool(boot_fits) != now_fits:
         return Moment(
             boot=boot_fits,
             now=now_fits,
@@ -94,11 +108,32 @@ def last_sizing(snapshot: Snapshot, frees: tuple[LateFree, ...]) -> Moment:
             matches_watermarks=True,
         )
     return Moment(
-        boot=True,
+        boot=boot_fits or placements,
         now=True,
         why="the watermarks do not tell whether the lists were sized at boot or later",
-        matches_watermarks=boot_fits,
+        matches_watermarks=now_fits,
     )
+
+
+def _placements(frees: tuple[LateFree, ...]) -> tuple[Placement, ...]:
+    """Every way in which the late frees may lie; left as they are where that is too many."""
+    if prod(len(free.zones) for free in frees) > _PLACEMENTS_MAX:
+        return (frees,)
+    return tuple(
+        tuple(replace(free, zones=(key,)) for free, key in zip(frees, keys, strict=True))
+        for keys in product(*(free.zones for free in frees))
+    )
+
+
+def _managed_with(zones: Sequence[Zone], placement: Placement) -> dict[ZoneKey, int] | None:
+    """What all zones managed before; None where a zone is too small, or a place is not known."""
+    found = {}
+    for zone in zones:
+        options = managed_before(zone, placement)
+        if len(options) != 1:
+            return None
+        found[zone.node, zone.zone] = options[0].managed_pages
+    return found
 
 
 def _fits(snapshot: Snapshot, managed: Mapping[ZoneKey, int]) -> bool:

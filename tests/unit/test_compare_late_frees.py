@@ -8,7 +8,13 @@ import pytest
 
 from analysis.capture.snapshot import Snapshot
 from analysis.capture.source import Source
-from analysis.compare.late_frees import LateFree, late_frees, managed_before
+from analysis.compare.late_frees import (
+    LateFree,
+    between_initcalls,
+    efi_pages_between,
+    late_frees,
+    managed_before,
+)
 
 ZONE = """\
 Node {node}, zone    DMA
@@ -109,3 +115,25 @@ def test_cma_counts_as_managed_from_the_first_initcalls_on() -> None:
 def test_what_is_freed_before_the_initcalls_is_no_late_free() -> None:
     early = "[    0.1] Freeing SMP alternatives memory: 32K\n"
     assert late_frees(snapshot(dmesg=early + DMESG)) == late_frees(snapshot())
+
+
+UP = "[    0.2] smp: Brought up 1 node, 2 CPUs\n"
+SMP = "[    0.3] Freeing SMP alternatives memory: 48K\n"
+EFI = "[    0.3] efi: Freeing EFI boot services memory: 4096K\n"
+
+
+def test_what_newer_kernels_free_between_the_initcalls() -> None:
+    later = snapshot(dmesg=UP + SMP + EFI + DMESG)
+    assert between_initcalls(later) == (LateFree(name="SMP alternatives", pages=12, zones=(HERE,)),)
+    assert efi_pages_between(later) == 1024
+    assert late_frees(later) == late_frees(snapshot())
+    before = snapshot(dmesg=SMP + EFI + UP + DMESG)
+    assert between_initcalls(before) == ()
+    assert efi_pages_between(before) == 0
+
+
+def test_lists_sized_before_the_cpus_were_up() -> None:
+    of = snapshot(dmesg=SMP + UP + DMESG)
+    assert late_frees(of, before_initcalls=True)[-1].name == "SMP alternatives"
+    deferred = snapshot(dmesg=SMP + UP + DMESG, config="CONFIG_DEFERRED_STRUCT_PAGE_INIT=y\n")
+    assert late_frees(deferred, before_initcalls=True)[-1].name == "CMA"

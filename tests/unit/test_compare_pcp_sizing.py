@@ -196,6 +196,20 @@ def test_a_cpu_turned_off_sizes_again() -> None:
     assert only("pcp_batch", of).verdict is Verdict.HOLDS
 
 
+def test_a_small_machine_sets_its_watermarks_before_all_is_freed() -> None:
+    # below 512 MiB no huge pages set them again at subsys_initcall; then the 8 pages were there
+    small, then = 100000, 100000 - LATE - 8
+    fields = {"high": 0, "batch": 15, "high_min": 312, "high_max": then // 16}
+    zones = zoneinfo(fields, managed=small, minimum=500, low=625)
+    texts = DMESG.replace(
+        "[    0.100000] Freeing SMP",
+        "[    0.050000] smp: Brought up 1 node, 2 CPUs\n[    0.100000] Freeing SMP",
+    ).format(release="7.2.0", later="")
+    of = snapshot("7.2.0", zones, dmesg=texts, proc__sys__vm__min_free_kbytes="2000\n")
+    claim = only("pcp_high_max", of)
+    assert f"{then} pages" in " ".join(claim.working)
+
+
 def test_a_boost_is_no_part_of_the_mark() -> None:
     of = snapshot("7.2.0", zoneinfo(LIMITS, boost=512))
     assert only("pcp_high_min", of).verdict is Verdict.HOLDS

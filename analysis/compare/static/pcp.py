@@ -6,7 +6,14 @@ from collections.abc import Callable, Iterable, Iterator
 
 from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim, Scope, Verdict
-from analysis.compare.late_frees import Earlier, as_now, late_frees, managed_before
+from analysis.compare.late_frees import (
+    Earlier,
+    as_now,
+    between_initcalls,
+    efi_pages_between,
+    late_frees,
+    managed_before,
+)
 from analysis.compare.pcp_sizing import Sizing, Sizings, gigantic_pages
 from analysis.compare.rule import Rule, one_of, unknown
 from analysis.compare.sizing_moment import unboosted
@@ -174,17 +181,22 @@ def _threshold_claims(snapshot: Snapshot) -> Iterator[Claim]:
     zones = [zone for zone in snapshot.zoneinfo.zones if zone.cpus]
     shift = snapshot.page_size_bytes.bit_length() - 1
     cpus = len(snapshot.cpus_online)
-    frees = late_frees(snapshot)
+    frees = (*late_frees(snapshot), *between_initcalls(snapshot))
+    spread = gigantic_pages(snapshot)
+    if efi := efi_pages_between(snapshot):
+        spread += ((-efi, "what EFI boot services held"),)
     awake_once = snapshot.has("proc/vmstat") and snapshot.vmstat.values.get("pageoutrun", 0) > 0
     for zone in zones:
         if _STAT_THRESHOLD not in zone.cpus[0].fields:
             continue
         by_value: dict[int, Earlier] = {}
-        gigantic = [
-            Earlier(managed_pages=max(0, zone.pages["managed"] + pages), working=f"less {what}")
-            for pages, what in gigantic_pages(snapshot)
+        before = managed_before(zone, frees)
+        least = min(earlier.managed_pages for earlier in before)
+        extremes = [
+            Earlier(managed_pages=max(0, least + pages), working=f"less {what}")
+            for pages, what in spread
         ]
-        for earlier in (*managed_before(zone, frees), as_now(zone), *gigantic):
+        for earlier in (*before, as_now(zone), *extremes):
             by_value.setdefault(normal_threshold(earlier.managed_pages, cpus, shift), earlier)
         observed = _shown(zone, _STAT_THRESHOLD, by_value)
         assert observed is not None, "asked for above"
@@ -197,8 +209,8 @@ def _threshold_claims(snapshot: Snapshot) -> Iterator[Claim]:
                 f"{cpus} CPUs online: {cpus.bit_length()} bits",
                 f"2 * {cpus.bit_length()} * (1 + {units.bit_length()}), at most 125: {value}",
             ]
-        if gigantic and len(by_value) > 1:
-            why = "which zones the gigantic pages of the boot came from does not show"
+        if extremes and len(by_value) > 1:
+            why = f"of which zones {spread[0][1]} was is not shown"
             yield unknown(rule_id, _scope(zone), why=why, observed=observed, unit=unit)
             continue
         pressure = pressure_threshold(zone.pages["low"], zone.pages["min"], cpus)
