@@ -229,17 +229,26 @@ def _direct_map(snapshot: Snapshot) -> Iterator[Claim]:
         f"{pages} pages of 4 KiB are {predicted} KiB; the kernel shows "
         + " + ".join(f"{value} ({name})" for name, value in lines.items()),
     ]
-    if lines.get("DirectMap1G"):
-        working.append("a page of 1 GiB may be counted more than once: compared modulo 1 GiB")
-        predicted, shown = model.counted_again(predicted), model.counted_again(shown)
+    again_kib = _counted_again_kib(snapshot, lines)
+    if again_kib:
+        working.append(f"pages of {again_kib} KiB may be counted twice: compared modulo that")
+        predicted = model.counted_once(predicted, again_kib)
+        shown = model.counted_once(shown, again_kib)
     yield exact(
         "direct_map",
-        {"modulo": "1 GiB"} if lines.get("DirectMap1G") else {},
+        {"modulo_kib": again_kib} if again_kib else {},
         predicted=predicted,
         observed=shown,
         unit="KiB",
         working=working,
     )
+
+
+def _counted_again_kib(snapshot: Snapshot, lines: Mapping[str, int]) -> int:
+    """The smallest page that may be counted twice; 0 where none is."""
+    if not snapshot.has("proc/cmdline") or snapshot.cmdline.has("movable_node"):
+        return 2048
+    return 1 << 20 if lines.get("DirectMap1G") else 0
 
 
 RULES: tuple[Rule, ...] = (
@@ -302,12 +311,12 @@ RULES: tuple[Rule, ...] = (
         says=(
             "The DirectMap lines tell in which page sizes the linear map maps memory. Their sum "
             "is all low memory that zones have, and what is missing of the first 1 MiB, which is "
-            "mapped whole. Pages of 1 GiB may be counted several times: with them the sum is "
-            "right modulo 1 GiB."
+            "mapped whole. Pages of 1 GiB, and with movable_node those of 2 MiB, may be counted "
+            "twice: then the sum is right modulo such a page."
         ),
         inputs=(FILE,),
         observed="meminfo, DirectMap*",
-        model=(model.direct_map_pages, model.counted_again),
+        model=(model.direct_map_pages, model.counted_once),
         judge=_direct_map,
     ),
 )

@@ -101,15 +101,24 @@ def direct_map_pages(*, present_pages: int, first_pfn: int, lower_hole_pages: in
     return present_pages + missing
 
 
-def counted_again(kib: int) -> int:
-    """What is certain of a sum of DirectMap lines with pages of 1 GiB: the rest beyond whole ones.
+def counted_once(kib: int, large_page_kib: int) -> int:
+    """What is certain of a sum of DirectMap lines where some large pages count twice: the rest
+    beyond whole ones.
 
-    Memory is mapped from the top down in growing steps. The first step into a GiB that is all
-    memory maps it whole, with one page; each later step into it finds that page and counts it
-    once more. So the lines may show more memory than there is, by whole pages of 1 GiB.
+    Memory is mapped in steps. A step that begins or ends inside a large page that is all memory
+    maps the page whole; the next step finds it and counts it once more. From the top down, as
+    usual, the steps are multiples of 2 MiB, so it happens to pages of 1 GiB only (DirectMap1G).
+    From the bottom up, with ``movable_node``, the kernel's end divides a step: it happens to one
+    page of 2 MiB too.
 
-    Kernel: arch/x86/mm/init.c, ``adjust_range_page_size_mask`` and ``memory_map_top_down``;
-        arch/x86/mm/init_64.c, ``phys_pud_init``; 5.10, and held against 6.18.
+    Raises:
+        ValueError: no size of a page.
+
+    Kernel: arch/x86/mm/init.c, ``adjust_range_page_size_mask``, ``memory_map_top_down`` and
+        ``init_mem_mapping``; arch/x86/mm/init_64.c, ``phys_pud_init`` and ``phys_pmd_init``; 5.10,
+        and held against 5.8, 6.12 and 6.18.
     Ignores: how often a page is counted, which the steps decide.
     """
-    return kib % (1 << 20)
+    if large_page_kib <= 0:
+        raise ValueError(f"a page of {large_page_kib} KiB")
+    return kib % large_page_kib
