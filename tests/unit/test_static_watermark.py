@@ -230,10 +230,15 @@ def test_a_parameter_sets_min_free() -> None:
 
 
 def test_reading_the_ratio_computes_the_reserve_anew() -> None:
-    shown = snapshot(proc__zoneinfo=zones(reserve=976))  # 250000 / 256
+    nothing = files()["proc/meminfo"].replace("730584", "0")
+    shown = snapshot(proc__zoneinfo=zones(reserve=976), proc__meminfo=nothing)  # 250000 / 256
     claim = only(shown, "lowmem_reserve", "DMA")
     assert claim.verdict is Verdict.UNKNOWN
     assert "after boot" in claim.why
+    # 15 pages more are reserved then: MemAvailable, 60 KiB lower, says so.
+    both = files()["proc/meminfo"].replace("730584", "730524")
+    told = snapshot(proc__zoneinfo=zones(reserve=976), proc__meminfo=both)
+    assert only(told, "lowmem_reserve", "DMA").verdict is Verdict.HOLDS
     newer = "Linux version 7.3.0-amd64 (made)\n"
     assert only(snapshot(proc__zoneinfo=zones(reserve=976), proc__version=newer), "lowmem_reserve",
                 "DMA").verdict is Verdict.HOLDS  # fmt: skip
@@ -405,6 +410,17 @@ def test_one_telling_zone_cannot_vouch_for_itself() -> None:
     assert "as computed after" in claim.why
     (claim,) = judged("made", alone, {(0, "A"): 12}, unit="pages")
     assert claim.verdict is Verdict.FAILS
+
+
+@pytest.mark.parametrize(("told", "verdict"), [(2, "holds"), (1, "fails"), (9, "unknown")])
+def test_evidence_tells_the_moment_where_no_other_zone_does(told: int, verdict: str) -> None:
+    total = (0, "all zones")
+    alone = [
+        replace(moment, values={(0, "A"): moment.values[0, "A"], total: number})
+        for number, moment in enumerate(moments(), start=1)
+    ]
+    (claim,) = judged("made", alone, {(0, "A"): 11}, unit="pages", evidence={total: told})
+    assert claim.verdict.value == verdict
 
 
 def test_boot_managed_needs_the_messages() -> None:

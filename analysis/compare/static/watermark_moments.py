@@ -35,16 +35,29 @@ class Moment:
 
 
 def judged(
-    rule_id: str, moments: Sequence[Moment], observed: Mapping[Key, Number], *, unit: str
+    rule_id: str,
+    moments: Sequence[Moment],
+    observed: Mapping[Key, Number],
+    *,
+    unit: str,
+    evidence: Mapping[Key, Number] | None = None,
 ) -> Iterator[Claim]:
     """A claim for each zone: exact, with the moment that the other zones show.
+
+    ``evidence`` are further numbers that every moment has a value for: they say which moment it
+    was, and are not judged. One that no moment gives says nothing.
 
     Where they show none, the likely moments decide; where these differ, or the kernel shows what
     only an unlikely one gives, the claim is unknown. A number that no moment gives fails.
     """
     assert moments, "a quantity without a moment has no prediction"
+    says = {
+        key: number
+        for key, number in (evidence or {}).items()
+        if any(moment.values[key] == number for moment in moments)
+    }
     for key, shown in observed.items():
-        yield _judge(rule_id, key, moments, observed, shown, unit)
+        yield _judge(rule_id, key, moments, {**observed, **says}, shown, unit)
 
 
 def scope_of(key: Key) -> Scope:

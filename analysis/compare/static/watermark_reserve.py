@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 
 from analysis.capture.snapshot import Snapshot
-from analysis.compare.claim import Claim
+from analysis.compare.claim import Claim, Number
 from analysis.compare.rule import Rule, unknown
 from analysis.compare.static.watermark_available import (
     low_pages,
     meminfo_pages,
     moving,
+    printed_reserve,
     reclaimable_pages,
     reserve_line,
 )
@@ -24,24 +27,33 @@ from analysis.model.totalreserve import ZoneReserve, mem_available_pages, totalr
 from analysis.procfs.zoneinfo import Zone
 
 RATIO = "vm/lowmem_reserve_ratio"
+_TOTAL: Key = (0, "all zones")
 _Arrays = dict[Key, tuple[int, ...]]
 
 
 def _lowmem_reserve(snapshot: Snapshot) -> Iterator[Claim]:
-    moments = [
-        Moment(
-            name=name,
-            likely=likely,
-            values={key: str(kept) for key, kept in _arrays(snapshot, managed).items()},
-            working={
-                key: (*before, *_arithmetic(snapshot, key, managed))
-                for key in _arrays(snapshot, managed)
-            },
+    moments = []
+    for name, likely, managed, before in _reserve_moments(snapshot):
+        arrays = _arrays(snapshot, managed)
+        values: dict[Key, Number] = {key: str(kept) for key, kept in arrays.items()}
+        values[_TOTAL] = totalreserve_pages(
+            replace(zone, lowmem_reserve=arrays[key])
+            for key, zone in zip(arrays, printed_reserve(snapshot), strict=True)
         )
-        for name, likely, managed, before in _reserve_moments(snapshot)
-    ]
+        working = {key: (*before, *_arithmetic(snapshot, key, managed)) for key in arrays}
+        moments.append(Moment(name=name, likely=likely, values=values, working=working))
     observed = {(zone.node, zone.zone): str(zone.protection) for zone in snapshot.zoneinfo.zones}
-    yield from judged("lowmem_reserve", moments, observed, unit="pages")
+    # MemAvailable, which is computed from the sum of all reserves, says when that was.
+    total = None
+    with suppress(MissingInputError):
+        total = _shown_total(snapshot)
+    yield from judged(
+        "lowmem_reserve",
+        moments,
+        observed,
+        unit="pages",
+        evidence={} if total is None else {_TOTAL: total},
+    )
 
 
 def _reserve_moments(
@@ -121,12 +133,9 @@ def _arithmetic(snapshot: Snapshot, key: Key, managed: Mapping[Key, int]) -> Ite
         )
 
 
-def _totalreserve(snapshot: Snapshot) -> Iterator[Claim]:
-    rule_id = "totalreserve"
+def _shown_total(snapshot: Snapshot) -> int | None:
+    """totalreserve_pages as MemAvailable shows it; None where that is 0 and shows nothing."""
     available = meminfo_pages(snapshot, "MemAvailable")
-    if not available:
-        yield unknown(rule_id, why="MemAvailable is 0: the reserve may be anything above")
-        return
     without = mem_available_pages(
         free_pages=meminfo_pages(snapshot, "MemFree"),
         file_pages=meminfo_pages(snapshot, "Active(file)", "Inactive(file)"),
@@ -134,7 +143,15 @@ def _totalreserve(snapshot: Snapshot) -> Iterator[Claim]:
         totalreserve=0,
         low_pages=low_pages(snapshot),
     )
-    shown = without - available
+    return without - available if available else None
+
+
+def _totalreserve(snapshot: Snapshot) -> Iterator[Claim]:
+    rule_id = "totalreserve"
+    shown = _shown_total(snapshot)
+    if shown is None:
+        yield unknown(rule_id, why="MemAvailable is 0: the reserve may be anything above")
+        return
     possible = _total_moments(snapshot)
     moments = [_total_moment(name, likely, zones) for name, likely, zones in possible]
     values = sorted({totalreserve_pages(zones) for _, _, zones in possible})
