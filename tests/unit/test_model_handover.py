@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from analysis.model.eras import era_of
+from analysis.model.freelist import Migratetype
 from analysis.model.handover import boot_lines, freed
 from analysis.model.handover.boot_lines import Unavailable
 from analysis.model.handover.eras_handover import handover_era_of
+from analysis.model.handover.first_lists import first_lists
 from analysis.model.handover.freed import Block
 from analysis.model.handover.memblock import (
     Region,
@@ -214,6 +217,46 @@ def test_page_tables_of_the_vmalloc_area() -> None:
     assert freed.vmalloc_table_pages(five_levels=False, aligned=True) == (64,)
     assert freed.vmalloc_table_pages(five_levels=True, aligned=True) == (50,)
     assert freed.vmalloc_table_pages(five_levels=False, aligned=False) == (64, 65)
+
+
+def test_first_lists_of_a_pc() -> None:
+    # Below 16 MiB: the first MiB is reserved, and page 0 is no memory, so that the first pageblock
+    # never got a type.
+    dma = zone(0, "DMA", 1, 4096, present=3998)
+    memory = [NodeSpan(0, 1, 0x9F), NodeSpan(0, 0x100, 0x20000)]
+    lists = first_lists(
+        dma,
+        memory,
+        [NodeSpan(0, 0x100, 0x1000)],
+        {},
+        max_order=10,
+        pageblock_order=9,
+        era=era_of(Release(6, 1)),
+    )
+    lists.check()
+    assert lists.free_pages == 3840
+    assert lists.pfns(8, Migratetype.UNMOVABLE) == (0x100,)
+    assert lists.pfns(9, Migratetype.MOVABLE) == (0x200,)
+    assert lists.pfns(10, Migratetype.MOVABLE) == (0x400, 0x800, 0xC00)
+
+
+def test_ranges_that_touch_coalesce_and_go_to_the_tail() -> None:
+    normal = zone(0, "Normal", 0, 64)
+    ranges = [NodeSpan(0, 0, 3), NodeSpan(0, 3, 4), NodeSpan(0, 8, 10), NodeSpan(1, 10, 20)]
+    lists = first_lists(
+        normal,
+        [NodeSpan(0, 0, 64)],
+        ranges,
+        {0: 9},
+        max_order=4,
+        pageblock_order=4,
+        era=era_of(Release(6, 12)),
+    )
+    # 0-1, 2 and 3 become one block of four; 8-9 is one block, and begins below the first
+    # deferred page.
+    assert lists.pfns(2, Migratetype.MOVABLE) == (0,)
+    assert lists.pfns(1, Migratetype.MOVABLE) == (8,)
+    assert lists.free_pages == 6
 
 
 # what the boot says

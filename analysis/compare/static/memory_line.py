@@ -101,7 +101,7 @@ def _judge_line_available(snapshot: Snapshot) -> Iterator[Claim]:
         )
     if snapshot.arch not in ("x86_64", "arm64", "i386"):
         raise HandoverUnknownError(f"what {snapshot.arch} takes before the line is not known")
-    deferred = _deferred(snapshot)
+    deferred = deferred_pages(snapshot)
     tables: tuple[int, ...] = (0,)
     if snapshot.arch == "x86_64":
         tables = freed.vmalloc_table_pages(
@@ -143,7 +143,8 @@ def _judge_line_available(snapshot: Snapshot) -> Iterator[Claim]:
     )
 
 
-def _deferred(snapshot: Snapshot) -> Mapping[int, int]:
+def deferred_pages(snapshot: Snapshot) -> Mapping[int, int]:
+    """The first page of each node whose struct page is made later; see ``first_deferred``."""
     if not snapshot.config.on("DEFERRED_STRUCT_PAGE_INIT"):
         return {}
     if snapshot.cmdline.has("early_page_ext"):
