@@ -71,7 +71,4 @@ MUTATIONS = {
     "slab_tunables": Mutation(
         file="proc/slabinfo", pattern=r"^kmalloc-512 .*tunables +(\d+) ", change=plus(1)
     ),
-    "slob_reclaimable": Mutation(
-        file="proc/meminfo", pattern=r"^SReclaimable: +(\d+) kB", change=plus(4)
-    ),
 }

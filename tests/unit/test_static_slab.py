@@ -230,17 +230,6 @@ def test_slab_by_its_flags_where_they_are_known_and_by_all_possible_ones_elsewhe
     assert verdicts(capture(files), "slab_geometry") == {"fails": 1}
 
 
-def test_slob_counts_nothing_as_reclaimable() -> None:
-    files = {
-        "proc/version": "Linux version 6.1.0 (x)\n",
-        "config": "CONFIG_X86_64=y\nCONFIG_SLOB=y\n",
-        "proc/meminfo": "MemTotal: 1000 kB\nSReclaimable: 0 kB\n",
-    }
-    assert verdicts(capture(files), "slob_reclaimable") == {"holds": 1}
-    files["proc/meminfo"] = "MemTotal: 1000 kB\nSReclaimable: 4 kB\n"
-    assert verdicts(capture(files), "slob_reclaimable") == {"fails": 1}
-
-
 def test_without_a_configuration_the_sizes_of_each_kind_are_still_known() -> None:
     sizes = [str(size) for size in (8, 16, 32, 64, 96, 128, 192, 256, 512)]
     names = [*sizes, "1k", "2k", "4k", "8k"]

@@ -1,4 +1,4 @@
-"""Rules about the allocators that SLUB outlived: SLAB (to 6.7) and SLOB (to 6.3)."""
+"""Rules about SLAB (to 6.7). SLOB (to 6.3) shows nothing of its own: it has no slabinfo."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from analysis.capture.snapshot import CPUS, Snapshot
 from analysis.compare.claim import Claim
 from analysis.compare.rule import Rule, exact, one_of
 from analysis.compare.static import slab_inputs as inputs
-from analysis.errors import MissingInputError
 from analysis.model.eras_slab import SlabEra
 from analysis.model.slab.kmalloc import kmalloc_sizes
 from analysis.model.slab.slab import (
@@ -19,7 +18,6 @@ from analysis.model.slab.slab import (
     slab_geometry,
     slab_tunables,
 )
-from analysis.model.slab.slob import block_bytes, page_list, unit_bytes
 from analysis.procfs import cpulist
 
 
@@ -106,21 +104,6 @@ def _slab_tunables(snapshot: Snapshot) -> Iterator[Claim]:
         )
 
 
-def _slob_reclaimable(snapshot: Snapshot) -> Iterator[Claim]:
-    inputs.require(snapshot, "SLOB")
-    values = snapshot.meminfo.values
-    if "SReclaimable" not in values:
-        raise MissingInputError("proc/meminfo: SReclaimable")
-    yield exact(
-        "slob_reclaimable",
-        {},
-        predicted=0,
-        observed=values["SReclaimable"],
-        unit="KiB",
-        working=("SLOB counts all of its pages as not reclaimable",),
-    )
-
-
 RULES: tuple[Rule, ...] = (
     Rule(
         id="slab_geometry",
@@ -145,13 +128,5 @@ RULES: tuple[Rule, ...] = (
         observed="proc/slabinfo: limit, batchcount, sharedfactor",
         model=(slab_tunables,),
         judge=_slab_tunables,
-    ),
-    Rule(
-        id="slob_reclaimable",
-        says="SLOB has no reclaimable slabs: all of its pages are counted as unreclaimable.",
-        inputs=("config",),
-        observed="proc/meminfo: SReclaimable",
-        model=(block_bytes, page_list, unit_bytes),
-        judge=_slob_reclaimable,
     ),
 )
