@@ -136,7 +136,11 @@ def _judge_total_pages(snapshot: Snapshot) -> Iterator[Claim]:
     layout = [zone for zone in zones(snapshot) if zone.present_pages]
     options: list[int] = []
     working: list[str] = []
-    for era in _eras(snapshot):
+    eras = _eras(snapshot)
+    if any(line.kind == "memmap" for line in boot(snapshot).zone_lines):
+        eras = [era for era in eras if era.memmap_taken_off]
+        working.append("the kernel tells of each zone's memmap: it takes it off")
+    for era in eras:
         if era.memmap_taken_off:
             struct_bytes = _struct_page_bytes(snapshot)
             reserved, source = _dma_reserved(snapshot, era)

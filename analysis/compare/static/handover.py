@@ -8,6 +8,7 @@ from itertools import pairwise
 from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim
 from analysis.compare.rule import Rule, exact
+from analysis.compare.static import boot_lines, memory_line
 from analysis.compare.static.handover_inputs import (
     DEBUGFS,
     HandoverUnknownError,
@@ -209,4 +210,6 @@ RULES: tuple[Rule, ...] = (
         model=(freed.pages_by_zone,),
         judge=guarded("mem_total", _judge_mem_total),
     ),
+    *memory_line.RULES,
+    *boot_lines.RULES,
 )
