@@ -210,8 +210,6 @@ def _judge_unavailable(snapshot: Snapshot) -> Iterator[Claim]:
     sparse = snapshot.config.on("SPARSEMEM")
     if not said.unavailable and not era.told_unavailable:
         raise HandoverUnknownError("the kernel does not tell of holes by zone (before 5.12)")
-    if not said.unavailable and not said.log.whole:
-        raise MissingInputError("dmesg from its begin on")
     if not sparse and era.flatmem_rounds_end:
         raise HandoverUnknownError("FLATMEM from 7.0 on: how far struct pages reach is not known")
     memory = boot_memory(snapshot)
