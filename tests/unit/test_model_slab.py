@@ -23,6 +23,7 @@ from analysis.model.slab.slab import (
     index_bytes,
     kmalloc_largest,
     slab_geometry,
+    slab_size,
     slab_tunables,
 )
 from analysis.model.slab.slob import block_bytes, page_list, unit_bytes
@@ -435,6 +436,14 @@ class TestSlab:
         # one of 3000 leaves 1096 > 512; two pages hold 2 and leave 2192 > 1024, but that is the end
         assert self.geometry(3000) == (1, 2, "object")
         assert self.geometry(3000, reclaim_account=True) == (0, 1, "object")
+
+    def test_kmalloc_96_takes_two_cache_lines(self) -> None:
+        def size(object_size: int, align: int) -> int:
+            return slab_size(
+                object_size, align, word_bytes=8, index_entry_bytes=1, smallest_object=32
+            )
+
+        assert [size(96, 64), size(32, 32), size(20, 8), size(4, 8)] == [128, 32, 24, 16]
 
     def test_index_entries(self) -> None:
         assert index_bytes(page_size=4096, smallest_object=32) == 1

@@ -241,6 +241,12 @@ def flags(attributes: Attributes, name: str) -> SlabFlags:
     )
 
 
+def kmalloc_bytes(name: str) -> int:
+    """The size that stands in the name of a kmalloc cache: 1024 of ``kmalloc-1k``."""
+    short = name.rpartition("-")[2]
+    return int(short.rstrip("kM")) << {"k": 10, "M": 20}.get(short[-1], 0)
+
+
 def caches(snapshot: Snapshot, *needed: str) -> Iterator[tuple[str, Attributes, dict[str, int]]]:
     """Every directory that has the attributes ``needed``: name, attributes, and those as numbers.
 

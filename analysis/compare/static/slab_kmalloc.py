@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim
@@ -14,8 +14,14 @@ from analysis.compare.static.slab_orders import limits
 from analysis.compare.static.slab_ways import Row, claims
 from analysis.errors import MissingInputError
 from analysis.model.eras_slab import SlabEra
-from analysis.model.slab.kmalloc import kmalloc_alignment, kmalloc_kinds, kmalloc_sizes, short_name
-from analysis.model.slab.slab import kmalloc_largest
+from analysis.model.slab.kmalloc import (
+    boot_align,
+    kmalloc_alignment,
+    kmalloc_kinds,
+    kmalloc_sizes,
+    short_name,
+)
+from analysis.model.slab.slab import index_bytes, kmalloc_largest, slab_size
 from analysis.model.slab.slub_layout import SlabFlags, slub_layout
 from analysis.model.slab.slub_order import order_limits
 from analysis.procfs import cpulist
@@ -67,14 +73,10 @@ def _class_rows(snapshot: Snapshot) -> Iterator[Row]:
         yield Row(
             scope={"kind": kind},
             options=options,
-            observed=" ".join(sorted(found.get(kind, {}), key=_bytes)) or "none",
+            observed=" ".join(sorted(found.get(kind, {}), key=inputs.kmalloc_bytes)) or "none",
             unit="sizes",
             working=tuple(f"{kind}: {sizes}" for sizes in options),
         )
-
-
-def _bytes(short: str) -> int:
-    return int(short.rstrip("kM")) << {"k": 10, "M": 20}.get(short[-1], 0)
 
 
 def _kmalloc_objsize(snapshot: Snapshot) -> Iterator[Claim]:
@@ -82,22 +84,51 @@ def _kmalloc_objsize(snapshot: Snapshot) -> Iterator[Claim]:
     found = _found(snapshot)
     if _debugging(snapshot, found):
         raise inputs.OutsideRuleError("debugging adds bytes (slab_size is about them)")
-    era = next(iter(inputs.eras(snapshot)))
-    word = inputs.word_bytes(snapshot)
+    taken = _taken(snapshot)
     for kind, sizes in found.items():
         for short, observed in sizes.items():
-            size = _bytes(short)
-            layout = slub_layout(
-                size, size & -size, SlabFlags(), era=era, word_bytes=word, stack=True
-            )
+            size = inputs.kmalloc_bytes(short)
+            predicted = taken(size)
             yield exact(
                 "kmalloc_objsize",
                 {"cache": f"{kind}{short}"},
-                predicted=layout.size_bytes,
+                predicted=predicted,
                 observed=observed,
                 unit="bytes",
-                working=(f"{size} bytes, nothing beside them",),
+                working=(f"{size} bytes take {predicted}",),
             )
+
+
+def _taken(snapshot: Snapshot) -> Callable[[int], int]:
+    """What an object of a kmalloc cache takes, by its size."""
+    era = next(iter(inputs.eras(snapshot)))
+    word = inputs.word_bytes(snapshot)
+    if inputs.allocator(snapshot) == "SLUB":
+        return lambda size: (
+            slub_layout(
+                size, size & -size, SlabFlags(), era=era, word_bytes=word, stack=True
+            ).size_bytes
+        )
+    alignment = inputs.alignment(snapshot, era)
+    line = inputs.cache_line(snapshot)
+    smallest = _sizes(snapshot, era)[0]
+    entry = index_bytes(page_size=snapshot.page_size_bytes, smallest_object=smallest)
+
+    def slab(size: int) -> int:
+        align = boot_align(
+            size,
+            era=era,
+            alignment=alignment,
+            kmalloc=True,
+            cache_line=line,
+            slab_minalign=8,
+            word_bytes=word,
+        )
+        return slab_size(
+            size, align, word_bytes=word, index_entry_bytes=entry, smallest_object=smallest
+        )
+
+    return slab
 
 
 def _debugging(snapshot: Snapshot, found: dict[str, dict[str, int]]) -> bool:
@@ -107,7 +138,11 @@ def _debugging(snapshot: Snapshot, found: dict[str, dict[str, int]]) -> bool:
         return True
     if snapshot.has("config"):
         return snapshot.config.on("SLUB_DEBUG_ON")
-    plain = (size == _bytes(short) for sizes in found.values() for short, size in sizes.items())
+    plain = (
+        size == inputs.kmalloc_bytes(short)
+        for sizes in found.values()
+        for short, size in sizes.items()
+    )
     return not any(plain)
 
 
@@ -170,10 +205,13 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         id="kmalloc_objsize",
-        says="Without debugging an object of a kmalloc cache takes just the bytes of its name.",
-        inputs=("proc/slabinfo", "proc/cmdline"),
+        says=(
+            "Without debugging an object of a kmalloc cache takes just the bytes of its name; "
+            "under SLAB whole cache lines where it is larger than half of one."
+        ),
+        inputs=("proc/slabinfo", "proc/cmdline", "proc/cpuinfo"),
         observed="proc/slabinfo: objsize",
-        model=(slub_layout,),
+        model=(slub_layout, slab_size, boot_align),
         judge=_kmalloc_objsize,
     ),
     Rule(

@@ -49,12 +49,14 @@ def _slab_geometry(snapshot: Snapshot) -> Iterator[Claim]:
         row = dict(zip(columns, cache.values, strict=True))
         size = row["objsize"]
         kmalloc = inputs.KMALLOC.match(cache.name) is not None
+        # of others at most all: what a smaller object rules out is among the ways
+        own = inputs.kmalloc_bytes(cache.name) if kmalloc else size
         in_object = [not zeroed] if kmalloc else [not zeroed, False]
         reclaim = [cache.name.startswith("kmalloc-rcl-")] if kmalloc else [False, True]
         made = {
             slab_geometry(
                 size,
-                size,  # at most: what a smaller object rules out is among the ways below
+                own,
                 machine,
                 reclaim_account=reclaimable,
                 index_in_object=inside,

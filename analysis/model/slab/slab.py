@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from analysis.model.eras_slab import SlabEra
+from analysis.model.slab.slub_layout import align_up
 
 SMALL_MACHINE_BYTES = 32 << 20
 """Machines up to that size get slabs of one page only."""
@@ -62,6 +63,25 @@ def index_bytes(*, page_size: int, smallest_object: int) -> int:
     Ignores: nothing known.
     """
     return 1 if page_size >> 8 <= min(smallest_object, 16) else 2
+
+
+def slab_size(
+    object_size: int, align: int, *, word_bytes: int, index_entry_bytes: int, smallest_object: int
+) -> int:
+    """Bytes from one object to the next: whole words, rounded up to the alignment; where the index
+    has entries of one byte, at least the smallest object (16 at most).
+
+    kmalloc's caches ask for cache lines (ARCH_KMALLOC_FLAGS), so 96 bytes take 128.
+
+    Kernel: mm/slab.c, ``__kmem_cache_create``; 5.10, 6.1.
+    Ignores: CONFIG_DEBUG_SLAB, KASAN.
+    """
+    align = max(align, word_bytes)
+    size = align_up(align_up(object_size, word_bytes), align)
+    least = min(smallest_object, 16)
+    if index_entry_bytes == 1 and size < least:
+        size = align_up(least, align)
+    return size
 
 
 def slab_geometry(
