@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from types import MappingProxyType
@@ -29,6 +30,8 @@ T = TypeVar("T")
 NODES = "sys/devices/system/node"
 CPUS = "sys/devices/system/cpu"
 
+_NODE_CPUS = re.compile(r"\.{4} node +#(\d+), CPUs:(.*)")
+_SRAT_CPU = re.compile(r"(?:ACPI: )?SRAT: PXM \d+ -> APIC \S+ -> Node (\d+)")
 _VERSION = re.compile(r"(?:Linux version|Linux \S+) (\d+\.\d+\S*)")
 _BOOTED = re.compile(r"Linux version (\d+\.\d+\S*)")
 _MACHINES = {
@@ -307,11 +310,33 @@ class Snapshot:
         return self.parsed(f"{NODES}/node{node}/vmstat", vmstat.parse)
 
     def node_cpus(self, node: int) -> tuple[int, ...]:
-        """The CPUs of a node; all CPUs where there is one node and sysfs was not captured."""
+        """The CPUs of a node: of sysfs, else of the messages of a PC that brought up its CPUs."""
         name = f"{NODES}/node{node}/cpulist"
-        if not self.has(name) and len(self.nodes) == 1:
+        text = self.source.text(name)
+        if text is not None:
+            return cpulist.parse(text, source=name)
+        if len(self.nodes) == 1:
             return self.cpus_online
-        return cpulist.parse(self.source.text(name) or self.text(name), source=name)
+        booted = self._booted_cpus
+        if sorted(cpu for cpus in booted.values() for cpu in cpus) != sorted(self.cpus_online):
+            raise MissingInputError(f"{name} (or all CPUs by node in dmesg)")
+        return booted.get(node, ())
+
+    @cached_property
+    def _booted_cpus(self) -> Mapping[int, tuple[int, ...]]:
+        """Node → CPUs as x86 announces them; the first CPU is not announced, but the firmware's
+        table (SRAT) has one processor more on its node."""
+        found: dict[int, tuple[int, ...]] = {}
+        if not self.has("dmesg"):
+            return found
+        for match in self.dmesg.matching(_NODE_CPUS):
+            cpus = tuple(int(cpu) for cpu in re.findall(r"#(\d+)", match[2]))
+            found[int(match[1])] = (*found.get(int(match[1]), ()), *cpus)
+        listed = Counter(int(match[1]) for match in self.dmesg.matching(_SRAT_CPU))
+        for node, processors in listed.items():
+            if processors == len(found.get(node, ())) + 1:
+                found[node] = (0, *found.get(node, ()))
+        return found
 
     def node_distances(self, node: int) -> tuple[int, ...]:
         """Distances from a node to each online node, in their order."""
