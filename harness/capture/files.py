@@ -83,19 +83,24 @@ SLAB_ATTRIBUTES = (
     "hwcache_align",
     "min_partial",
     "object_size",
+    "objects",
     "objs_per_slab",
     "order",
+    "partial",
     "poison",
     "reclaim_account",
     "red_zone",
     "sanity_checks",
     "sheaf_capacity",
     "slab_size",
+    "slabs",
     "store_user",
+    "total_objects",
     "trace",
     "usersize",
 )
-"""Those that a cache's layout decides. What walks its slabs is left out: it is slow, and moves."""
+"""Those that a cache's layout decides, and its sums by node. What lists every caller of an object
+is left out: it is long."""
 
 _AT_REST = ("/proc/buddyinfo", "/proc/pagetypeinfo", "/proc/meminfo")
 """Event counters of zoneinfo and vmstat move with the reading itself."""

@@ -177,7 +177,9 @@ def _judge_zone_lines(snapshot: Snapshot) -> Iterator[Claim]:
     lines = [line for line in boot(snapshot).zone_lines if line.kind == "present"]
     if not lines:
         yield unknown(
-            "boot_zone_lines", why="the kernel prints no line a zone (from 5.14 on only to debug)"
+            "boot_zone_lines",
+            why="the kernel prints no line a zone (from 5.14 on only to debug)",
+            lacking=True,
         )
         return
     struct_bytes = _struct_page_bytes(snapshot)

@@ -30,7 +30,12 @@ _END = 1 << 60
 
 
 class HandoverUnknownError(Exception):
-    """An input says that memory came or went in a way that the rules here do not follow."""
+    """An input says that memory came or went in a way that the rules here do not follow; or
+    (``lacking``) that the kernel shows no such thing."""
+
+    def __init__(self, why: str, *, lacking: bool = False) -> None:
+        super().__init__(why)
+        self.lacking = lacking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +57,7 @@ def guarded(
         try:
             return list(judge(snapshot))
         except HandoverUnknownError as error:
-            return [unknown(rule_id, why=str(error))]
+            return [unknown(rule_id, why=str(error), lacking=error.lacking)]
 
     return judged
 

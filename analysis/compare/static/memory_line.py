@@ -97,7 +97,8 @@ def _judge_line_available(snapshot: Snapshot) -> Iterator[Claim]:
     if line.at > handover_index(snapshot):
         raise HandoverUnknownError(
             "the line came when the allocator was long in use (6.11 and later): what is free then "
-            "is no matter of the hand-over"
+            "is no matter of the hand-over",
+            lacking=True,
         )
     if snapshot.arch not in ("x86_64", "arm64", "i386"):
         raise HandoverUnknownError(f"what {snapshot.arch} takes before the line is not known")
