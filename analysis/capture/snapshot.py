@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -79,17 +80,24 @@ class Snapshot:
         """Whether the capture has the file with a canonical name."""
         return self._text(name) is not None
 
-    def provides(self, name: str) -> bool:
+    def provides(self, names: str) -> bool:
         """Whether the capture has a rule's input: a file, or a sysctl in a listing.
 
-        ``N`` in the name of a node's or a CPU's file stands for any of them.
+        `` | `` stands between inputs of which one is enough; ``N`` in the name of a node's or a
+        CPU's file, and ``*``, stand for any; a directory is there if a file in it is.
         """
+        return any(self._provides(name) for name in names.split(" | "))
+
+    def _provides(self, name: str) -> bool:
         if name.startswith("proc/sys/") and self.has_sysctl(name.removeprefix("proc/sys/")):
             return True
-        if "nodeN" in name or "cpuN" in name:
-            numbers = {0, *self.source.nodes()}
-            return any(self.has(name.replace("N", str(number))) for number in numbers)
-        return self.has(name)
+        if self.has(name):
+            return True
+        pattern = name.replace("nodeN", "node*").replace("cpuN", "cpu*")
+        return any(
+            fnmatch.fnmatchcase(found, pattern) or found.startswith(f"{pattern}/")
+            for found in self.source.files
+        )
 
     def text(self, name: str) -> str:
         """The text of a file by its canonical name (see ``analysis.capture.source``).

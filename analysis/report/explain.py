@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 
 from analysis.capture.snapshot import Snapshot
-from analysis.compare.claim import Claim
+from analysis.compare.claim import Claim, Number
 from analysis.compare.rule import Rule
 from analysis.verdict import Verdict
 
@@ -68,21 +68,27 @@ def _model(function: Callable[..., object]) -> Iterator[str]:
 
 def _claim(claim: Claim) -> Iterator[str]:
     where = ", ".join(f"{key} {value}" for key, value in claim.scope.items()) or "the machine"
-    unit = f" {claim.unit}" if claim.unit else ""
     if claim.verdict is Verdict.HOLDS:
-        yield f"  {where}: holds, {claim.observed}{unit}"
+        yield f"  {where}: holds, {_said(claim, claim.observed)}"
     else:
         yield (
-            f"  {where}: {claim.verdict.value.upper()}, the rule gives {_said(claim.predicted)}, "
-            f"the kernel shows {_said(claim.observed)}{unit}"
+            f"  {where}: {claim.verdict.value.upper()}, the rule gives "
+            f"{_said(claim, claim.predicted)}, the kernel shows {_said(claim, claim.observed)}"
         )
         yield from _wrapped(claim.why, "      ")
     for line in claim.working:
         yield from _wrapped(line, "      ", hang="        ")
 
 
-def _said(value: object) -> str:
-    return "nothing" if value is None else str(value)
+def _said(claim: Claim, value: Number | None) -> str:
+    """``238 pages``, ``order 3``, ``nodes: 0 1 3``."""
+    if value is None:
+        return "nothing"
+    if claim.unit == "order":
+        return f"order {value}"
+    if isinstance(value, str):
+        return f"{claim.unit}: {value}" if claim.unit else value
+    return f"{value} {claim.unit}".rstrip()
 
 
 def _wrapped(text: str, indent: str, hang: str | None = None) -> Sequence[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import re
 import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -65,6 +66,9 @@ def test_a_claim_is_explained(rule: Rule) -> None:
     assert len(rule.says) > 60, "a reader who does not know the rule learns it here"
     assert rule.says.endswith(".")
     assert rule.inputs
+    for names in rule.inputs:
+        for name in names.split(" | "):
+            assert re.fullmatch(r"[\w./*-]+", name), f"{name!r}: a canonical name"
     assert rule.observed
     assert rule.model, "the functions that predict"
     for function in rule.model:

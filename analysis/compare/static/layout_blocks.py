@@ -250,7 +250,7 @@ RULES: tuple[Rule, ...] = (
         says="pagetypeinfo steps through a zone pageblock by pageblock from its first page, which "
         "need not be aligned, and counts the frames that have a page of this zone. Frames in "
         "holes belong to the zone of the memory behind them, if their subsection has any memory.",
-        inputs=("dmesg or proc/iomem", "proc/cmdline", "config"),
+        inputs=("dmesg | proc/iomem", "proc/cmdline", "config"),
         observed="proc/pagetypeinfo, Number of blocks type, all types of a zone together",
         model=(pageblocks.counted_pageblocks,),
         judge=_pageblocks,
@@ -260,7 +260,7 @@ RULES: tuple[Rule, ...] = (
         says="sysfs shows memory in blocks of one section; on x86_64 machines of 64 GiB and more "
         "in blocks of 2 GiB, and in a guest of the largest size to that which the end of memory "
         "is aligned to.",
-        inputs=("config", "dmesg or proc/iomem", "proc/cpuinfo"),
+        inputs=("config", "dmesg | proc/iomem", "proc/cpuinfo"),
         observed="sys/devices/system/memory/block_size_bytes",
         model=(sections.section_bits, sections.x86_memory_block_bytes),
         judge=_memory_block_size,
@@ -269,7 +269,7 @@ RULES: tuple[Rule, ...] = (
         id="memory_blocks",
         says="There is a memory block wherever any section has memory: together they are as large "
         "as memory with its holes filled up to whole blocks.",
-        inputs=("config", "dmesg or proc/iomem"),
+        inputs=("config", "dmesg | proc/iomem"),
         observed="sys/devices/system/memory, the directories memoryN times block_size_bytes",
         model=(sections.present_sections, sections.memory_blocks),
         judge=_memory_blocks,

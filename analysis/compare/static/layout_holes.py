@@ -135,7 +135,7 @@ RULES: tuple[Rule, ...] = (
         says="Sections with any memory have struct pages for all of their frames. Those of holes "
         "are set up for the zone of the memory behind the hole, those at the end for the highest "
         "zone of the last node, and never reach the buddy.",
-        inputs=("config", "dmesg or proc/iomem", "proc/cmdline"),
+        inputs=("config", "dmesg | proc/iomem", "proc/cmdline"),
         observed="dmesg, pages in unavailable ranges, the holes of a zone together",
         model=(
             holes.unavailable_pages,

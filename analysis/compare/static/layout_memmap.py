@@ -188,7 +188,7 @@ RULES: tuple[Rule, ...] = (
         says="The memmap has a struct page for every page frame of every section with memory "
         "(FLATMEM: for every frame from the first to the last). A struct page is 64 bytes on 64 "
         "bits with memory cgroups. Before 6.11 the kernel only reckons a zone's share in dmesg.",
-        inputs=("config", "dmesg or proc/iomem", "proc/cmdline"),
+        inputs=("config", "dmesg | proc/iomem", "proc/cmdline"),
         observed="proc/vmstat, nr_memmap_boot_pages (from 6.11); dmesg, pages used for memmap, and "
         "with memblock=debug the early allocations",
         model=(

@@ -37,7 +37,7 @@ from analysis.model.layout.pfn import Span, merged
 from analysis.model.layout.zones import ZoneLayout
 
 _INPUTS = (
-    "dmesg (memory map, SRAT) or sys/firmware/memmap; proc/iomem on other than x86",
+    "dmesg | sys/firmware/memmap/*/start | proc/iomem",
     "proc/cmdline",
     "config",
 )
@@ -312,7 +312,7 @@ RULES: tuple[Rule, ...] = (
         "takes out ranges, each in the order of the command line. Where entries overlap the "
         "higher type number counts. The kernel then takes away the first page and the BIOS area; "
         "what remains as RAM is the System RAM of proc/iomem.",
-        inputs=("dmesg (BIOS-provided physical RAM map) or sys/firmware/memmap", "proc/cmdline"),
+        inputs=("dmesg | sys/firmware/memmap/*/start", "proc/cmdline"),
         observed="proc/iomem, System RAM; dmesg, user-defined physical RAM map",
         model=(memory_map.with_parameters, memory_map.resolved, memory_map.retyped),
         judge=_memory_map,

@@ -10,6 +10,7 @@ from analysis.compare.rule import Rule, exact, unknown
 from analysis.compare.static import slab_inputs as inputs
 from analysis.compare.static import slab_orders as orders
 from analysis.compare.static.slab_ways import Row, claims
+from analysis.model.slab.shown import slabinfo_geometry
 from analysis.model.slab.slub_order import counted_cpus, order_limits, page_order, slub_order
 
 
@@ -113,7 +114,7 @@ def _slabinfo_sysfs(snapshot: Snapshot) -> Iterator[Claim]:
         yield exact(
             "slabinfo_sysfs",
             scope,
-            predicted=f"{size} bytes, {_geometry(objects, 1 << order)}",
+            predicted=slabinfo_geometry(size, objects, order),
             observed=(
                 f"{row['objsize']} bytes, {_geometry(row['objperslab'], row['pagesperslab'])}"
             ),
@@ -156,7 +157,7 @@ RULES: tuple[Rule, ...] = (
         says="slabinfo and /sys/kernel/slab print the same size, objects and order of a cache.",
         inputs=("slab_sysfs",),
         observed="proc/slabinfo: objsize, objperslab, pagesperslab",
-        model=(),
+        model=(slabinfo_geometry,),
         judge=_slabinfo_sysfs,
     ),
 )

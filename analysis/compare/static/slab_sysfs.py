@@ -10,6 +10,7 @@ from analysis.compare.rule import Rule, exact, one_of
 from analysis.compare.static import slab_inputs as inputs
 from analysis.compare.static import slab_orders as orders
 from analysis.compare.static.slab_ways import Row, claims
+from analysis.model.slab.shown import counted
 from analysis.model.slab.slub_layout import SlabFlags, free_pointer_inside, slub_layout
 from analysis.model.slab.slub_order import (
     SlabOrder,
@@ -128,14 +129,18 @@ def _slab_nodes_sum(snapshot: Snapshot) -> Iterator[Claim]:
     for attribute in _COUNTS:
         for name, attributes, values in inputs.caches(snapshot, attribute):
             parts = attributes[attribute].split()[1:]
-            nodes = [int(part.partition("=")[2] or 0) for part in parts if part[0] == "N"]
+            nodes = {
+                int(part[1:].partition("=")[0]): int(part.partition("=")[2] or 0)
+                for part in parts
+                if part[0] == "N"
+            }
             yield exact(
                 "slab_nodes_sum",
                 {"cache": name, "attribute": attribute},
-                predicted=sum(nodes),
+                predicted=counted(nodes),
                 observed=values[attribute],
                 unit="objects" if attribute == "total_objects" else "slabs",
-                working=(" + ".join(map(str, nodes)) or "no node has any",),
+                working=(" + ".join(map(str, nodes.values())) or "no node has any",),
             )
 
 
@@ -191,7 +196,7 @@ RULES: tuple[Rule, ...] = (
         ),
         inputs=_SLAB_SYSFS,
         observed="slab_sysfs: total_objects, slabs",
-        model=(),
+        model=(counted,),
         judge=_slab_nodes_sum,
     ),
 )
