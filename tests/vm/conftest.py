@@ -58,7 +58,7 @@ def mmscope(tmp_path: Path) -> Mmscope:
     """Runs the command as a user would; its run directories go to ``tmp_path/runs``."""
 
     def call(verb: str, *arguments: str, **more: object) -> subprocess.CompletedProcess[str]:
-        where = ["--runs", str(tmp_path / "runs")] if verb in ("boot", "run") else []
+        where = ["--runs", str(tmp_path / "runs")] if verb in ("boot", "run", "capture") else []
         done: subprocess.CompletedProcess[str] = subprocess.run(
             [sys.executable, "-m", "harness", verb, *where, *arguments],
             capture_output=True,
