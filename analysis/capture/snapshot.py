@@ -6,6 +6,7 @@ import fnmatch
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
+from datetime import date
 from functools import cached_property
 from types import MappingProxyType
 from typing import TypeVar, cast
@@ -13,7 +14,17 @@ from typing import TypeVar, cast
 from analysis.capture.source import Source
 from analysis.errors import MissingInputError, ParseError
 from analysis.model.release import Release, parse_release
-from analysis.procfs import buddyinfo, cpulist, meminfo, slabinfo, sysctl, vmstat, zoneinfo
+from analysis.model.release_dates import newest_known
+from analysis.procfs import (
+    buddyinfo,
+    build_date,
+    cpulist,
+    meminfo,
+    slabinfo,
+    sysctl,
+    vmstat,
+    zoneinfo,
+)
 from analysis.procfs.buddyinfo import BuddyRow
 from analysis.procfs.cmdline import Cmdline
 from analysis.procfs.cmdline import parse as parse_cmdline
@@ -122,6 +133,19 @@ class Snapshot:
             self._parsed[key] = parse(self.text(name), source=name)
         return cast(T, self._parsed[key])
 
+    def number(self, name: str, base: int = 10) -> int:
+        """The one number that a file holds.
+
+        Raises:
+            MissingInputError: the capture lacks the file.
+            ParseError: it is no number.
+        """
+        text = self.text(name)
+        try:
+            return int(text, base)
+        except ValueError:
+            raise ParseError(name, 1, text.strip(), f"one number to the base {base}") from None
+
     def _text(self, name: str) -> str | None:
         release = None if name in ("proc/version", "uname", "dmesg") else self._release_or_none
         return self.source.text(name, release=release)
@@ -166,9 +190,17 @@ class Snapshot:
         return name if name and name.startswith(_BACKPORTING) else None
 
     @cached_property
+    def built(self) -> date | None:
+        """The day on which the kernel was built; None where the capture does not tell."""
+        for name in ("proc/version", "proc/sys/kernel/version", "uname", "dmesg"):
+            if (day := build_date.parse(self.source.text(name) or "")) is not None:
+                return day
+        return None
+
+    @cached_property
     def releases(self) -> tuple[Release, ...]:
         """The releases whose rules may be in force: the kernel's own, and every later one where its
-        vendor takes changes back."""
+        vendor takes changes back, but for those that came long after it was built."""
         own = self.release
         if self.vendor is None:
             return (own,)
@@ -177,7 +209,8 @@ class Snapshot:
             for version, last in _LAST_OF_MAJOR.items()
             for patchlevel in range(last + 1)
         ]
-        return (own, *(release for release in later if own < release <= _NEWEST))
+        newest = min(_NEWEST, (self.built and newest_known(self.built)) or _NEWEST)
+        return (own, *(release for release in later if own < release <= newest))
 
     @cached_property
     def config(self) -> Kconfig:
@@ -321,7 +354,7 @@ class Snapshot:
         """The CPUs of a node: of sysfs, else of the messages of a PC that brought up its CPUs."""
         name = f"{NODES}/node{node}/cpulist"
         text = self.source.text(name)
-        if text is not None:
+        if text:  # a node without CPUs has an empty line
             return cpulist.parse(text, source=name)
         if len(self.nodes) == 1:
             return self.cpus_online

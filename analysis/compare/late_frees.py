@@ -1,8 +1,9 @@
-"""Boot memory that came to a zone only after its sizes had been computed.
+"""Boot memory that zones got step by step, while the kernel computed sizes from what they managed.
 
-The kernel computes watermarks, batches and the like early in boot, from the pages that its zones
-manage then. The initrd and what the image needs for init alone are handed over later: ``managed``
-of /proc/zoneinfo has them, what was computed before does not.
+Watermarks, reserves and the sizes of per-cpu lists are computed early in a boot, from the pages
+that zones manage then. What the firmware held, the initrd and the kernel's init memory come later:
+``managed`` of /proc/zoneinfo has them, what was computed before does not. This module says which
+memory each step of a boot did not see yet, how much it was, and where it lay.
 """
 
 from __future__ import annotations
@@ -10,34 +11,60 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 from itertools import product
 
 from analysis.capture.snapshot import Snapshot
+from analysis.compare.boot_places import Places, ZoneKey
 from analysis.errors import MissingInputError
-from analysis.procfs import iomem
-from analysis.procfs.iomem import Resource
+from analysis.model.release import Release
 from analysis.procfs.zoneinfo import Zone
 
-ZoneKey = tuple[int, str]
-
-_FREEING = re.compile(r"Freeing (.+) memory: (\d+)K")
-_RAMDISK = re.compile(r"(?:Allocated new )?RAMDISK: \[mem 0x([0-9a-f]+)-0x[0-9a-f]+\]")
+_FREEING = re.compile(r"(?:efi: )?Freeing (.+) memory: (\d+)K\b")
 _CMA = re.compile(r"cma: Reserved (\d+) MiB at (?:0x)?([0-9a-f]+)")
-_EARLY = ("SMP alternatives",)
-"""Freed before the initcalls that set the watermarks last."""
+_CMA_LATER_THAN_WATERMARKS = Release(5, 8)
+"""The release from which on CMA areas are handed over before the watermarks are computed."""
 _CPUS_UP = re.compile(r"smp: Brought up \d+ node")
 """The CPUs are there, the initcalls follow."""
-_EFI = re.compile(r"efi: Freeing EFI boot services memory: (\d+)K")
+_GIGANTIC = re.compile(r"HugeTLB:? registered (\d+)\.00 GiB page size, pre-allocated (\d+) pages")
+_DEFERRED = re.compile(r"node (\d+) initialised, (\d+) pages in \d+ms")
+_DEFERRED_UNCOUNTED = re.compile(r"node \d+ deferred pages initialised")
+_MEMORY = re.compile(r"Memory: (\d+)K/\d+K available")
+_COUNTS_ALL = Release(6, 1)
+"""The newest release compared that prints it before anything was allocated."""
+_EFI_BOOT = re.compile(r"efi: EFI v\d")
+_EFI = "EFI boot services"
+_SMP = "SMP alternatives"
+_INIT = re.compile(r"unused (?:kernel|decrypted)\b")
+
+
+class Step(IntEnum):
+    """The steps of a boot that compute from managed pages, in the kernel's order.
+
+    Kernel: init/main.c, ``start_kernel`` and ``kernel_init_freeable``; 4.19, 5.10 to 7.3.
+    """
+
+    LISTS = 0
+    """``setup_per_cpu_pageset``: struct pages may still be deferred."""
+    DEFERRED = 1
+    """``page_alloc_init_late``: all struct pages are there, no initcall ran."""
+    WATERMARKS = 2
+    """``init_per_zone_wmark_min``, a core or postcore initcall."""
+    HUGE_PAGES = 3
+    """``hugepage_init``, a subsys initcall: it may compute the watermarks again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LateFree:
-    """Pages that one zone, one of a few, got late."""
+    """Pages that came to a zone after some step of the boot."""
 
     name: str
     pages: int
     zones: tuple[ZoneKey, ...]
-    """The zone that holds them; all that may where the capture does not tell."""
+    """The zone that holds them; all that may where the capture does not tell. Empty: nothing says
+    how they are spread over the zones."""
+    missed: Step = Step.HUGE_PAGES
+    """The last step that did not see them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,74 +75,114 @@ class Earlier:
     working: str
 
 
-def late_frees(snapshot: Snapshot, *, before_initcalls: bool = False) -> tuple[LateFree, ...]:
-    """What was handed over after the initcalls that set the watermarks, from dmesg.
-
-    ``before_initcalls``: also what came before or with the first of them: CMA areas count as
-    managed only from core_initcall on; without CONFIG_DEFERRED_STRUCT_PAGE_INIT the lists were
-    sized before x86 gave back what only several CPUs need.
+def late_frees(snapshot: Snapshot, step: Step = Step.HUGE_PAGES) -> tuple[LateFree, ...]:
+    """What a step of the boot did not see yet, of which a message says how much and where.
 
     Raises:
-        MissingInputError: no dmesg, or one that does not reach back to the hand-over.
+        MissingInputError: no dmesg, or one that does not reach back to the hand-over, or speaks of
+            memory of which nothing says when it came.
     """
+    return tuple(free for free in _frees(snapshot) if free.zones and free.missed >= step)
+
+
+def spread_frees(snapshot: Snapshot, step: Step = Step.HUGE_PAGES) -> tuple[LateFree, ...]:
+    """What a step did not see, of zones that no message tells of.
+
+    Raises:
+        MissingInputError: as ``late_frees``.
+    """
+    return tuple(free for free in _frees(snapshot) if not free.zones and free.missed >= step)
+
+
+def defers_struct_pages(snapshot: Snapshot) -> bool | None:
+    """Whether struct pages are deferred until the CPUs are up; None where nothing tells.
+
+    Where the kernel is configured to do so, it may still find nothing to defer.
+    """
+    if snapshot.has("config"):
+        return snapshot.config.on("DEFERRED_STRUCT_PAGE_INIT")
+    if snapshot.has("dmesg") and any(
+        any(snapshot.dmesg.matching(pattern)) for pattern in (_DEFERRED, _DEFERRED_UNCOUNTED)
+    ):
+        return True
+    return None
+
+
+def deferred_uncounted(snapshot: Snapshot) -> bool:
+    """Whether struct pages were deferred and no message says how many."""
+    return any(snapshot.dmesg.matching(_DEFERRED_UNCOUNTED))
+
+
+def _frees(snapshot: Snapshot) -> Iterator[LateFree]:
+    messages = snapshot.dmesg.messages
     freed = [
-        (match[1], int(match[2]))
-        for match in snapshot.dmesg.matching(_FREEING)
-        if match[1] not in _EARLY
+        (at, match[1], int(match[2]) // snapshot.page_kib)
+        for at, message in enumerate(messages)
+        if (match := _FREEING.match(message.text))
     ]
-    if not any(name.startswith("unused kernel") for name, _ in freed):
+    if not any(name.startswith("unused kernel") for _, name, _ in freed):
         raise MissingInputError("dmesg up to 'Freeing unused kernel memory'")
-    places = _Places(snapshot)
-    frees: list[LateFree] = []
-    for name, kib in freed:
+    up = next((at for at, one in enumerate(messages) if _CPUS_UP.match(one.text)), len(messages))
+    places = Places(snapshot)
+    for _, name, pages in freed:
         if name == "initrd":
-            pages = kib // snapshot.page_kib
-            frees.append(LateFree(name=name, pages=pages, zones=places.initrd(kib)))
-    parts = [(name, kib // snapshot.page_kib) for name, kib in freed if name != "initrd"]
+            yield LateFree(name=name, pages=pages, zones=places.initrd(pages))
     image = places.image()
+    parts = [(name, pages) for _, name, pages in freed if _INIT.match(name)]
     if len(image) > 1:  # wherever they are, they are together
         parts = [("unused parts of the kernel", sum(pages for _, pages in parts))]
-    frees += [LateFree(name=name, pages=pages, zones=image) for name, pages in parts]
-    if before_initcalls:
-        for match in snapshot.dmesg.matching(_CMA):
-            pages = int(match[1]) * 1024 // snapshot.page_kib
-            zones = places.at(int(match[2], 16)) or places.all
-            frees.append(LateFree(name="CMA", pages=pages, zones=zones))
-        if snapshot.has("config") and not snapshot.config.on("DEFERRED_STRUCT_PAGE_INIT"):
-            frees += _early(snapshot, during_initcalls=False)
-    return tuple(frees)
+    for name, pages in parts:
+        yield LateFree(name=name, pages=pages, zones=image)
+    for at, name, pages in freed:
+        missed = Step.WATERMARKS if at > up else Step.LISTS
+        if name == _SMP:
+            yield LateFree(name=name, pages=pages, zones=image, missed=missed)
+        elif name == _EFI:
+            # Only kernels that wait for an initcall announce it.
+            name = f"what {name} held"
+            yield LateFree(name=name, pages=pages, zones=(), missed=Step.WATERMARKS)
+        elif name != "initrd" and not _INIT.match(name):
+            raise MissingInputError(f"when, before or after the initcalls, {name!r} was freed")
+    known = list(_unannounced(snapshot, places))
+    yield from known
+    told = sum(pages for _, _, pages in freed) + sum(free.pages for free in known)
+    if pages := _silent_efi(snapshot, told):
+        yield LateFree(name=f"what {_EFI} held", pages=pages, zones=(), missed=Step.LISTS)
 
 
-def between_initcalls(snapshot: Snapshot) -> tuple[LateFree, ...]:
-    """What came after the watermarks were first set (postcore_initcall), but before the last time.
+def _unannounced(snapshot: Snapshot, places: Places) -> Iterator[LateFree]:
+    """What is handed over with a message of its own kind."""
+    later = snapshot.release < _CMA_LATER_THAN_WATERMARKS
+    for match in snapshot.dmesg.matching(_CMA):
+        pages = int(match[1]) * 1024 // snapshot.page_kib
+        zones = places.at(int(match[2], 16)) or places.all
+        missed = Step.WATERMARKS if later else Step.DEFERRED
+        yield LateFree(name="CMA", pages=pages, zones=zones, missed=missed)
+    gib = sum(int(match[1]) * int(match[2]) for match in snapshot.dmesg.matching(_GIGANTIC))
+    if pages := gib * (1 << 30) // snapshot.page_size_bytes:
+        name = "what gigantic pages took in boot"
+        yield LateFree(name=name, pages=pages, zones=(), missed=Step.WATERMARKS)
+    for match in snapshot.dmesg.matching(_DEFERRED):
+        if highest := places.highest(int(match[1])):
+            name = f"deferred struct pages of node {match[1]}"
+            yield LateFree(name=name, pages=int(match[2]), zones=(highest,), missed=Step.LISTS)
 
-    Newer x86 kernels (7.2 does, 6.12 not) give back at arch_initcall what several CPUs need alone.
+
+def _silent_efi(snapshot: Snapshot, told_pages: int) -> int:
+    """Pages of EFI boot services that came before all initcalls, without a message of their own.
+
+    Up to 6.1 the message of memory available counts what the page allocator has at its start; what
+    is managed beyond that and beyond ``told_pages``, is theirs. 0 where that cannot be told.
     """
-    return tuple(_early(snapshot, during_initcalls=True))
-
-
-def efi_pages_between(snapshot: Snapshot) -> int:
-    """Pages of EFI boot services that came then, in zones that do not show."""
-    texts = [message.text for message in snapshot.dmesg.messages]
-    found = [(at, _EFI.match(text)) for at, text in enumerate(texts)]
-    up = _cpus_up(snapshot)
-    return sum(int(match[1]) // snapshot.page_kib for at, match in found if match and at > up)
-
-
-def _early(snapshot: Snapshot, *, during_initcalls: bool) -> Iterator[LateFree]:
-    up = _cpus_up(snapshot)
-    for at, message in enumerate(snapshot.dmesg.messages):
-        match = _FREEING.match(message.text)
-        if match and match[1] in _EARLY and (at > up) == during_initcalls:
-            pages = int(match[2]) // snapshot.page_kib
-            yield LateFree(name=match[1], pages=pages, zones=_Places(snapshot).image())
-
-
-def _cpus_up(snapshot: Snapshot) -> int:
-    """The index of the message that the CPUs are up; without it, behind the last."""
-    messages = snapshot.dmesg.messages
-    matching = (at for at, message in enumerate(messages) if _CPUS_UP.match(message.text))
-    return next(matching, len(messages))
+    says = any(match[1] == _EFI for match in snapshot.dmesg.matching(_FREEING))
+    memory = [int(match[1]) for match in snapshot.dmesg.matching(_MEMORY)]
+    booted_by_efi = any(snapshot.dmesg.matching(_EFI_BOOT))
+    if says or not booted_by_efi or not memory or snapshot.release > _COUNTS_ALL:
+        return 0
+    now = sum(zone.pages.get("managed", 0) for zone in snapshot.zoneinfo.zones)
+    if deferred_uncounted(snapshot):
+        return 0
+    return max(0, now - told_pages - memory[0] // snapshot.page_kib)
 
 
 def as_now(zone: Zone) -> Earlier:
@@ -143,56 +210,13 @@ def managed_before(zone: Zone, frees: tuple[LateFree, ...]) -> tuple[Earlier, ..
     )
 
 
-class _Places:
-    """Which zone holds a physical address."""
+def placements(frees: tuple[LateFree, ...]) -> Iterator[Mapping[ZoneKey, tuple[LateFree, ...]]]:
+    """Every way in which the late frees may lie: zone → what came to it.
 
-    def __init__(self, snapshot: Snapshot) -> None:
-        self.snapshot = snapshot
-        self.spans: Mapping[ZoneKey, tuple[int, int]] = {
-            (zone.node, zone.zone): (
-                zone.tail["start_pfn"],
-                zone.tail["start_pfn"] + zone.pages["spanned"],
-            )
-            for zone in snapshot.zoneinfo.zones
-            if zone.pages.get("present", 0) and "start_pfn" in zone.tail
-        }
-        self.resources = _resources(snapshot)
-
-    @property
-    def all(self) -> tuple[ZoneKey, ...]:
-        return tuple(self.spans)
-
-    def at(self, address: int) -> tuple[ZoneKey, ...]:
-        """The zones that span an address: of several, those that overlap there."""
-        pfn = address // self.snapshot.page_size_bytes
-        return tuple(key for key, (start, end) in self.spans.items() if start <= pfn < end)
-
-    def initrd(self, kib: int) -> tuple[ZoneKey, ...]:
-        said = list(self.snapshot.dmesg.matching(_RAMDISK))
-        if said:
-            return self.at(int(said[-1][1], 16)) or self.all
-        slack = 2 * self.snapshot.page_size_bytes
-        fitting = {
-            zones
-            for resource in self.resources
-            if resource.name == "reserved"
-            and 0 <= resource.end - resource.start - kib * 1024 < slack
-            for zones in [self.at(resource.start)]
-        }
-        return fitting.pop() if len(fitting) == 1 else self.all
-
-    def image(self) -> tuple[ZoneKey, ...]:
-        parts = [part for part in self.resources if part.name.startswith("Kernel ")]
-        if not parts:
-            return self.all
-        first, last = min(part.start for part in parts), max(part.end for part in parts) - 1
-        zones = self.at(first)
-        return zones if zones == self.at(last) else tuple(sorted({*zones, *self.at(last)}))
-
-
-def _resources(snapshot: Snapshot) -> tuple[Resource, ...]:
-    """What /proc/iomem shows; nothing where addresses are hidden."""
-    if not snapshot.has("proc/iomem"):
-        return ()
-    found = snapshot.parsed("proc/iomem", iomem.parse)
-    return () if found.hidden else found.resources
+    They are independent: ``late_frees`` gives the parts of the kernel's image as one.
+    """
+    for keys in product(*(free.zones for free in frees)):
+        found: dict[ZoneKey, tuple[LateFree, ...]] = {}
+        for free, key in zip(frees, keys, strict=True):
+            found[key] = (*found.get(key, ()), free)
+        yield found

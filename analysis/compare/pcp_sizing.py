@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 
 from analysis.capture.snapshot import Snapshot
 from analysis.compare.late_frees import (
     Earlier,
-    LateFree,
+    Step,
     as_now,
-    between_initcalls,
-    efi_pages_between,
+    deferred_uncounted,
+    defers_struct_pages,
     late_frees,
     managed_before,
+    spread_frees,
 )
-from analysis.compare.sizing_moment import Moment, last_sizing, unboosted
-from analysis.model.boot_watermark import THP_BYTES_MIN
-from analysis.model.eras_pcp_sizes import PcpSizesEra, pcp_sizes_era_of
+from analysis.compare.sizing_moment import Sized, last_sizing, unboosted
+from analysis.errors import MissingInputError
+from analysis.model.deferred_pages import managed_while_deferred
+from analysis.model.eras_pcp_sizes import AFTER_DEFERRAL_POSTED, PcpSizesEra, pcp_sizes_era_of
 from analysis.model.pcp_sizes import (
     high_from_batch,
     high_limits,
@@ -33,7 +36,8 @@ from analysis.procfs.zoneinfo import Zone
 
 _FRACTION = "vm/percpu_pagelist_fraction"
 _HIGH_FRACTION = "vm/percpu_pagelist_high_fraction"
-_GIGANTIC = re.compile(r"HugeTLB:? registered (\d+)\.00 GiB page size, pre-allocated (\d+) pages")
+_SECTION_BYTES = {"x86_64": 128 << 20, "arm64": 1 << 30}
+"""Memory of a section before 5.12; arm64's became smaller later, when no list was sized early."""
 _MEMORY = re.compile(r"Memory: \d+K/(\d+)K available")
 _LIFO = re.compile(r"\s*\S+ zone: (\d+) pages, LIFO batch:(\d+)")
 
@@ -47,9 +51,14 @@ class Sizing:
     when: str
     """When the lists were last sized, and how one knows."""
     low_pages: int
-    cpus: int
+    sharing: Callable[[], int]
+    """CPUs that share the zone; asked for only where it matters."""
     page_size_bytes: int
     fraction: int
+
+    @property
+    def cpus(self) -> int:
+        return self.sharing()
 
     @property
     def batchsize(self) -> int:
@@ -121,21 +130,26 @@ class Sizings:
         self.snapshot = snapshot
         self.populated = [zone for zone in snapshot.zoneinfo.zones if zone.cpus]
         self.eras = _eras(snapshot, self.populated)
-        self.online = len(snapshot.cpus_online)
         self.unplaced = _ballooned(snapshot)
         """Pages that some zones lost (+) or got (-) since, and what they are: the capture does not
         tell of which zones."""
         if any(not era.high_follows_low for era in self.eras):
-            self.unplaced += gigantic_pages(snapshot)
+            spread = spread_frees(snapshot, self._step)
+            self.unplaced += tuple((-free.pages, free.name) for free in spread)
 
-    def _undecided(self, moment: Moment | None) -> str:
+    def _undecided(self, moment: Sized | None) -> str:
         releases = "" if len(self.eras) == 1 else "which release's rule the vendor took; "
         return releases + (moment.why if moment else "which zone held the memory freed late")
 
     def of(self, zone: Zone) -> tuple[list[Sizing], str]:
-        """The possible sizings of a zone, and what decides between them."""
+        """The possible sizings of a zone, and what decides between them.
+
+        Raises:
+            MissingInputError: the messages of the boot are not there, or the lists were sized while
+                an unknown number of struct pages was deferred.
+        """
         found: list[Sizing] = []
-        moment: Moment | None = None
+        moment: Sized | None = None
         for era in self.eras:
             fraction = self._fraction(era)
             managed: Sequence[Earlier]
@@ -147,8 +161,7 @@ class Sizings:
                 when = f"when last sized: {moment.why}"
                 managed = moment.managed(zone)
             else:
-                when = "sized once, in boot"
-                managed = managed_before(zone, self._frees_early)
+                when, managed = self._in_boot(era, zone)
                 if _memory_plugged(self.snapshot):
                     managed = (*managed, as_now(zone))
             found += [
@@ -157,7 +170,7 @@ class Sizings:
                     managed=earlier,
                     when=when,
                     low_pages=unboosted(zone, "low"),
-                    cpus=sharing_cpus(len(self.snapshot.node_cpus(zone.node)), self.online),
+                    sharing=lambda: self._cpus(zone),
                     page_size_bytes=self.snapshot.page_size_bytes,
                     fraction=fraction,
                 )
@@ -165,27 +178,59 @@ class Sizings:
             ]
         return found, self._undecided(moment)
 
+    def _cpus(self, zone: Zone) -> int:
+        online = len(self.snapshot.cpus_online)
+        return sharing_cpus(len(self.snapshot.node_cpus(zone.node)), online)
+
     def _fraction(self, era: PcpSizesEra) -> int:
         name = _HIGH_FRACTION if era.high_follows_low else _FRACTION
         return self.snapshot.sysctl_number(name) if self.snapshot.has_sysctl(name) else 0
 
-    @cached_property
-    def _frees(self) -> tuple[LateFree, ...]:
-        frees = late_frees(self.snapshot)
-        if not sets_watermarks_once(self.snapshot, frees):
-            return frees
-        pages = efi_pages_between(self.snapshot)
-        if pages:
-            self.unplaced += ((-pages, "what EFI boot services held"),)
-        return (*frees, *between_initcalls(self.snapshot))
+    @property
+    def _step(self) -> Step:
+        """The step of the boot at which lists are sized that are sized once."""
+        deferred = defers_struct_pages(self.snapshot) is not False
+        return Step.DEFERRED if deferred and self._again == {True} else Step.LISTS
+
+    @property
+    def _again(self) -> set[bool]:
+        return {era.sized_after_deferral for era in self.eras if not era.high_follows_low}
+
+    def _in_boot(self, era: PcpSizesEra, zone: Zone) -> tuple[str, tuple[Earlier, ...]]:
+        """When lists that are sized once were, and what the zone may have managed then."""
+        deferred = defers_struct_pages(self.snapshot)
+        found: list[Earlier] = []
+        if era.sized_after_deferral and deferred is not False:
+            when = "sized in boot, again after all struct pages were there"
+            found += managed_before(zone, late_frees(self.snapshot, Step.DEFERRED))
+        if not (era.sized_after_deferral and deferred):
+            when = "sized once, in boot"
+            found += self._while_deferred(zone)
+        return when, tuple({one.managed_pages: one for one in reversed(found)}.values())
+
+    def _while_deferred(self, zone: Zone) -> Iterator[Earlier]:
+        if deferred_uncounted(self.snapshot):
+            raise MissingInputError(
+                "how many struct pages were deferred when the lists were sized: no message says it"
+            )
+        frees = late_frees(self.snapshot, Step.LISTS)
+        key = (zone.node, zone.zone)
+        deferred = [free for free in frees if free.zones == (key,) and "deferred" in free.name]
+        for earlier in managed_before(zone, frees):
+            yield earlier
+            if not deferred:
+                continue
+            pages = sum(free.pages for free in deferred)
+            section = _SECTION_BYTES.get(self.snapshot.arch, 128 << 20)
+            for less in managed_while_deferred(
+                earlier.managed_pages + pages, pages, section // self.snapshot.page_size_bytes
+            )[1:]:
+                working = f"{earlier.working}, or {less} if boot had asked for fewer by then"
+                yield Earlier(managed_pages=less, working=working)
 
     @cached_property
-    def _frees_early(self) -> tuple[LateFree, ...]:
-        return late_frees(self.snapshot, before_initcalls=True)
-
-    @cached_property
-    def _moment(self) -> Moment:
-        return last_sizing(self.snapshot, self._frees)
+    def _moment(self) -> Sized:
+        return last_sizing(self.snapshot)
 
     def _with_unplaced(self, managed: Sequence[Earlier]) -> Iterator[Earlier]:
         """The extremes: all pages that no zone can be told of came from, or went to, this one."""
@@ -203,29 +248,12 @@ class Sizings:
         return boosts and not self._moment.matches_watermarks
 
 
-def sets_watermarks_once(snapshot: Snapshot, frees: tuple[LateFree, ...]) -> bool:
-    """Whether a boot sets watermarks at postcore_initcall alone: no huge pages set them again."""
-    if snapshot.has("config") and not snapshot.config.on("TRANSPARENT_HUGEPAGE"):
-        return True
-    managed = sum(zone.pages["managed"] for zone in snapshot.zoneinfo.zones)
-    managed -= sum(free.pages for free in frees)
-    return managed * snapshot.page_size_bytes < THP_BYTES_MIN
-
-
 def _ballooned(snapshot: Snapshot) -> tuple[tuple[int, str], ...]:
     """Pages that a balloon holds: they no longer count as managed."""
     counters = snapshot.vmstat.values if snapshot.has("proc/vmstat") else {}
     taken = counters.get("balloon_inflate", 0) - counters.get("balloon_deflate", 0)
     pages = taken * 4096 // snapshot.page_size_bytes
     return ((pages, "what a balloon holds"),) if pages > 0 else ()
-
-
-def gigantic_pages(snapshot: Snapshot) -> tuple[tuple[int, str], ...]:
-    """Pages of gigantic huge pages taken in boot: they count as managed from subsys_initcall on.
-    The change of managed pages, and what it is."""
-    gib = sum(int(match[1]) * int(match[2]) for match in snapshot.dmesg.matching(_GIGANTIC))
-    pages = gib * (1 << 30) // snapshot.page_size_bytes
-    return ((-pages, "what gigantic pages took in boot"),) if pages else ()
 
 
 def _memory_plugged(snapshot: Snapshot) -> bool:
@@ -237,7 +265,10 @@ def _memory_plugged(snapshot: Snapshot) -> bool:
 
 def _eras(snapshot: Snapshot, zones: list[Zone]) -> tuple[PcpSizesEra, ...]:
     """The rules that may be in force: what the capture shows of the code comes before its name."""
-    eras = {pcp_sizes_era_of(release) for release in snapshot.releases}
+    eras = {
+        pcp_sizes_era_of(release, sized_after_deferral=again)
+        for release, again in product(snapshot.releases, _sizes_again(snapshot))
+    }
     if snapshot.has_sysctl(_HIGH_FRACTION):
         eras = {era for era in eras if era.high_follows_low} or eras
     elif snapshot.has_sysctl(_FRACTION):
@@ -251,5 +282,23 @@ def _eras(snapshot: Snapshot, zones: list[Zone]) -> tuple[PcpSizesEra, ...]:
     elif snapshot.has("config"):
         eras = {era for era in eras if not era.tunes_itself} or eras
     return tuple(
-        sorted(eras, key=lambda era: (era.batch_limit_kib, era.high_follows_low, era.tunes_itself))
+        sorted(
+            eras,
+            key=lambda era: (
+                era.batch_limit_kib,
+                era.high_follows_low,
+                era.tunes_itself,
+                era.sized_after_deferral,
+            ),
+        )
     )
+
+
+def _sizes_again(snapshot: Snapshot) -> tuple[bool, ...]:
+    """Whether the kernel sizes its lists again after deferred struct pages: both where an older
+    release may have taken that back."""
+    own = pcp_sizes_era_of(snapshot.release).sized_after_deferral
+    built = snapshot.built
+    if own or (built is not None and built < AFTER_DEFERRAL_POSTED):
+        return (own,)
+    return (False, True)

@@ -66,10 +66,12 @@ def boot_watermarks(
     Raises:
         ValueError: as ``watermarks`` does.
 
-    Kernel: mm/page_alloc.c, ``init_per_zone_wmark_min`` (postcore_initcall); mm/huge_memory.c,
+    Kernel: mm/page_alloc.c, ``init_per_zone_wmark_min`` (postcore_initcall; in 4.19 core_initcall);
+        mm/huge_memory.c,
         ``hugepage_init`` (subsys_initcall), which below 512 MiB of memory ends before it starts
         khugepaged; mm/khugepaged.c, ``start_stop_khugepaged`` and
-        ``set_recommended_min_free_kbytes``: 5.10, 6.1, 6.12, 7.2 and 7.3, ``era`` for what differs.
+        ``set_recommended_min_free_kbytes``: 4.19, 5.10, 6.1, 6.12, 7.2 and 7.3, ``era`` for what
+        differs.
     Ignores: what recomputes later: a sysctl written, memory plugged, khugepaged started or stopped
         by hand.
     """
@@ -84,7 +86,9 @@ def boot_watermarks(
         )
 
     automatic = automatic_min_free_kbytes(
-        nr_free_buffer_pages(first_managed_pages, {}), page_size_bytes=page_size_bytes
+        nr_free_buffer_pages(first_managed_pages, {}),
+        page_size_bytes=page_size_bytes,
+        kbytes_max=era.automatic_kbytes_max,
     )
     first = marks(first_managed_pages, automatic)
     small = sum(managed_pages.values()) * page_size_bytes < THP_BYTES_MIN
@@ -144,8 +148,8 @@ def khugepaged_min_free_kbytes(
     Raises:
         ValueError: it is absent, so it sets up nothing.
 
-    Kernel: mm/khugepaged.c, ``set_recommended_min_free_kbytes``: 6.1, 6.12, 7.2 and 7.3. 5.10 is
-        the same where khugepaged starts and does nothing where it stops.
+    Kernel: mm/khugepaged.c, ``set_recommended_min_free_kbytes``: 6.1, 6.12, 7.2 and 7.3. 4.19
+        and 5.10 are the same where khugepaged starts and do nothing where it stops.
     Ignores: a value that was written by hand, which a smaller automatic one does not replace.
     """
     if khugepaged is Khugepaged.ABSENT:

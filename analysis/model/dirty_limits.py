@@ -23,7 +23,7 @@ def dirtyable_pages(
     ``highmem_pages`` are the dirtyable pages of highmem zones, which are taken off unless
     vm.highmem_is_dirtyable is set. Never 0.
 
-    Kernel: mm/page-writeback.c, ``global_dirtyable_memory``, the same from 5.10 to 7.3.
+    Kernel: mm/page-writeback.c, ``global_dirtyable_memory``, the same from 4.19 to 7.3.
     Ignores: nothing known.
     """
     pages = free_pages - min(free_pages, totalreserve) + file_pages

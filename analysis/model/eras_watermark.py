@@ -8,7 +8,9 @@ from itertools import product
 from analysis.model.release import Release
 from analysis.model.watermark import movable_counts_as_lowmem
 
-OLDEST = Release(5, 10)
+OLDEST = Release(4, 18)
+"""The oldest release that is described: nothing here changed between it and 4.19."""
+COMPARED = Release(4, 19)
 """The oldest release whose source was compared."""
 
 
@@ -16,8 +18,8 @@ OLDEST = Release(5, 10)
 class WatermarkEra:
     """How one release computes watermarks and reserves, and when.
 
-    Kernel: mm/page_alloc.c, mm/khugepaged.c and mm/huge_memory.c of Debian's linux-source 5.10.262,
-        6.1.192, 6.12.117, 7.2.13 and 7.3~rc7, compared line by line.
+    Kernel: mm/page_alloc.c, mm/khugepaged.c and mm/huge_memory.c of 4.19 and of Debian's
+        linux-source 5.10.262, 6.1.192, 6.12.117, 7.2.13 and 7.3~rc7, compared line by line.
     Ignores: what a vendor or a stable update took back to an older release.
     """
 
@@ -31,6 +33,15 @@ class WatermarkEra:
     reserve_follows_managed: bool
     """Every change of a zone's managed pages computes lowmem_reserve anew
     (``adjust_managed_page_count``, between 6.12 and 7.2)."""
+    automatic_kbytes_max: int
+    """The most that min_free_kbytes becomes by itself: 65536, later 262144 ("increase default
+    min_free_kbytes bound", between 4.19 and 5.10)."""
+    empty_zones_keep: bool
+    """A zone that manages nothing keeps a lowmem_reserve all the same ("clear out
+    zone->lowmem_reserve[] if the zone is empty", between 4.19 and 5.10)."""
+    boosts: bool
+    """Fragmentation raises watermarks for a while ("reclaim small amounts of memory when an
+    external fragmentation event occurs", 5.0)."""
 
 
 def watermark_eras(release: Release) -> tuple[WatermarkEra, ...]:
@@ -53,11 +64,16 @@ def watermark_eras(release: Release) -> tuple[WatermarkEra, ...]:
             movable_is_lowmem=movable_is_lowmem,
             recomputes_without_khugepaged=stopped,
             reserve_follows_managed=follows,
+            automatic_kbytes_max=262144 if raised else 65536,
+            empty_zones_keep=not emptied,
+            boosts=release >= Release(5, 0),
         )
-        for movable_is_lowmem, stopped, follows in product(
+        for movable_is_lowmem, stopped, follows, raised, emptied in product(
             sorted(movable_counts_as_lowmem(release)),
             _between(release, Release(5, 10), Release(6, 1)),
             _between(release, Release(6, 12), Release(7, 2)),
+            _between(release, COMPARED, Release(5, 10)),
+            _between(release, COMPARED, Release(5, 10)),
         )
     )
 

@@ -18,7 +18,7 @@ _ABOVE_USER = ("HighMem", "Movable", "Device")
 def holds_buffers(zone: str) -> bool:
     """Whether kernel memory and buffers may come from a zone: one up to ZONE_NORMAL.
 
-    Kernel: include/linux/gfp.h, ``gfp_zone(GFP_USER)``, 5.10 to 7.3: ZONE_NORMAL.
+    Kernel: include/linux/gfp.h, ``gfp_zone(GFP_USER)``, 4.19 to 7.3: ZONE_NORMAL.
     Ignores: nothing known; zones by their printed names.
     """
     return zone not in _ABOVE_USER
@@ -31,7 +31,7 @@ def nr_free_buffer_pages(
 
     ``high_pages`` are those in force when it is asked; a zone that is absent has none yet.
 
-    Kernel: mm/page_alloc.c, ``nr_free_zone_pages``, the same from 5.10 to 7.3. It walks the
+    Kernel: mm/page_alloc.c, ``nr_free_zone_pages``, the same from 4.19 to 7.3. It walks the
         zonelist of the node that it runs on, which holds the zones of all nodes.
     Ignores: a watermark boost, which at boot is zero.
     """
@@ -42,15 +42,17 @@ def nr_free_buffer_pages(
     )
 
 
-def automatic_min_free_kbytes(buffer_pages: int, *, page_size_bytes: int) -> int:
+def automatic_min_free_kbytes(
+    buffer_pages: int, *, page_size_bytes: int, kbytes_max: int = AUTOMATIC_KBYTES_MAX
+) -> int:
     """min_free_kbytes in KiB: the root of 16 times the lowmem in KiB, rounded down, within bounds.
 
-    Kernel: mm/page_alloc.c, ``init_per_zone_wmark_min`` (5.10), ``calculate_min_free_kbytes``
-        (6.1 to 7.3): between 128 and 262144 KiB.
+    Kernel: mm/page_alloc.c, ``init_per_zone_wmark_min`` (4.19, 5.10), ``calculate_min_free_kbytes``
+        (6.1 to 7.3): between 128 and 262144 KiB; 4.19 ends at 65536 (``kbytes_max``).
     Ignores: a value that was written by hand, which a smaller automatic one does not replace.
     """
     lowmem_kbytes = buffer_pages * (page_size_bytes // 1024)
-    return min(max(isqrt(lowmem_kbytes * 16), AUTOMATIC_KBYTES_MIN), AUTOMATIC_KBYTES_MAX)
+    return min(max(isqrt(lowmem_kbytes * 16), AUTOMATIC_KBYTES_MIN), kbytes_max)
 
 
 def recommended_min_free_kbytes(
@@ -61,7 +63,7 @@ def recommended_min_free_kbytes(
     Two pageblocks for each populated zone up to ZONE_NORMAL and nine more, one for every pair of
     the migrate types that fragment each other, but at most a twentieth of ``buffer_pages``.
 
-    Kernel: mm/khugepaged.c, ``set_recommended_min_free_kbytes``, the same arithmetic from 5.10 to
+    Kernel: mm/khugepaged.c, ``set_recommended_min_free_kbytes``, the same arithmetic from 4.19 to
         7.3; CONFIG_TRANSPARENT_HUGEPAGE.
     Ignores: nothing known.
     """

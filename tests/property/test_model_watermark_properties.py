@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from math import isqrt
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.model.boot_watermark import Khugepaged, boot_watermarks
+from analysis.model.deferred_pages import managed_while_deferred
 from analysis.model.dirty_limits import dirty_limits, dirtyable_pages
 from analysis.model.eras_watermark import watermark_eras
 from analysis.model.lowmem_reserve import lowmem_reserve
@@ -215,3 +217,19 @@ def test_no_order_of_fallbacks_and_kswapd_leaves_the_possible_boosts(
         else:
             boost, seen = boost - min(boost, seen), 0
         assert boost in possible
+
+
+@given(
+    st.integers(min_value=0, max_value=1 << 28),
+    st.integers(min_value=0, max_value=1 << 28),
+    st.sampled_from([2048, 32768, 262144]),
+)
+def test_what_was_managed_while_deferred_differs_by_sections(
+    there: int, deferred: int, section: int
+) -> None:
+    found = managed_while_deferred(there + deferred, deferred, section)
+    assert found[0] == there
+    assert all(more - less == section for more, less in itertools.pairwise(found))
+    assert 0 <= found[-1] <= section
+    if there <= section:
+        assert found == (there,)

@@ -10,11 +10,15 @@ from analysis.capture.snapshot import Snapshot
 from analysis.capture.source import Source
 from analysis.compare.late_frees import (
     LateFree,
-    between_initcalls,
-    efi_pages_between,
+    Step,
+    deferred_uncounted,
+    defers_struct_pages,
     late_frees,
     managed_before,
+    placements,
+    spread_frees,
 )
+from analysis.errors import MissingInputError
 
 ZONE = """\
 Node {node}, zone    DMA
@@ -54,13 +58,23 @@ HIDDEN = "00000000-00000000 : System RAM\n  00000000-00000000 : Kernel code\n"
 HERE, THERE = (0, "DMA"), (1, "DMA")
 
 
-def snapshot(*, iomem: str = IOMEM, dmesg: str = DMESG, config: str = "") -> Snapshot:
+def snapshot(
+    *,
+    iomem: str = IOMEM,
+    dmesg: str = DMESG,
+    config: str = "",
+    release: str = "7.2.0-arm64",
+    arch: str = "ARM64",
+    no_config: bool = False,
+) -> Snapshot:
     files = {
-        "proc/version": "Linux version 7.2.0-arm64 (x)\n",
+        "proc/version": f"Linux version {release} (x)\n",
         "proc/zoneinfo": ZONES,
         "proc/iomem": iomem,
         "dmesg": dmesg,
-        "config": "CONFIG_ARM64=y\nCONFIG_ARM64_4K_PAGES=y\n" + config,
+        "uname": "Linux made 7.2.0 aarch64\n",
+        "proc/meminfo": "MemTotal: 500000 kB\n",
+        "config": "" if no_config else f"CONFIG_{arch}=y\nCONFIG_ARM64_4K_PAGES=y\n" + config,
     }
     contents = {name: text.encode().__bytes__ for name, text in files.items() if text}
     return Snapshot(Source(path=Path("made"), kind="capture", files=contents))
@@ -107,14 +121,26 @@ def test_parts_of_the_kernel_that_may_be_in_several_zones_are_together() -> None
     assert image.pages == 1616 + 509
 
 
+def between(of: Snapshot, step: Step = Step.WATERMARKS) -> list[tuple[str, int]]:
+    """What came after a step, but before huge pages were set up."""
+    late = set(late_frees(of))
+    return [(free.name, free.pages) for free in late_frees(of, step) if free not in late]
+
+
 def test_cma_counts_as_managed_from_the_first_initcalls_on() -> None:
-    cma = late_frees(snapshot(), before_initcalls=True)[-1]
-    assert cma == LateFree(name="CMA", pages=16384, zones=(THERE,))
+    cma = late_frees(snapshot(), Step.DEFERRED)[-1]
+    assert cma == LateFree(name="CMA", pages=16384, zones=(THERE,), missed=Step.DEFERRED)
+    assert between(snapshot()) == []
+
+
+def test_before_5_8_cma_came_after_the_watermarks() -> None:
+    assert between(snapshot(release="4.19.0")) == [("CMA", 16384)]
 
 
 def test_what_is_freed_before_the_initcalls_is_no_late_free() -> None:
     early = "[    0.1] Freeing SMP alternatives memory: 32K\n"
-    assert late_frees(snapshot(dmesg=early + DMESG)) == late_frees(snapshot())
+    assert late_frees(snapshot(dmesg=early + UP + DMESG)) == late_frees(snapshot())
+    assert late_frees(snapshot(dmesg=early + DMESG), Step.WATERMARKS) == late_frees(snapshot())
 
 
 UP = "[    0.2] smp: Brought up 1 node, 2 CPUs\n"
@@ -124,16 +150,71 @@ EFI = "[    0.3] efi: Freeing EFI boot services memory: 4096K\n"
 
 def test_what_newer_kernels_free_between_the_initcalls() -> None:
     later = snapshot(dmesg=UP + SMP + EFI + DMESG)
-    assert between_initcalls(later) == (LateFree(name="SMP alternatives", pages=12, zones=(HERE,)),)
-    assert efi_pages_between(later) == 1024
+    assert between(later) == [("SMP alternatives", 12)]
+    (efi,) = spread_frees(later, Step.WATERMARKS)
+    assert (efi.name, efi.pages) == ("what EFI boot services held", 1024)
     assert late_frees(later) == late_frees(snapshot())
-    before = snapshot(dmesg=SMP + EFI + UP + DMESG)
-    assert between_initcalls(before) == ()
-    assert efi_pages_between(before) == 0
+    assert spread_frees(later) == ()
+    before = snapshot(dmesg=SMP + UP + DMESG)
+    assert between(before) == []
+    assert spread_frees(before, Step.LISTS) == ()
 
 
 def test_lists_sized_before_the_cpus_were_up() -> None:
     of = snapshot(dmesg=SMP + UP + DMESG)
-    assert late_frees(of, before_initcalls=True)[-1].name == "SMP alternatives"
-    deferred = snapshot(dmesg=SMP + UP + DMESG, config="CONFIG_DEFERRED_STRUCT_PAGE_INIT=y\n")
-    assert late_frees(deferred, before_initcalls=True)[-1].name == "CMA"
+    assert between(of, Step.LISTS) == [("SMP alternatives", 12), ("CMA", 16384)]
+    assert between(of, Step.DEFERRED) == [("CMA", 16384)]
+
+
+def test_gigantic_pages_are_managed_when_huge_pages_are_set_up() -> None:
+    said = "[ 0.3] HugeTLB: registered 1.00 GiB page size, pre-allocated 2 pages\n"
+    (gigantic,) = spread_frees(snapshot(dmesg=DMESG + said), Step.WATERMARKS)
+    assert gigantic.pages == 2 << 18
+    assert spread_frees(snapshot(dmesg=DMESG + said), Step.HUGE_PAGES) == ()
+
+
+def test_deferred_struct_pages_belong_to_the_highest_zone_of_their_node() -> None:
+    said = "[ 0.3] node 1 initialised, 40000 pages in 1ms\n"
+    deferred = late_frees(snapshot(dmesg=DMESG + said), Step.LISTS)[-1]
+    assert (deferred.pages, deferred.zones) == (40000, (THERE,))
+    assert "node 1" in deferred.name
+    assert late_frees(snapshot(dmesg=DMESG + said), Step.DEFERRED)[-1].name == "CMA"
+    assert not deferred_uncounted(snapshot(dmesg=DMESG + said))
+    assert deferred_uncounted(snapshot(dmesg="[ 0.3] node 1 deferred pages initialised in 8ms\n"))
+
+
+def test_what_tells_that_struct_pages_are_deferred() -> None:
+    said = "[ 0.3] node 1 initialised, 40000 pages in 1ms\n"
+    assert defers_struct_pages(snapshot()) is False
+    assert defers_struct_pages(snapshot(config="CONFIG_DEFERRED_STRUCT_PAGE_INIT=y\n")) is True
+    without = snapshot(no_config=True)
+    assert defers_struct_pages(without) is None
+    assert defers_struct_pages(snapshot(no_config=True, dmesg=DMESG + said)) is True
+
+
+def test_memory_of_which_nothing_says_when_it_came_is_a_missing_input() -> None:
+    with pytest.raises(MissingInputError, match="'secret'"):
+        late_frees(snapshot(dmesg=DMESG + "[ 3.0] Freeing secret memory: 4K\n"))
+
+
+def test_silent_efi_memory_is_what_the_first_line_of_memory_lacks() -> None:
+    # 125000 pages managed, less 4304 late ones and 16384 of CMA: 104312; the line has 1024 fewer.
+    efi = "[ 0.0] efi: EFI v2.70 by made\n[ 0.0] Memory: 413152K/524288K available (1K)\n"
+    of = snapshot(dmesg=efi + DMESG, release="5.10.0-amd64", arch="X86_64")
+    (silent,) = spread_frees(of, Step.LISTS)
+    assert silent.pages == 1024
+    assert spread_frees(of, Step.DEFERRED) == ()
+
+
+def test_placements_put_every_piece_into_one_of_its_zones() -> None:
+    found = list(placements(late_frees(snapshot(iomem=""))))
+    assert len(found) == 4
+    assert {sum(len(pieces) for pieces in one.values()) for one in found} == {2}
+
+
+def test_the_memory_behind_an_x86_image_says_where_it_lies() -> None:
+    of = snapshot(iomem="", dmesg="[ 0.0] BRK [0x5c5cf0000, 0x5c5cf0fff] PGTABLE\n" + DMESG)
+    assert late_frees(of)[1].zones == (HERE, THERE)
+    brk = "[ 0.0] BRK [0x5f5cf000, 0x5f5cffff] PGTABLE\n"
+    of = snapshot(iomem="", dmesg=brk + DMESG, arch="X86_64")
+    assert late_frees(of)[1].zones == (THERE,)

@@ -19,7 +19,7 @@ from analysis.verdict import Verdict
 DMESG = """\
 [    0.000000] Linux version {release} (x)
 [    0.000000] RAMDISK: [mem 0x30000000-0x30bfffff]
-[    0.000000] Memory: 700000K/800000K available (1K kernel code)
+[    0.000000] Memory: 700000K/786432K available (1K kernel code)
 [    0.100000] Freeing SMP alternatives memory: 32K
 [    1.000000] Freeing initrd memory: 12288K
 [    1.100000] Freeing unused kernel image (initmem) memory: 2048K
@@ -31,6 +31,7 @@ IOMEM = """\
   02000000-02ffffff : Kernel data
 """
 CONFIG = "CONFIG_X86_64=y\nCONFIG_NUMA=y\nCONFIG_PCP_BATCH_SCALE_MAX=5\n"
+THP = "CONFIG_TRANSPARENT_HUGEPAGE=y\nCONFIG_TRANSPARENT_HUGEPAGE_ALWAYS=y\n"
 PAGETYPEINFO = """\
 Page block order: 9
 Pages per block:  512
@@ -171,7 +172,7 @@ def test_the_lists_of_a_boot_are_sized_from_what_was_managed_then() -> None:
 def test_an_automatic_min_free_kbytes_tells_that_nobody_wrote() -> None:
     # isqrt(16 * 174780 * 4) = 3344; khugepaged then wants 11 pageblocks of 512 pages: 22528 KiB
     marks = zoneinfo({**LIMITS, "high_min": 3520}, minimum=5632, low=7040)
-    of = snapshot("7.2.0", marks, proc__sys__vm__min_free_kbytes="22528\n")
+    of = snapshot("7.2.0", marks, proc__sys__vm__min_free_kbytes="22528\n", config=CONFIG + THP)
     assert only("pcp_high_max", of).verdict is Verdict.HOLDS
     assert only("pcp_batch", of).verdict is Verdict.HOLDS
 
@@ -199,14 +200,16 @@ def test_a_cpu_turned_off_sizes_again() -> None:
 def test_a_small_machine_sets_its_watermarks_before_all_is_freed() -> None:
     # below 512 MiB no huge pages set them again at subsys_initcall; then the 8 pages were there
     small, then = 100000, 100000 - LATE - 8
-    fields = {"high": 0, "batch": 15, "high_min": 312, "high_max": then // 16}
-    zones = zoneinfo(fields, managed=small, minimum=500, low=625)
+    # isqrt(16 * 96408 * 4) = 2483 KiB, 620 pages
+    fields = {"high": 0, "batch": 31, "high_min": 387, "high_max": then // 16}
+    zones = zoneinfo(fields, managed=small, minimum=620, low=775)
     texts = DMESG.replace(
         "[    0.100000] Freeing SMP",
         "[    0.050000] smp: Brought up 1 node, 2 CPUs\n[    0.100000] Freeing SMP",
     ).format(release="7.2.0", later="")
-    of = snapshot("7.2.0", zones, dmesg=texts, proc__sys__vm__min_free_kbytes="2000\n")
+    of = snapshot("7.2.0", zones, dmesg=texts, proc__sys__vm__min_free_kbytes="2483\n")
     claim = only("pcp_high_max", of)
+    assert claim.verdict is Verdict.HOLDS
     assert f"{then} pages" in " ".join(claim.working)
 
 

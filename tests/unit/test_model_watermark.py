@@ -177,8 +177,16 @@ def test_eras() -> None:
     assert len(watermark_eras(Release(5, 15))) == 2
     assert len(watermark_eras(Release(6, 8))) == 2
     assert watermark_eras(Release(9, 0)) == (NEW,)
-    with pytest.raises(ValueError, match=r"5\.10"):
-        watermark_eras(Release(4, 18))
+    (oldest,) = watermark_eras(Release(4, 18))
+    assert (oldest.automatic_kbytes_max, oldest.empty_zones_keep, oldest.boosts) == (
+        65536,
+        True,
+        False,
+    )
+    assert (OLD.automatic_kbytes_max, OLD.empty_zones_keep, OLD.boosts) == (262144, False, True)
+    assert len(watermark_eras(Release(5, 4))) == 4
+    with pytest.raises(ValueError, match=r"4\.18"):
+        watermark_eras(Release(4, 17))
 
 
 def test_lowmem_reserve_of_a_server() -> None:
@@ -203,6 +211,29 @@ def test_lowmem_reserve_of_an_empty_zone_and_of_ratio_0() -> None:
     assert lowmem_reserve([("DMA", 10), ("Normal", 1000)], (0, 32))["DMA"] == (0, 0)
     assert lowmem_reserve([("Normal", 3200), ("Movable", 320)], (32, 0))["Normal"] == (0, 10)
     assert lowmem_reserve([], ()) == {}
+
+
+def test_empty_zones_kept_something_once() -> None:
+    zones = [("DMA", 0), ("Normal", 1000)]
+    assert lowmem_reserve(zones, (250, 32), empty_keep=True)["DMA"] == (0, 4)
+
+
+def test_the_automatic_value_ended_at_64_mib_once() -> None:
+    pages = 1 << 30  # 4 TiB: the root of 2^36 is 262144
+    assert automatic_min_free_kbytes(pages, page_size_bytes=4096) == 262144
+    assert automatic_min_free_kbytes(pages, page_size_bytes=4096, kbytes_max=65536) == 65536
+
+
+def test_what_is_reclaimable_indirectly_counts_in_full() -> None:
+    numbers = {
+        "free_pages": 1000,
+        "file_pages": 100,
+        "reclaimable_pages": 100,
+        "totalreserve": 500,
+        "low_pages": 1000,
+    }
+    assert mem_available_pages(**numbers) == 600
+    assert mem_available_pages(**numbers, indirectly_reclaimable_pages=131) == 731
 
 
 @pytest.mark.parametrize("ratios", [(256,), (256, -1), (256, 32, 0)])

@@ -8,13 +8,13 @@ from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim, Scope, Verdict
 from analysis.compare.late_frees import (
     Earlier,
+    Step,
     as_now,
-    between_initcalls,
-    efi_pages_between,
     late_frees,
     managed_before,
+    spread_frees,
 )
-from analysis.compare.pcp_sizing import Sizing, Sizings, gigantic_pages
+from analysis.compare.pcp_sizing import Sizing, Sizings
 from analysis.compare.rule import Rule, one_of, unknown
 from analysis.compare.sizing_moment import unboosted
 from analysis.model.pcp_sizes import (
@@ -181,10 +181,8 @@ def _threshold_claims(snapshot: Snapshot) -> Iterator[Claim]:
     zones = [zone for zone in snapshot.zoneinfo.zones if zone.cpus]
     shift = snapshot.page_size_bytes.bit_length() - 1
     cpus = len(snapshot.cpus_online)
-    frees = (*late_frees(snapshot), *between_initcalls(snapshot))
-    spread = gigantic_pages(snapshot)
-    if efi := efi_pages_between(snapshot):
-        spread += ((-efi, "what EFI boot services held"),)
+    frees = late_frees(snapshot, Step.WATERMARKS)
+    spread = spread_frees(snapshot, Step.WATERMARKS)
     awake_once = snapshot.has("proc/vmstat") and snapshot.vmstat.values.get("pageoutrun", 0) > 0
     for zone in zones:
         if _STAT_THRESHOLD not in zone.cpus[0].fields:
@@ -193,8 +191,8 @@ def _threshold_claims(snapshot: Snapshot) -> Iterator[Claim]:
         before = managed_before(zone, frees)
         least = min(earlier.managed_pages for earlier in before)
         extremes = [
-            Earlier(managed_pages=max(0, least + pages), working=f"less {what}")
-            for pages, what in spread
+            Earlier(managed_pages=max(0, least - free.pages), working=f"less {free.name}")
+            for free in spread
         ]
         for earlier in (*before, as_now(zone), *extremes):
             by_value.setdefault(normal_threshold(earlier.managed_pages, cpus, shift), earlier)
@@ -210,7 +208,7 @@ def _threshold_claims(snapshot: Snapshot) -> Iterator[Claim]:
                 f"2 * {cpus.bit_length()} * (1 + {units.bit_length()}), at most 125: {value}",
             ]
         if extremes and len(by_value) > 1:
-            why = f"of which zones {spread[0][1]} was is not shown"
+            why = f"of which zones {spread[0].name} was is not shown"
             yield unknown(rule_id, _scope(zone), why=why, observed=observed, unit=unit)
             continue
         pressure = pressure_threshold(zone.pages["low"], zone.pages["min"], cpus)

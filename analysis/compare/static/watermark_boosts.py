@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim, Verdict
 from analysis.compare.rule import Rule, exact
-from analysis.compare.static.watermark_chain import pageblock_pages
-from analysis.compare.static.watermark_marks import Marks
+from analysis.compare.static.watermark_chain import eras, pageblock_pages
+from analysis.compare.static.watermark_marks import SCALE_FACTOR, Marks
 from analysis.compare.static.watermark_moments import scope_of
 from analysis.errors import MissingInputError
 from analysis.model.watermark_boost import max_boost_pages, possible_boosts
@@ -17,8 +17,22 @@ from analysis.procfs.zoneinfo import Zone
 BOOST_FACTOR = "vm/watermark_boost_factor"
 
 
+def may_boost(snapshot: Snapshot) -> bool:
+    """Whether the kernel raises watermarks at all: the sysctl came with the boost.
+
+    Raises:
+        MissingInputError: the kernel is older than every one that was compared.
+    """
+    if snapshot.has_sysctl(BOOST_FACTOR):
+        return True
+    lists = snapshot.has_sysctl(SCALE_FACTOR)
+    return not lists and any(era.boosts for era in eras(snapshot))
+
+
 def boosts(snapshot: Snapshot, zone: Zone, high_pages: int) -> tuple[int, frozenset[int]]:
     """The largest boost of a zone, and every one that it may have; high without boost."""
+    if not may_boost(snapshot):
+        return 0, frozenset({0})
     pageblock = pageblock_pages(snapshot)
     largest = max_boost_pages(
         high_pages=high_pages,
@@ -32,6 +46,8 @@ def boosts(snapshot: Snapshot, zone: Zone, high_pages: int) -> tuple[int, frozen
 def hidden_boost(snapshot: Snapshot, zone: Zone, sets: Sequence[Marks]) -> int:
     """A boost that the release does not print, or 0: one by which all three marks are raised."""
     if "boost" in zone.pages or not {"min", "low", "high"} <= zone.pages.keys():
+        return 0
+    if not may_boost(snapshot):
         return 0
     key = (zone.node, zone.zone)
     for marks in sets:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from analysis.capture.snapshot import Snapshot
-from analysis.compare.static.watermark_boot import managed_now
+from analysis.compare.static.watermark_boot import boot_managed, managed_now
 from analysis.compare.static.watermark_chain import boot_chains, eras
 from analysis.compare.static.watermark_moments import Key
 from analysis.errors import MissingInputError
@@ -36,6 +37,48 @@ class Marks:
     zones: Mapping[Key, Watermarks]
     before: tuple[str, ...]
     """The working up to min_free_kbytes and managed pages."""
+
+
+def shown_marks(snapshot: Snapshot) -> list[Marks]:
+    """Those of ``possible_marks`` that all zones show, in min, low and high without boost; where a
+    likely one is among them, the likely ones.
+
+    Raises:
+        MissingInputError: as ``possible_marks`` does.
+    """
+    shown = {
+        (zone.node, zone.zone): tuple(
+            zone.pages[name] - zone.pages.get("boost", 0) for name in ("min", "low", "high")
+        )
+        for zone in snapshot.zoneinfo.zones
+        if zone.pages.get("managed") and {"min", "low", "high"} <= zone.pages.keys()
+    }
+    fitting = [
+        marks
+        for marks in possible_marks(snapshot)
+        if all(
+            shown[key] == (zone.min_pages, zone.low_pages, zone.high_pages)
+            for key, zone in marks.zones.items()
+            if key in shown
+        )
+    ]
+    return [marks for marks in fitting if marks.likely] or fitting
+
+
+def boot_alike(snapshot: Snapshot, marks: Marks) -> Iterator[Mapping[Key, int]]:
+    """What was managed at boot, where it gives the very watermarks of a set computed after boot:
+    those do not tell when they were computed."""
+    with suppress(MissingInputError):
+        for boot in boot_managed(snapshot):
+            alike = watermarks(
+                boot.pages,
+                min_free_kbytes=marks.min_free_kbytes,
+                watermark_scale_factor=marks.scale_factor,
+                page_size_bytes=snapshot.page_size_bytes,
+                movable_is_lowmem=marks.era.movable_is_lowmem,
+            )
+            if alike == marks.zones:
+                yield boot.pages
 
 
 def possible_marks(snapshot: Snapshot) -> list[Marks]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import product
 
 from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim, Number
 from analysis.compare.rule import Rule, unknown
 from analysis.compare.static.watermark_available import (
+    indirectly_reclaimable_pages,
     low_pages,
     meminfo_pages,
     moving,
@@ -33,14 +35,17 @@ _Arrays = dict[Key, tuple[int, ...]]
 
 def _lowmem_reserve(snapshot: Snapshot) -> Iterator[Claim]:
     moments = []
-    for name, likely, managed, before in _reserve_moments(snapshot):
-        arrays = _arrays(snapshot, managed)
+    keeps = {era.empty_zones_keep for era in eras(snapshot)}
+    for (name, likely, managed, before), keep in product(_reserve_moments(snapshot), keeps):
+        arrays = _arrays(snapshot, managed, empty_keep=keep)
         values: dict[Key, Number] = {key: str(kept) for key, kept in arrays.items()}
         values[_TOTAL] = totalreserve_pages(
             replace(zone, lowmem_reserve=arrays[key])
             for key, zone in zip(arrays, printed_reserve(snapshot), strict=True)
         )
-        working = {key: (*before, *_arithmetic(snapshot, key, managed)) for key in arrays}
+        working = {
+            key: (*before, *_arithmetic(snapshot, key, managed, empty_keep=keep)) for key in arrays
+        }
         moments.append(Moment(name=name, likely=likely, values=values, working=working))
     observed = {(zone.node, zone.zone): str(zone.protection) for zone in snapshot.zoneinfo.zones}
     # MemAvailable, which is computed from the sum of all reserves, says when that was.
@@ -105,20 +110,22 @@ def _ratios(snapshot: Snapshot) -> tuple[int, ...]:
     return ratios
 
 
-def _arrays(snapshot: Snapshot, managed: Mapping[Key, int]) -> _Arrays:
+def _arrays(snapshot: Snapshot, managed: Mapping[Key, int], *, empty_keep: bool = False) -> _Arrays:
     arrays: _Arrays = {}
     for node in dict.fromkeys(node for node, _ in managed):
         zones = [(name, pages) for (owner, name), pages in managed.items() if owner == node]
-        for name, kept in lowmem_reserve(zones, _ratios(snapshot)).items():
+        for name, kept in lowmem_reserve(zones, _ratios(snapshot), empty_keep=empty_keep).items():
             arrays[node, name] = kept
     return arrays
 
 
-def _arithmetic(snapshot: Snapshot, key: Key, managed: Mapping[Key, int]) -> Iterator[str]:
+def _arithmetic(
+    snapshot: Snapshot, key: Key, managed: Mapping[Key, int], *, empty_keep: bool
+) -> Iterator[str]:
     node, name = key
     names = [zone.zone for zone in _zones_of(snapshot, node)]
     ratio = _ratios(snapshot)[names.index(name)]
-    if not managed[key]:
+    if not managed[key] and not empty_keep:
         yield f"  node {node} {name} manages nothing and keeps nothing back"
         return
     if not ratio:
@@ -142,6 +149,7 @@ def _shown_total(snapshot: Snapshot) -> int | None:
         reclaimable_pages=reclaimable_pages(snapshot),
         totalreserve=0,
         low_pages=low_pages(snapshot),
+        indirectly_reclaimable_pages=indirectly_reclaimable_pages(snapshot),
     )
     return without - available if available else None
 
