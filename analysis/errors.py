@@ -7,6 +7,7 @@
     ├── BundleError                      a run directory cannot be used               (exit 3)
     ├── CaptureError                     a capture of /proc cannot be used            (exit 3)
     ├── MissingInputError                a capture lacks a file that a rule needs     (exit 3)
+    │   └── MissingFieldError (also a KeyError)   a file lacks a field                (exit 3)
     └── TableError                       a table cannot be written or read back       (exit 3)
 
 They have the shape of the harness' errors (``message``, ``fix``, ``details``, ``exit_code``,
@@ -93,6 +94,10 @@ class MissingInputError(AnalysisError):
     def __init__(self, name: str) -> None:
         super().__init__(f"the capture lacks {name}", fix="take a new one with `mmscope capture`")
         self.name = name
+
+
+class MissingFieldError(MissingInputError, KeyError):
+    """A file that is there lacks a field: another release prints it, or the file was cut."""
 
 
 class TableError(AnalysisError):

@@ -87,7 +87,8 @@ class Source:
         found = self.find(name, release=release)
         if found is None:
             return self._slab_sysfs() if name == "slab_sysfs" else None
-        return self.read(found).decode("utf-8", "surrogateescape")
+        text = self.read(found).decode("utf-8", "surrogateescape")
+        return text.replace("\r\n", "\n")  # copied through another system
 
     def read(self, found: str) -> bytes:
         """The bytes of a file by its path in the capture; a gzipped one is unpacked.

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 _STAMP = re.compile(r"(?:<\d+>)?\[ *(\d+\.\d+)\] ?(?:\[[ TC]*\d+\] )?")
 _DATE = re.compile(r"(?:<\d+>)?\[\w{3} \w{3} [^\]]*\] ?")
+_RUNS_INIT = re.compile(r"Run \S+ as init process$")
+_WITH_INIT_MEMORY = ("Freeing ", "Write protecting", "NX-protecting")
+"""What stands between the lines about init memory on x86."""
 _JOURNAL = re.compile(r"\w{3} [ \d]\d [\d:.]+ \S+ kernel: ")
 
 
@@ -27,6 +30,19 @@ class Dmesg:
         """Whether the first message of the boot is there: the ring may have lost the oldest."""
         heads = ("Linux version ", "Booting Linux on physical CPU")
         return any(message.text.startswith(heads) for message in self.messages[:12])
+
+    @property
+    def reaches_init(self) -> bool:
+        """Whether the messages go on to where the kernel has given back its init memory: what was
+        handed over during boot is told of before."""
+        over = False
+        for message in self.messages:
+            if _RUNS_INIT.match(message.text):
+                return True
+            if over and not message.text.startswith(_WITH_INIT_MEMORY):
+                return True
+            over = over or message.text.startswith("Freeing unused kernel")
+        return False
 
     def matching(self, pattern: re.Pattern[str]) -> Iterator[re.Match[str]]:
         """The matches of a pattern at the begin of a message, in order."""

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from analysis.procfs.scan import NUMBER, Reader
+from analysis.procfs.scan import NUMBER, Fields, Reader
 
 _LINE = re.compile(rf"(?:Node +{NUMBER} +)?(\S[^:]*): *{NUMBER}(?: +([A-Za-z]+))?$")
 
@@ -38,7 +38,7 @@ def parse(text: str, *, source: str = "meminfo") -> Meminfo:
 def read(reader: Reader) -> Meminfo:
     """As ``parse``, from a reader."""
     node: int | None = None
-    values: dict[str, int] = {}
+    values = Fields(reader.source)
     units: dict[str, str] = {}
     for line in reader:
         match = _LINE.match(line.text)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from analysis.errors import ParseError
+from analysis.errors import MissingFieldError, ParseError
 
 NUMBER = "([0-9]{1,20})"
 """What the kernel's %lu prints, as a regular expression group: 64 bits have 20 digits at most."""
@@ -17,6 +17,24 @@ ZONE_ROW = re.compile(rf"Node +{NUMBER}, zone +([^\s,]+)(?: |$)")
 _NUMBER = re.compile(NUMBER)
 _TOKEN = re.compile(r"\S+")
 _DIGITS = re.compile("[0-9]+")
+
+
+class Fields(dict[str, int]):
+    """Name → number as a file prints them; who asks for one that it does not print learns which
+    file that is.
+
+    Raises:
+        MissingFieldError: on ``fields[name]``; ``in`` and ``get`` work as in any mapping.
+    """
+
+    __slots__ = ("source",)
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.source = source
+
+    def __missing__(self, name: str) -> int:
+        raise MissingFieldError(f"{name} of {self.source}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,10 @@ def parse(text: str, *, source: str = "slab_sysfs") -> SlabSysfs:
     """
     caches: dict[str, dict[str, str]] = {}
     aliases: dict[str, str] = {}
+    rooted = ROOT in text
     for number, line in enumerate(text.splitlines(), 1):
+        if rooted and not line.startswith((ROOT, ROOT[1:])):
+            raise ParseError(source, number, line, f"{ROOT}… on every line")
         body = line.removeprefix(ROOT).removeprefix(ROOT[1:])
         if body.endswith(":") and "/" not in body:
             continue  # a directory's own heading
@@ -47,7 +50,7 @@ def parse(text: str, *, source: str = "slab_sysfs") -> SlabSysfs:
             continue
         directory, slash, rest = body.partition("/")
         attribute, colon, value = rest.partition(":")
-        if not slash or not colon:
+        if not (directory and slash and attribute and colon) or "/" in attribute:
             raise ParseError(source, number, line, "CACHE/attribute:value or ALIAS -> CACHE")
         # of an attribute with several lines (alloc_calls) the first is kept
         caches.setdefault(directory, {}).setdefault(attribute, value.strip())

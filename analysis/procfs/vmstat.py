@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from analysis.procfs.scan import NUMBER, Reader
+from analysis.procfs.scan import NUMBER, Fields, Reader
 
 _LINE = re.compile(rf"([^\s:]+) {NUMBER}$")
 
@@ -32,7 +32,7 @@ def parse(text: str, *, source: str = "vmstat") -> Counters:
 
 def read(reader: Reader) -> Counters:
     """As ``parse``, from a reader."""
-    values: dict[str, int] = {}
+    values = Fields(reader.source)
     for line in reader:
         match = _LINE.match(line.text)
         if match is None:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from analysis.procfs.scan import NUMBER, Line, Reader
+from analysis.procfs.scan import NUMBER, Fields, Line, Reader
 
 _ZONE = re.compile(rf"Node +{NUMBER}, zone +([^\s,]+)$")
 _PAGES = re.compile(rf"  pages (\S+) +{NUMBER}$")
@@ -81,7 +81,7 @@ def read(reader: Reader) -> Zoneinfo:
             key = (int(head[1]), head[2])
             if any((block.node, block.zone) == key for block in blocks):
                 raise reader.error(line, "each zone once")
-            blocks.append(_Block(node=key[0], zone=key[1], line=line))
+            blocks.append(_Block(key[0], key[1], line, reader.source))
         elif blocks:
             blocks[-1].take(reader, line)
         else:
@@ -96,20 +96,20 @@ def read(reader: Reader) -> Zoneinfo:
     return Zoneinfo(zones=tuple(block.finish() for block in blocks), node_stats=node_stats)
 
 
-@dataclass(slots=True, kw_only=True)
 class _Block:
     """One zone while its lines come in."""
 
-    node: int
-    zone: str
-    line: Line
-    node_stats: dict[str, int] | None = None
-    pages: dict[str, int] = field(default_factory=dict)
-    protection: tuple[int, ...] | None = None
-    counters: dict[str, int] = field(default_factory=dict)
-    cpus: dict[int, dict[str, int]] | None = None
-    tail: dict[str, int] = field(default_factory=dict)
-    present_pages: int = 0
+    def __init__(self, node: int, zone: str, line: Line, source: str) -> None:
+        self.node = node
+        self.zone = zone
+        self.line = line
+        self.node_stats: Fields | None = None
+        self.pages = Fields(source)
+        self.protection: tuple[int, ...] | None = None
+        self.counters = Fields(source)
+        self.cpus: dict[int, Fields] | None = None
+        self.tail = Fields(source)
+        self.present_pages = 0
 
     def take(self, reader: Reader, line: Line) -> None:
         text = line.text
@@ -129,7 +129,7 @@ class _Block:
                 group = self.node_stats
             self._put(reader, line, group, match, 1)
         elif text == "  per-node stats" and not self.pages and self.node_stats is None:
-            self.node_stats = {}
+            self.node_stats = Fields(reader.source)
         elif (match := _PAGES.match(text)) and not self.pages:
             self._put(reader, line, self.pages, match, 1)
         elif (match := _PROTECTION.match(text)) and self.pages and self.protection is None:
@@ -139,11 +139,11 @@ class _Block:
         else:
             raise reader.error(line, "a field of zoneinfo")
 
-    def _take_pageset(self, reader: Reader, line: Line, cpus: dict[int, dict[str, int]]) -> None:
+    def _take_pageset(self, reader: Reader, line: Line, cpus: dict[int, Fields]) -> None:
         if match := _CPU.match(line.text):
             if self.tail or int(match[1]) in cpus:
                 raise reader.error(line, "each cpu once, before the zone's last fields")
-            cpus[int(match[1])] = {}
+            cpus[int(match[1])] = Fields(reader.source)
         elif match := _LABELLED.match(line.text):
             if len(match[1]) == _TAIL_INDENT and match[2] != _STAT_THRESHOLD:
                 group = self.tail

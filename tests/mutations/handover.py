@@ -19,7 +19,6 @@ MUTATIONS = {
     "boot_managed": Mutation(
         file="proc/zoneinfo", pattern=r"^ +managed +([1-9]\d*)$", change=plus(1)
     ),
-    "mem_total": Mutation(file="proc/meminfo", pattern=r"^MemTotal: +(\d+)", change=plus(4)),
     "memory_line_total": Mutation(
         file="dmesg", pattern=r"Memory: \d+K/(\d+)K available", change=plus(4)
     ),

@@ -48,6 +48,7 @@ Memory: 3752K/4096K available (1K kernel code, 1K rwdata, 1K rodata, 1K init, 1K
 136K reserved, 0K cma-reserved)
 SLUB: HWalign=64, Order=0-3, MinObjects=0, CPUs=1, Nodes=1
 Freeing unused kernel image (initmem) memory: 40K
+Run /init as init process
 """
 FILES = {
     "proc/version": "Linux version 6.1.0-37-amd64 (x) #1 SMP\n",
@@ -84,7 +85,6 @@ def test_what_is_handed_over_and_what_comes_later() -> None:
 @pytest.mark.parametrize(
     ("rule_id", "predicted"),
     [
-        ("mem_total", 4000),
         ("memory_line_total", 4096),
         ("memory_line_reserved", 4096 - 4000 + 40),
         ("memory_line_cma", 0),
@@ -142,3 +142,10 @@ def test_a_log_without_the_boot(rule_id: str) -> None:
     (claim,) = claims(rule_id, dmesg="something else\n")
     assert claim.verdict is Verdict.UNKNOWN
     assert "dmesg" in claim.why
+
+
+@pytest.mark.parametrize("rule_id", ["boot_managed", "memory_line_reserved"])
+def test_messages_that_end_before_the_boot_does_leave_later_memory_open(rule_id: str) -> None:
+    (claim,) = claims(rule_id, dmesg=DMESG[: DMESG.index("Freeing unused")])
+    assert claim.verdict is Verdict.UNKNOWN
+    assert "init" in claim.why

@@ -61,7 +61,11 @@ def row(
 
 
 def cache(name: str, **attributes: int | str) -> str:
+    attributes = {"destroy_by_rcu": 0, **attributes}
     return "".join(f"/sys/kernel/slab/{name}/{key}:{value}\n" for key, value in attributes.items())
+
+
+LINK = "/sys/kernel/slab/pid -> :0000064\n"
 
 
 def judged(snapshot: Snapshot, rule_id: str) -> list[Claim]:
@@ -195,7 +199,9 @@ def test_rows_tell_of_each_other_only_where_the_ways_are_the_same() -> None:
 
 
 def test_ids_leave_out_the_flags_that_nothing_shows() -> None:
-    sysfs = cache(":aA-0000104", slab_size=104, reclaim_account=1) + cache(":0000064", slab_size=72)
+    sysfs = cache(":aA-0000104", slab_size=104, reclaim_account=1) + cache(
+        ":0000064", slab_size=72, reclaim_account=0
+    )
     found = judged(x86("6.1.0", {"slab_sysfs": sysfs}), "slab_id")
     assert [claim.verdict.value for claim in found] == ["holds", "fails"]
 
@@ -249,8 +255,9 @@ def test_one_cache_tells_whether_merging_is_on_where_the_configuration_is_missin
         "proc/version": "Linux version 6.1.0 (x)\n",
         "uname": "Linux x 6.1.0 x86_64",
         "slab_sysfs": cache(":0000064", usersize=0)
-        + cache("filp", destroy_by_rcu=1)
-        + cache(":0000128", usersize=0),
+        + cache("filp", destroy_by_rcu=1, usersize=0)
+        + cache(":0000128", usersize=0)
+        + LINK,
     }
     found = judged(capture(files), "slab_merge")
     assert [claim.verdict.value for claim in found] == ["unknown", "holds", "holds"]
@@ -259,7 +266,7 @@ def test_one_cache_tells_whether_merging_is_on_where_the_configuration_is_missin
 
 
 def test_a_cache_of_a_release_that_was_not_compared_is_unknown_alone() -> None:
-    sysfs = cache("key_jar", usersize=0) + cache(":0000064", usersize=0)
+    sysfs = cache("key_jar", usersize=0) + cache(":0000064", usersize=0) + LINK
     snapshot = x86("6.16.0", {"slab_sysfs": sysfs}, config="CONFIG_SLAB_MERGE_DEFAULT=y\n")
     assert verdicts(snapshot, "slab_merge") == {"holds": 1, "unknown": 1}
 
@@ -273,3 +280,24 @@ def test_parameters_of_the_kernel_move_orders() -> None:
     assert verdicts(x86("6.1.0", files), "slabinfo_geometry") == {"fails": 1}, "not known yet"
     files["proc/cmdline"] = "slab_min_order=x\n"
     assert verdicts(x86("6.12.0", files), "slabinfo_geometry") == {"unknown": 1}
+
+
+def test_aliases_that_pass_for_caches_are_not_judged() -> None:
+    sysfs = cache(":0000064", usersize=0) + cache("pid", usersize=0)
+    (claim,) = judged(x86("6.1.0", {"slab_sysfs": sysfs}), "slab_merge")
+    assert claim.verdict is Verdict.UNKNOWN
+    assert "links" in claim.why
+
+
+def test_a_cache_whose_flags_were_cut_off_is_left_out() -> None:
+    whole = cache("whole", object_size=8, align=8, slab_size=16, store_user=0, destroy_by_rcu=1)
+    cut = cache("cut", object_size=8, align=8, slab_size=16)
+    (claim,) = judged(x86("6.1.0", {"slab_sysfs": cut + whole}), "slab_size")
+    assert (dict(claim.scope), claim.verdict) == ({"cache": "whole"}, Verdict.HOLDS)
+
+
+def test_a_capture_without_flags_says_nothing_of_sizes() -> None:
+    sysfs = "/sys/kernel/slab/x/object_size:8\n/sys/kernel/slab/x/align:8\n"
+    sysfs += "/sys/kernel/slab/x/slab_size:8\n"
+    (claim,) = judged(x86("6.1.0", {"slab_sysfs": sysfs}), "slab_size")
+    assert "destroy_by_rcu" in claim.why

@@ -12,7 +12,6 @@ from analysis.compare.static import boot_lines, memory_line
 from analysis.compare.static.handover_inputs import (
     DEBUGFS,
     HandoverUnknownError,
-    boot,
     calls_between,
     dump_lists,
     freed_since,
@@ -151,30 +150,6 @@ def _judge_managed(snapshot: Snapshot) -> Iterator[Claim]:
         )
 
 
-def _judge_mem_total(snapshot: Snapshot) -> Iterator[Claim]:
-    managed = [(z.node, z.zone, z.pages["managed"]) for z in snapshot.zoneinfo.zones]
-    if (
-        snapshot.arch == "x86_64"
-        and snapshot.has("dmesg")
-        and boot(snapshot).efi
-        and not any(free.name == "EFI boot services" for free in boot(snapshot).freeing)
-    ):
-        raise HandoverUnknownError(
-            "booted by EFI: memory of the boot services whose struct pages were deferred counts "
-            "in MemTotal and in no zone"
-        )
-    pages = sum(count for _, _, count in managed)
-    terms = " + ".join(f"{count} ({node} {zone})" for node, zone, count in managed if count)
-    yield exact(
-        "mem_total",
-        {},
-        predicted=pages * snapshot.page_kib,
-        observed=snapshot.meminfo.values["MemTotal"],
-        unit="KiB",
-        working=[f"{terms} = {pages} managed pages", f"x {snapshot.page_kib} KiB"],
-    )
-
-
 RULES: tuple[Rule, ...] = (
     Rule(
         id="memblock_regions",
@@ -200,15 +175,6 @@ RULES: tuple[Rule, ...] = (
         observed="proc/zoneinfo, managed",
         model=(freed.handed_over, freed.pages_by_zone, memblock.gaps),
         judge=guarded("boot_managed", _judge_managed),
-    ),
-    Rule(
-        id="mem_total",
-        says="MemTotal counts the same pages as the zones' managed together: who gives boot memory "
-        "to the buddy, onlines memory or inflates a balloon changes both.",
-        inputs=("proc/zoneinfo",),
-        observed="proc/meminfo, MemTotal",
-        model=(freed.pages_by_zone,),
-        judge=guarded("mem_total", _judge_mem_total),
     ),
     *memory_line.RULES,
     *boot_lines.RULES,

@@ -21,6 +21,7 @@ from analysis.compare.static.handover_inputs import (
     memory_line,
     zones,
 )
+from analysis.errors import MissingInputError
 from analysis.model.handover.freed import ZoneKey, pages_by_zone
 from analysis.model.handover.memblock import Region, gaps
 from analysis.model.layout.nodes import NodeSpan
@@ -47,8 +48,11 @@ def check_nothing_untold(snapshot: Snapshot) -> None:
 
     Raises:
         HandoverUnknownError: something else changed what is managed.
+        MissingInputError: the messages end before the boot does.
     """
     said = boot(snapshot)
+    if not said.log.reaches_init:
+        raise MissingInputError("dmesg up to where init is run")
     if any(True for _ in said.log.matching(_TORN_DOWN)):
         raise HandoverUnknownError("the software IO TLB was given back, which no line counts")
     ballooned = snapshot.has("proc/vmstat") and snapshot.vmstat.values.get("balloon_inflate", 0)

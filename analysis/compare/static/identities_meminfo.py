@@ -113,7 +113,7 @@ def _commit_limit(snapshot: Snapshot) -> Iterator[Claim]:
 
 def _pools(snapshot: Snapshot) -> dict[int, int]:
     names = ((name, _POOL.search(name)) for name in snapshot.source.files)
-    return {int(match[1]): int(snapshot.text(name)) for name, match in names if match}
+    return {int(match[1]): snapshot.number(name) for name, match in names if match}
 
 
 def _hugetlb(snapshot: Snapshot) -> Iterator[Claim]:

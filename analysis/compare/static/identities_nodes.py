@@ -8,6 +8,7 @@ from analysis.capture.snapshot import NODES, Snapshot
 from analysis.compare.claim import Claim
 from analysis.compare.rule import Rule, exact, unknown
 from analysis.compare.static.identities_meminfo import huge_kib, line_of
+from analysis.compare.static.identities_zones import counted_in_no_zone
 from analysis.compare.static.readings import AFTER, moved_in, reading, settled
 from analysis.errors import MissingInputError
 from analysis.model.drift import Reading
@@ -57,7 +58,10 @@ def _total(snapshot: Snapshot) -> Iterator[Claim]:
             unit="KiB",
             working=[f"{terms}: {pages} pages of {page_kib} KiB"],
         )
-    if set(nodes) == set(snapshot.nodes):
+    elsewhere = counted_in_no_zone(snapshot)
+    if elsewhere:
+        yield unknown("node_mem_total", {"node": "all"}, why=elsewhere)
+    elif set(nodes) == set(snapshot.nodes):
         totals = [_node_line(snapshot, node, "MemTotal") for node in nodes]
         yield exact(
             "node_mem_total",
@@ -248,7 +252,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         id="node_mem_total",
         says="A node's MemTotal is what its zones manage, and the nodes' add up to the machine's.",
-        inputs=(ZONEINFO, _FILES),
+        inputs=(ZONEINFO, _FILES, "dmesg"),
         observed="node meminfo, MemTotal; meminfo, MemTotal",
         model=(zone_model.total_pages, meminfo_model.together),
         judge=_total,

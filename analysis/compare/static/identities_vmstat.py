@@ -14,11 +14,16 @@ from analysis.procfs import vmstat
 
 FILE = "proc/vmstat"
 _RISING_NODE_COUNTERS = ("nr_vmscan_", "nr_dirtied", "nr_written", "nr_foll_pin_")
+_ENDS = ("nr_free_pages", "nr_unstable")
+"""The first and the last counter of every release that was compared."""
 _LEVELS = ("nr_", "workingset_nodes", "kstack_")
 
 
 def _names(snapshot: Snapshot) -> Iterator[Claim]:
     config = snapshot.config
+    first, *_, last = snapshot.vmstat.values
+    if (first, last) != _ENDS:
+        raise MissingInputError(f"{FILE} from {_ENDS[0]} to {_ENDS[1]} (cut short?)")
     options = {name for name, value in config.values.items() if value in ("y", "m")}
     if config.on("DEBUG_STACK_USAGE") and config.on("KASAN"):
         yield unknown("vmstat_names", why="CONFIG_KASAN enlarges the stacks that are counted")

@@ -131,6 +131,8 @@ def _pageblocks(snapshot: Snapshot) -> Iterator[Claim]:
     shown: dict[Hashable, Number] = {
         (row.node, row.zone): sum(row.blocks.values()) for row in found.blocks
     }
+    if not shown.keys() >= {(row.node, row.zone) for row in found.free}:
+        raise MissingInputError("the end of proc/pagetypeinfo, pageblocks of every zone")
 
     def predict(era: LayoutEra) -> Predictions:
         plan = layout(snapshot, era)
@@ -176,7 +178,7 @@ def _memory_block_bytes(snapshot: Snapshot, era: LayoutEra) -> tuple[int, str]:
 
 
 def _memory_block_size(snapshot: Snapshot) -> Iterator[Claim]:
-    text = snapshot.text(f"{MEMORY_ROOT}block_size_bytes").strip()
+    shown = snapshot.number(f"{MEMORY_ROOT}block_size_bytes", 16)
 
     def predict(era: LayoutEra) -> Predictions:
         block, said = _memory_block_bytes(snapshot, era)
@@ -186,7 +188,7 @@ def _memory_block_size(snapshot: Snapshot) -> Iterator[Claim]:
         "memory_block_size",
         snapshot,
         predict=predict,
-        observed={_KEY: int(text, 16)},
+        observed={_KEY: shown},
         scope=single,
         unit="bytes",
     )
@@ -196,7 +198,7 @@ def _memory_blocks(snapshot: Snapshot) -> Iterator[Claim]:
     numbers = {int(m[1]) for m in map(_BLOCK.match, snapshot.source.files) if m}
     if not numbers:
         raise MissingInputError(f"{MEMORY_ROOT}memory0/state")
-    shown = int(snapshot.text(f"{MEMORY_ROOT}block_size_bytes").strip(), 16) * len(numbers)
+    shown = snapshot.number(f"{MEMORY_ROOT}block_size_bytes", 16) * len(numbers)
 
     def predict(era: LayoutEra) -> Predictions:
         plan = placement(snapshot, era)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from analysis.capture.snapshot import Snapshot
+from analysis.errors import MissingInputError
+from analysis.model.layout import memory_model
 from analysis.model.layout.eras_layout import LayoutEra, layout_eras_of
 from analysis.model.layout.pfn import Span
 from analysis.procfs import boot_layout
@@ -71,6 +73,18 @@ def options(snapshot: Snapshot) -> frozenset[str]:
         MissingInputError: the capture has no configuration.
     """
     return frozenset(name for name, value in snapshot.config.values.items() if value == "y")
+
+
+def model_of(snapshot: Snapshot) -> str:
+    """The memory model of the configuration.
+
+    Raises:
+        MissingInputError: the capture has no configuration, or none that names one.
+    """
+    try:
+        return memory_model.memory_model(options(snapshot))
+    except ValueError:
+        raise MissingInputError("the memory model in config (cut short?)") from None
 
 
 def hexes(spans: Sequence[Span]) -> str:

@@ -12,7 +12,7 @@ from analysis.compare.static.layout_capture import (
     LayoutInputError,
     LayoutUnknownError,
     boot,
-    options,
+    model_of,
 )
 from analysis.compare.static.layout_inputs import layout, placement
 from analysis.compare.static.layout_judge import ALL, Predicted, Predictions, judge, per_zone
@@ -47,7 +47,7 @@ def _unavailable_pages(snapshot: Snapshot) -> Iterator[Claim]:
         raise MissingInputError("dmesg: the messages of early boot")
     shown: dict[Hashable, Number] = dict(said.unavailable.items())
     shown[ALL] = sum(said.unavailable.values())
-    model = memory_model.memory_model(options(snapshot))
+    model = model_of(snapshot)
 
     def predict(era: LayoutEra) -> Predictions:
         if not era.holes_follow_memory:

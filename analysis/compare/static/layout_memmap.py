@@ -8,7 +8,7 @@ from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim, Number
 from analysis.compare.rule import Rule, unknown
 from analysis.compare.static.layout_blocks import section_shift
-from analysis.compare.static.layout_capture import LayoutUnknownError, boot, options
+from analysis.compare.static.layout_capture import LayoutUnknownError, boot, model_of, options
 from analysis.compare.static.layout_holes import set_up_claims
 from analysis.compare.static.layout_inputs import layout, placement
 from analysis.compare.static.layout_judge import ALL, Predicted, Predictions, judge, per_zone
@@ -88,7 +88,7 @@ def huge_pages_optimized(snapshot: Snapshot) -> bool:
 
 def _memmap_pages(snapshot: Snapshot) -> Iterator[Claim]:
     rule_id = "memmap_pages"
-    model = memory_model.memory_model(options(snapshot))
+    model = model_of(snapshot)
     shown: dict[Hashable, Number] = {}
     vmstat = snapshot.vmstat.values if snapshot.has("proc/vmstat") else {}
     if COUNTED in vmstat:

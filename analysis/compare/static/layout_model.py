@@ -13,6 +13,7 @@ from analysis.compare.static.layout_capture import (
     LayoutUnknownError,
     boot,
     eras,
+    model_of,
     options,
 )
 from analysis.compare.static.layout_holes import set_up_count, struct_pages
@@ -31,8 +32,7 @@ from analysis.model.layout.zone_limits import DEVICE
 
 def _memory_model(snapshot: Snapshot) -> Iterator[Claim]:
     rule_id = "memory_model"
-    on = options(snapshot)
-    predicted = memory_model.memory_model(on)
+    predicted = model_of(snapshot)
     sparse = {memory_model.SPARSEMEM, memory_model.VMEMMAP}
     every = (*sorted(sparse), memory_model.FLATMEM, memory_model.DISCONTIGMEM)
     evidence: list[tuple[str, set[str]]] = []

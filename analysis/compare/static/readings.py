@@ -54,6 +54,8 @@ def reading(
     """
     try:
         shown = tuple(terms(snapshot.parsed(name, parse)))
+    except MissingInputError:
+        raise
     except KeyError as error:
         raise MissingInputError(f"{error.args[0]} of {name}") from None
     again = None

@@ -19,6 +19,14 @@ Attributes = Mapping[str, str]
 BACKPORTS = "the kernel's vendor takes changes back, so several releases' rules are possible"
 KMALLOC = re.compile(r"(?:dma-)?kmalloc-[\w-]*\d+[kM]?$")
 
+_EVERY_SLUB = "destroy_by_rcu"
+_FLAGS = frozenset(
+    {
+        *("hwcache_align", "reclaim_account", "cache_dma", _EVERY_SLUB, "usersize"),
+        *("sanity_checks", "red_zone", "poison", "store_user", "trace"),
+    }
+)
+"""Attributes that all caches of a kernel show or none."""
 _NR_CPU_IDS = re.compile(r"setup_percpu: .*nr_cpu_ids:(\d+)")
 _HWALIGN = re.compile(r"SLUB: HWalign=(\d+)")
 _CACHE_ALIGNMENT = re.compile(r"^cache_alignment\s*: (\d+)$", re.MULTILINE)
@@ -221,7 +229,14 @@ def number(attributes: Attributes, cache: str, name: str) -> int | None:
 
 
 def flags(attributes: Attributes, name: str) -> SlabFlags:
-    """A cache's flags by its attributes; those that are missing are off."""
+    """A cache's flags by its attributes; those that only some configurations show are off where
+    they are missing.
+
+    Raises:
+        MissingInputError: the capture has not even the one that every SLUB shows.
+    """
+    if _EVERY_SLUB not in attributes:
+        raise MissingInputError(f"slab_sysfs: {_EVERY_SLUB}")
 
     def on(attribute: str) -> bool:
         return attributes.get(attribute, "0") not in ("0", "")
@@ -250,11 +265,17 @@ def kmalloc_bytes(name: str) -> int:
 def caches(snapshot: Snapshot, *needed: str) -> Iterator[tuple[str, Attributes, dict[str, int]]]:
     """Every directory that has the attributes ``needed``: name, attributes, and those as numbers.
 
+    Left out are caches that lack a flag which others show: the file was cut short there.
+
     Raises:
         MissingInputError: no directory has one of them.
     """
     seen = False
-    for name, attributes in sysfs(snapshot).caches.items():
+    everything = sysfs(snapshot).caches
+    shown = {flag for flag in _FLAGS if any(flag in of for of in everything.values())}
+    for name, attributes in everything.items():
+        if not shown <= attributes.keys():
+            continue
         values = {}
         for attribute in needed:
             value = number(attributes, name, attribute)

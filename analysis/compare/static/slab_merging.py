@@ -9,6 +9,7 @@ from analysis.compare.claim import Claim
 from analysis.compare.rule import Rule, exact, unknown
 from analysis.compare.static import slab_inputs as inputs
 from analysis.compare.static.slab_ways import Row, claims
+from analysis.errors import MissingInputError
 from analysis.model.slab.merging import merging_on, reason_alone, stays_alone, unique_id
 
 _SEVERAL = "several releases' rules or configurations are possible"
@@ -20,6 +21,9 @@ _HIDDEN = frozenset("AD")
 
 def _slab_merge(snapshot: Snapshot) -> Iterator[Claim]:
     inputs.require(snapshot, "SLUB")
+    sysfs = inputs.sysfs(snapshot)
+    if not sysfs.aliases and any(name.startswith(":") for name in sysfs.caches):
+        raise MissingInputError("the links of slab_sysfs, without which aliases pass for caches")
     yield from claims("slab_merge", _merge_rows(snapshot), undecided=_SEVERAL)
     for name in inputs.sysfs(snapshot).caches:
         if len(_asks(snapshot, name)) > 1:
