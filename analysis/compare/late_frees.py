@@ -32,6 +32,10 @@ _DEFERRED_UNCOUNTED = re.compile(r"node \d+ deferred pages initialised")
 _MEMORY = re.compile(r"Memory: (\d+)K/\d+K available")
 _COUNTS_ALL = Release(6, 1)
 """The newest release compared that prints it before anything was allocated."""
+_SWIOTLB_ANNOUNCED = Release(5, 15)
+_SWIOTLB_USED = re.compile(r"PCI-DMA: Using software bounce buffering")
+_SWIOTLB_SLABS = 32768
+"""Slabs of 2 KiB, unless a parameter asks for others; each has 8 and 4 bytes in two tables."""
 _EFI_BOOT = re.compile(r"efi: EFI v\d")
 _EFI = "EFI boot services"
 _SMP = "SMP alternatives"
@@ -146,7 +150,9 @@ def _frees(snapshot: Snapshot) -> Iterator[LateFree]:
     known = list(_unannounced(snapshot, places))
     yield from known
     told = sum(pages for _, _, pages in freed) + sum(free.pages for free in known)
-    if pages := _silent_efi(snapshot, told):
+    if pages := _silent_swiotlb(snapshot):
+        yield LateFree(name="what the bounce buffers of swiotlb took", pages=pages, zones=())
+    if pages := _silent_efi(snapshot, told + pages):
         yield LateFree(name=f"what {_EFI} held", pages=pages, zones=(), missed=Step.LISTS)
 
 
@@ -166,6 +172,29 @@ def _unannounced(snapshot: Snapshot, places: Places) -> Iterator[LateFree]:
         if highest := places.highest(int(match[1])):
             name = f"deferred struct pages of node {match[1]}"
             yield LateFree(name=name, pages=int(match[2]), zones=(highest,), missed=Step.LISTS)
+
+
+def _silent_swiotlb(snapshot: Snapshot) -> int:
+    """Pages of bounce buffers and their tables that an IOMMU made superfluous, without a message.
+
+    Kernel: kernel/dma/swiotlb.c, ``swiotlb_exit``, of 5.10; arch/x86/kernel/pci-swiotlb.c: a PC
+        with memory above 4 GiB sets them aside and says so only if it keeps them. Later kernels
+        announce that they tear them down.
+    """
+    if snapshot.arch != "x86_64" or snapshot.release >= _SWIOTLB_ANNOUNCED:
+        return 0
+    size = snapshot.page_size_bytes
+    ends = [
+        zone.tail["start_pfn"] + zone.pages.get("spanned", 0)
+        for zone in snapshot.zoneinfo.zones
+        if "start_pfn" in zone.tail and zone.pages.get("present") and zone.zone != "Device"
+    ]
+    if max(ends, default=0) * size <= 1 << 32 or any(snapshot.dmesg.matching(_SWIOTLB_USED)):
+        return 0
+    given = snapshot.cmdline.last("swiotlb") if snapshot.has("proc/cmdline") else None
+    number = (given or "").split(",")[0]
+    slabs = -(-int(number) // 128) * 128 if number.isdecimal() else _SWIOTLB_SLABS
+    return sum(-(-slabs * each // size) for each in (2048, 8, 4))
 
 
 def _silent_efi(snapshot: Snapshot, told_pages: int) -> int:

@@ -198,6 +198,8 @@ class Sizings:
 
     def _in_boot(self, era: PcpSizesEra, zone: Zone) -> tuple[str, tuple[Earlier, ...]]:
         """When lists that are sized once were, and what the zone may have managed then."""
+        if not any(self.snapshot.dmesg.matching(_MEMORY)):
+            raise MissingInputError("dmesg from the message on that begins with 'Memory:'")
         deferred = defers_struct_pages(self.snapshot)
         found: list[Earlier] = []
         if era.sized_after_deferral and deferred is not False:

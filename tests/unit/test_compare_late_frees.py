@@ -66,10 +66,13 @@ def snapshot(
     release: str = "7.2.0-arm64",
     arch: str = "ARM64",
     no_config: bool = False,
+    zones: str = ZONES,
+    cmdline: str = "",
 ) -> Snapshot:
     files = {
         "proc/version": f"Linux version {release} (x)\n",
-        "proc/zoneinfo": ZONES,
+        "proc/zoneinfo": zones,
+        "proc/cmdline": cmdline,
         "proc/iomem": iomem,
         "dmesg": dmesg,
         "uname": "Linux made 7.2.0 aarch64\n",
@@ -218,3 +221,22 @@ def test_the_memory_behind_an_x86_image_says_where_it_lies() -> None:
     brk = "[ 0.0] BRK [0x5f5cf000, 0x5f5cffff] PGTABLE\n"
     of = snapshot(iomem="", dmesg=brk + DMESG, arch="X86_64")
     assert late_frees(of)[1].zones == (THERE,)
+
+
+def test_bounce_buffers_that_an_iommu_made_superfluous_went_back_silently() -> None:
+    high = ZONES.replace("start_pfn: 327680", "start_pfn: 1048576")
+
+    def spread(
+        zones: str = high, release: str = "5.10.0", more: str = "", cmdline: str = ""
+    ) -> int:
+        of = snapshot(
+            release=release, arch="X86_64", zones=zones, dmesg=DMESG + more, cmdline=cmdline
+        )
+        return sum(free.pages for free in spread_frees(of))
+
+    assert spread() == 16384 + 64 + 32
+    assert spread(zones=ZONES) == 0  # no memory above 4 GiB
+    assert spread(release="6.1.0") == 0
+    used = "[ 0.3] PCI-DMA: Using software bounce buffering for IO (SWIOTLB)\n"
+    assert spread(more=used) == 0
+    assert spread(cmdline="swiotlb=65537,force\n") == (65536 + 128) // 2 + 129 + 65

@@ -278,3 +278,64 @@ def test_the_threshold_of_a_wakeful_kswapd_is_not_held_against_the_normal_one() 
     assert shown(125, 0).verdict is Verdict.FAILS
     assert shown(125, 9).verdict is Verdict.UNKNOWN
     assert shown(20, 9).verdict is Verdict.FAILS
+
+
+def deferring(version: str, *, batch: int, deferred: int, counted: bool = True) -> Claim:
+    """pcp_batch of a kernel that defers struct pages and sizes its lists before they are there."""
+    said = (
+        f"initialised, {deferred} pages in 1ms" if counted else "deferred pages initialised in 1ms"
+    )
+    return only(
+        "pcp_batch",
+        snapshot(
+            "4.18.0-80.el8.x86_64",
+            zoneinfo({"high": 6 * batch, "batch": batch}, boost=None),
+            f"[    0.200000] node 0 {said}\n",
+            proc__version=f"Linux version 4.18.0-80.el8.x86_64 (x) {version}\n",
+            config=CONFIG.replace("CONFIG_PCP_BATCH_SCALE_MAX=5\n", "")
+            + "CONFIG_DEFERRED_STRUCT_PAGE_INIT=y\n",
+        ),
+    )
+
+
+OLD = "#1 SMP Sun Sep 15 11:24:21 UTC 2019"
+
+
+def test_lists_sized_while_struct_pages_were_deferred() -> None:
+    # 174780 pages less the 8 of SMP alternatives; 32768 of them were there: 32 / 4 = 8, then 7
+    claim = deferring(OLD, batch=7, deferred=THEN - 8 - 32768)
+    assert (claim.verdict, claim.predicted) == (Verdict.HOLDS, 7)
+    assert "deferred struct pages of node 0" in " ".join(claim.working)
+    assert deferring(OLD, batch=15, deferred=THEN - 8 - 32768).verdict is Verdict.FAILS
+
+
+def test_a_kernel_built_later_may_size_its_lists_again() -> None:
+    newer = "#1 SMP Mon Jun  6 11:24:21 UTC 2022"
+    claim = deferring(newer, batch=7, deferred=THEN - 8 - 32768)
+    assert claim.verdict is Verdict.UNKNOWN
+    assert "31 or 63 or 7" in claim.why  # 63: with 5.14, had all been sized after boot
+
+
+def test_more_than_a_section_may_have_come_by_and_by() -> None:
+    claim = deferring(OLD, batch=15, deferred=THEN - 8 - 70000)
+    assert claim.verdict is Verdict.UNKNOWN
+    assert "1 or 15 or 7" in claim.why  # a list takes at least one page at once
+
+
+def test_deferred_struct_pages_that_nobody_counted() -> None:
+    claim = deferring(OLD, batch=7, deferred=0, counted=False)
+    assert claim.verdict is Verdict.UNKNOWN
+    assert "struct pages" in claim.why
+
+
+def test_the_batch_does_not_ask_for_the_cpus_of_a_node() -> None:
+    zones = zoneinfo(LIMITS) + zoneinfo(LIMITS).replace("Node 0", "Node 1")
+    of = snapshot(
+        "7.2.0",
+        zones,
+        sys__devices__system__node__node0__cpulist="",
+        sys__devices__system__node__online="0-1\n",
+    )
+    claims = rule("pcp_batch").claims(of)
+    assert not any("cpulist" in claim.why for claim in claims)
+    assert all("cpulist" in claim.why for claim in rule("pcp_high_max").claims(of))

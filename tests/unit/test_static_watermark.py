@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from analysis.capture.snapshot import Snapshot
 from analysis.capture.source import Source
 from analysis.compare.claim import Claim, Verdict
+from analysis.compare.rule import BROKEN
 from analysis.compare.static.watermark import RULES
 from analysis.compare.static.watermark_boot import boot_managed
 from analysis.compare.static.watermark_moments import Moment, judged
@@ -300,6 +302,7 @@ def test_a_boost_is_taken_off_and_judged() -> None:
         ({"proc__version": "Linux version 3.10.0-1160.el7.x86_64 (made)\n"}, "4.18"),
         ({"config": "CONFIG_X86_64=y\n", "proc__zoneinfo": None}, "proc/zoneinfo"),
         ({"proc__zoneinfo": zones().replace("managed", "handled")}, "managed"),
+        ({"proc__zoneinfo": zones().replace("managed", "handled", 1)}, "managed"),
     ],
 )
 def test_what_is_missing_is_named(changed: dict[str, str | None], why: str) -> None:
@@ -426,3 +429,83 @@ def test_evidence_tells_the_moment_where_no_other_zone_does(told: int, verdict: 
 def test_boot_managed_needs_the_messages() -> None:
     with pytest.raises(MissingInputError, match="dmesg"):
         boot_managed(snapshot(dmesg=None))
+
+
+I386 = "CONFIG_X86_32=y\nCONFIG_HUGETLBFS=y\nCONFIG_TRANSPARENT_HUGEPAGE=y\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("Hugepagesize: 4096 kB\n", "started"),
+        ("DirectMap4k: 4096 kB\nDirectMap2M: 1000000 kB\n", "started"),
+        ("DirectMap4k: 4096 kB\nDirectMap4M: 0 kB\n", "not set up"),
+    ],
+)
+def test_meminfo_says_whether_a_32_bit_pc_has_large_pages(more: str, said: str) -> None:
+    config = I386 + "CONFIG_TRANSPARENT_HUGEPAGE_ALWAYS=y\n"
+    meminfo = files()["proc/meminfo"] + more
+    made = snapshot(
+        config=config,
+        proc__meminfo=meminfo,
+        sys__kernel__mm__transparent_hugepage__enabled=None,
+        proc__cpuinfo=None,
+    )
+    assert f"khugepaged is {said}" in "\n".join(only(made, "min_free_kbytes").working)
+    without = snapshot(
+        config=config.replace("CONFIG_HUGETLBFS=y\n", ""),
+        proc__meminfo=files()["proc/meminfo"],
+        sys__kernel__mm__transparent_hugepage__enabled=None,
+        proc__cpuinfo=None,
+    )
+    assert "proc/cpuinfo" in only(without, "min_free_kbytes").why
+
+
+def test_a_kernel_without_boosts_raises_no_watermark() -> None:
+    raised = {name: tuple(page + 512 for page in marks) for name, marks in MARKS.items()}
+    text = zones({"DMA": MARKS["DMA"], "DMA32": raised["DMA32"]}, boost=None, promo=False)  # type: ignore[dict-item]
+    text = text.replace(" 32\n", " 0\n")
+    old = snapshot(proc__zoneinfo=text, proc__version="Linux version 4.19.0-27-amd64 (made)\n")
+    # The sysctl shows that the change was taken back; without it there is none to be boosted by.
+    assert only(old, "watermark_low", "DMA32").verdict is Verdict.UNKNOWN
+    never = snapshot(
+        proc__zoneinfo=text,
+        proc__version="Linux version 4.19.0-27-amd64 (made)\n",
+        proc__sys__vm__watermark_boost_factor=None,
+    )
+    assert only(never, "watermark_low", "DMA32").verdict is Verdict.FAILS
+
+
+def test_bounce_buffers_of_unknown_place_leave_the_marks_open() -> None:
+    # The zone reaches beyond 4 GiB, nothing keeps bounce buffers, and 5.10 does not say so.
+    text = zones(boost=None, promo=False).replace("258048", "1258048")
+    made = snapshot(proc__zoneinfo=text, proc__version="Linux version 5.10.0-30-amd64 (made)\n")
+    assert "bounce buffers" in only(made, "watermark_low").why
+
+
+def broken(made: Snapshot) -> list[str]:
+    """What the rules say of a capture on which they broke."""
+    return [claim.why for rule in RULES for claim in rule.claims(made) if BROKEN in claim.why]
+
+
+@pytest.mark.parametrize("name", sorted(files()))
+@pytest.mark.parametrize("keep", [None, 0, 2, 3])
+def test_no_rule_breaks_on_a_file_that_is_missing_or_cut_off(name: str, keep: int | None) -> None:
+    text = None if keep is None else files()[name]
+    if keep and text:
+        text = text[: len(text) // keep]
+    elif keep == 0:
+        text = "\n"
+    assert broken(snapshot(**{name.replace("/", "__"): text})) == []
+
+
+@pytest.mark.parametrize("version", ["4.19.0", "5.10.0", "6.12.0", "7.3.0"])
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize(
+    "field", ["min", "low", "high", "spanned", "present", "managed", "start_pfn", "boost", "promo"]
+)
+def test_no_rule_breaks_on_a_zone_that_lacks_a_field(field: str, first: bool, version: str) -> None:
+    pattern = rf"^\s+{field}:? +\d+\n"
+    text = re.sub(pattern, "", zones(), count=1 if first else 0, flags=re.MULTILINE)
+    version = f"Linux version {version}-amd64 (made)\n"
+    assert broken(snapshot(proc__zoneinfo=text, proc__version=version)) == []

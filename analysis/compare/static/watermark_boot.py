@@ -52,13 +52,15 @@ def managed_now(snapshot: Snapshot) -> dict[ZoneKey, int]:
     """Managed pages of every zone, as zoneinfo shows them.
 
     Raises:
-        MissingInputError: it shows none of the zones that every machine has.
+        MissingInputError: it shows none of the zones that every machine has, or not what one of
+            its zones manages.
     """
-    managed = {
-        (zone.node, zone.zone): zone.pages["managed"]
-        for zone in snapshot.zoneinfo.zones
-        if "managed" in zone.pages
-    }
+    for zone in snapshot.zoneinfo.zones:
+        if "managed" not in zone.pages:
+            raise MissingInputError(
+                f"managed pages of node {zone.node} {zone.zone} in proc/zoneinfo"
+            )
+    managed = {(zone.node, zone.zone): zone.pages["managed"] for zone in snapshot.zoneinfo.zones}
     if not any(pages and holds_buffers(zone) for (_, zone), pages in managed.items()):
         raise MissingInputError("managed pages of the whole machine in proc/zoneinfo")
     return managed
@@ -79,6 +81,12 @@ def boot_managed(snapshot: Snapshot) -> tuple[BootManaged, ...]:
     now = managed_now(snapshot)
     frees = late_frees(snapshot, Step.WATERMARKS)
     spread = spread_frees(snapshot, Step.WATERMARKS)
+    for free in spread:
+        if free.missed >= Step.HUGE_PAGES:
+            raise MissingInputError(
+                f"how many pages each zone managed at boot: {free.name}, {free.pages} pages, was "
+                f"handed over later, and nothing says where it lay"
+            )
     if prod(len(free.zones) for free in frees) > _PLACEMENTS_MAX:
         raise MissingInputError("where the memory lay that was handed over after boot")
     found: list[BootManaged] = []

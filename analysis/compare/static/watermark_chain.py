@@ -171,24 +171,44 @@ def boot_chains(snapshot: Snapshot) -> tuple[BootChain, ...]:
 def _khugepaged(snapshot: Snapshot) -> Sequence[Khugepaged]:
     """What the setup of huge pages did at boot; several where the capture does not say."""
     shown = snapshot.source.text(_THP)
+    if shown is not None and "[" not in shown:
+        shown = None  # cut off
     has_config = snapshot.has("config")
     if has_config and not snapshot.config.on("TRANSPARENT_HUGEPAGE"):
         return (Khugepaged.ABSENT,)
-    if shown is None and snapshot.arch == "i386":
-        flags = snapshot.text("proc/cpuinfo")
-        if " pse " not in flags.replace("\n", " "):
-            return (Khugepaged.ABSENT,)
+    if shown is None and snapshot.arch == "i386" and not _has_pse(snapshot):
+        return (Khugepaged.ABSENT,)
     if shown is None and not has_config:
         raise MissingInputError(f"{_THP} (or the kernel's config)")
     wanted = snapshot.cmdline.last("transparent_hugepage") if snapshot.has("proc/cmdline") else None
     if wanted not in ("always", "madvise", "never"):
         wanted = _configured(snapshot, shown)
+        if wanted == "never" and not has_config:
+            # It may have been switched off after boot.
+            return (Khugepaged.STARTED, Khugepaged.STOPPED)
     if wanted != "never":
         return (Khugepaged.STARTED,)
     fine = snapshot.has("proc/cmdline") and any(snapshot.cmdline.has(name) for name in _THP_FINE)
     if fine and any(release >= _FINE_SINCE for release in snapshot.releases):
         return (Khugepaged.STARTED, Khugepaged.STOPPED)
     return (Khugepaged.STOPPED,)
+
+
+def _has_pse(snapshot: Snapshot) -> bool:
+    """Whether a 32-bit PC has large pages: /proc/meminfo tells where the CPU's flags are missing.
+
+    Kernel: arch/x86/mm/init.c, ``probe_page_size_mask``: the linear map has large pages only with
+        PSE; mm/hugetlb.c, ``hugetlb_report_meminfo``: no line about huge pages without it.
+    """
+    flags = snapshot.source.text("proc/cpuinfo")
+    if flags:
+        return " pse " in flags.replace("\n", " ")
+    meminfo = snapshot.meminfo.values if snapshot.has("proc/meminfo") else {}
+    if "Hugepagesize" in meminfo or any(meminfo.get(f"DirectMap{size}M") for size in "24"):
+        return True
+    if meminfo and snapshot.has("config") and snapshot.config.on("HUGETLBFS"):
+        return False
+    raise MissingInputError("proc/cpuinfo")
 
 
 def _configured(snapshot: Snapshot, shown: str | None) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from analysis.capture.snapshot import Snapshot
 from analysis.compare.static.watermark_boot import boot_managed, managed_now
@@ -108,7 +108,16 @@ def possible_marks(snapshot: Snapshot) -> list[Marks]:
             raise MissingInputError(f"proc/sys/{MIN_FREE}")
         return at_boot
     after = list(_after_boot(snapshot, kbytes, scale_factor, likely=not at_boot))
-    return at_boot + after
+    return _distinct(at_boot + after)
+
+
+def _distinct(sets: Iterable[Marks]) -> list[Marks]:
+    """Each set once: eras may differ in what does not matter on this machine."""
+    found: list[Marks] = []
+    for marks in sets:
+        if not any(replace(marks, era=one.era, before=one.before) == one for one in found):
+            found.append(marks)
+    return found
 
 
 def _settled(snapshot: Snapshot) -> bool:

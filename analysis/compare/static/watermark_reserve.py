@@ -36,12 +36,13 @@ _Arrays = dict[Key, tuple[int, ...]]
 def _lowmem_reserve(snapshot: Snapshot) -> Iterator[Claim]:
     moments = []
     keeps = {era.empty_zones_keep for era in eras(snapshot)}
+    printed = printed_reserve(snapshot)
     for (name, likely, managed, before), keep in product(_reserve_moments(snapshot), keeps):
         arrays = _arrays(snapshot, managed, empty_keep=keep)
         values: dict[Key, Number] = {key: str(kept) for key, kept in arrays.items()}
         values[_TOTAL] = totalreserve_pages(
             replace(zone, lowmem_reserve=arrays[key])
-            for key, zone in zip(arrays, printed_reserve(snapshot), strict=True)
+            for key, zone in zip(arrays, printed, strict=True)
         )
         working = {
             key: (*before, *_arithmetic(snapshot, key, managed, empty_keep=keep)) for key in arrays
@@ -193,9 +194,12 @@ def _total_moments(snapshot: Snapshot) -> list[tuple[str, bool, list[ZoneReserve
     }
     found: list[tuple[str, bool, list[ZoneReserve]]] = []
     shown: list[tuple[str, bool, list[ZoneReserve]]] = []
+    reserves = [
+        (name, likely, _arrays(snapshot, managed))
+        for name, likely, managed, _ in _reserve_moments(snapshot)
+    ]
     for marks in possible_marks(snapshot):
-        for name, likely, managed, _ in _reserve_moments(snapshot):
-            arrays = _arrays(snapshot, managed)
+        for name, likely, arrays in reserves:
             later = marks.after_boot or name == AFTER_BOOT
             both = name if name == marks.name else f"with watermarks {marks.name}, reserves {name}"
             zones = {
