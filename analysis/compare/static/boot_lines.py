@@ -1,4 +1,4 @@
-"""What the kernel says of its memory while it boots: totals, zones, holes."""
+"""What the kernel says of its memory while it boots: totals and zones."""
 
 from __future__ import annotations
 
@@ -20,13 +20,10 @@ from analysis.compare.static.handover_inputs import (
     zones,
 )
 from analysis.errors import MissingInputError
-from analysis.model.handover import boot_lines
-from analysis.model.handover.boot_lines import Unavailable, managed_before_handover
+from analysis.model.handover.boot_lines import managed_before_handover
 from analysis.model.handover.eras_handover import HandoverEra, handover_era_of
 from analysis.model.handover.memblock import Region, gaps
-from analysis.model.layout import memory_model, orders, sections
-from analysis.model.layout.eras_layout import LayoutEra, layout_era_of
-from analysis.model.layout.nodes import NodeSpan
+from analysis.model.layout import memory_model
 from analysis.model.layout.pfn import Span
 from analysis.model.layout.zones import ZoneLayout
 from analysis.model.pcp_sizes import zone_batchsize
@@ -152,8 +149,8 @@ def _judge_total_pages(snapshot: Snapshot) -> Iterator[Claim]:
             for zone in layout:
                 managed, memmap = _early_managed(snapshot, zone, struct_bytes, reserved)
                 working.append(
-                    f"node {zone.node} {zone.zone}: {zone.present_pages} present, memmap {memmap}:"
-                    f" {managed}"
+                    f"node {zone.node} {zone.zone}: {zone.present_pages} present - "
+                    f"{zone.present_pages - managed} (memmap {memmap}) = {managed}"
                 )
                 total += managed
         else:
@@ -206,109 +203,6 @@ def _judge_zone_lines(snapshot: Snapshot) -> Iterator[Claim]:
     )
 
 
-def _judge_unavailable(snapshot: Snapshot) -> Iterator[Claim]:
-    said = boot(snapshot)
-    era, layout_era = _eras(snapshot)[0], layout_era_of(snapshot.release)
-    sparse = snapshot.config.on("SPARSEMEM")
-    if not said.unavailable and not era.told_unavailable:
-        raise HandoverUnknownError("the kernel does not tell of holes by zone (before 5.12)")
-    if not sparse and era.flatmem_rounds_end:
-        raise HandoverUnknownError("FLATMEM from 7.0 on: how far struct pages reach is not known")
-    memory = boot_memory(snapshot)
-    page = snapshot.page_size_bytes
-    bits = sections.section_bits(
-        snapshot.arch,
-        page,
-        arm64_small=layout_era.arm64_small_sections,
-        pae=snapshot.config.on("X86_PAE"),
-    )
-    huge = orders.huge_page_shift(snapshot.arch, page, pae=snapshot.config.on("X86_PAE"))
-    if bits is None or huge is None:
-        raise HandoverUnknownError(f"sections and pageblocks of {snapshot.arch} are not modelled")
-    section_pages = (1 << bits) // page
-    block_pages = _block_pages(snapshot, layout_era, page, huge)
-    valid = _Validity(snapshot, layout_era, memory, section_pages if sparse else None)
-    holes: Sequence[Unavailable] = ()
-    if sparse or era.flatmem_tells_unavailable:
-        holes = boot_lines.unavailable_ranges(
-            memory,
-            zones(snapshot),
-            end_align=section_pages if sparse else 1,
-            block_pages=block_pages,
-            valid=valid,
-        )
-    yield exact(
-        "unavailable_ranges",
-        {},
-        predicted=_holes_text(holes),
-        observed=_holes_text([Unavailable(u.node, u.zone, u.pages) for u in said.unavailable]),
-        unit="pages",
-        working=[
-            "memory, pfn: " + " ".join(f"{s:#x}-{e - 1:#x} (node {n})" for n, s, e in memory),
-            valid.says,
-            *(f"node {n} {zone}: {pages} pages without memory" for n, zone, pages in holes),
-        ],
-    )
-
-
-def _block_pages(snapshot: Snapshot, era: LayoutEra, page: int, huge: int) -> int:
-    config = snapshot.config
-    value = config.number("ARCH_FORCE_MAX_ORDER")
-    old = config.number("FORCE_MAX_ZONEORDER")
-    count = (
-        orders.buddy_orders(old, inclusive=False)
-        if value is None
-        else orders.buddy_orders(value, inclusive=era.max_order_inclusive)
-    )
-    return 1 << orders.pageblock_order(
-        era,
-        orders=count,
-        page_bytes=page,
-        huge_shift=huge,
-        hugetlb=config.on("HUGETLB_PAGE"),
-        thp=config.on("TRANSPARENT_HUGEPAGE"),
-        own_limit=config.number("PAGE_BLOCK_MAX_ORDER"),
-    )
-
-
-class _Validity:
-    """Whether a page frame has a struct page."""
-
-    def __init__(
-        self,
-        snapshot: Snapshot,
-        era: LayoutEra,
-        memory: Sequence[NodeSpan],
-        section_pages: int | None,
-    ) -> None:
-        self.memory = memory
-        self.end = max(end for _, _, end in memory)
-        self.by_memory = snapshot.arch == "arm64" and era.arm64_pfn_valid_by_memory
-        self.section_pages = section_pages
-        self.sections = (
-            {} if section_pages is None else sections.present_sections(memory, section_pages)
-        )
-
-    @property
-    def says(self) -> str:
-        if self.by_memory:
-            return "a pageblock has struct pages where its first page is memory"
-        if self.section_pages is None:
-            return "every frame up to the end of memory has a struct page (FLATMEM)"
-        return f"a frame has a struct page where its {self.section_pages} pages have any memory"
-
-    def __call__(self, pfn: int) -> bool:
-        if self.by_memory:
-            return any(start <= pfn < end for _, start, end in self.memory)
-        if self.section_pages is None:
-            return pfn < self.end
-        return pfn // self.section_pages in self.sections
-
-
-def _holes_text(holes: Sequence[Unavailable]) -> str:
-    return ", ".join(f"node {n} {zone} {pages}" for n, zone, pages in holes) or "none"
-
-
 RULES: tuple[Rule, ...] = (
     Rule(
         id="total_pages_line",
@@ -332,17 +226,5 @@ RULES: tuple[Rule, ...] = (
         observed="dmesg, … zone: N pages, LIFO batch:M",
         model=(managed_before_handover, zone_batchsize),
         judge=guarded("boot_zone_lines", _judge_zone_lines),
-    ),
-    Rule(
-        id="unavailable_ranges",
-        says="Page frames in a hole have a struct page where their section has memory elsewhere "
-        "(SPARSEMEM), or always (FLATMEM). "
-        "Before each part of memory that a zone has, the kernel tells how many such frames there "
-        "were since the part before, and names the zone that follows; those behind all memory, up "
-        "to the end of its section, go to the last zone (with FLATMEM there are none).",
-        inputs=("dmesg", "proc/zoneinfo", "config"),
-        observed="dmesg, On node N, zone Z: P pages in unavailable ranges",
-        model=(boot_lines.unavailable_ranges, sections.present_sections),
-        judge=guarded("unavailable_ranges", _judge_unavailable),
     ),
 )

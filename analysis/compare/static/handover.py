@@ -8,7 +8,7 @@ from itertools import pairwise
 from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim
 from analysis.compare.rule import Rule, exact
-from analysis.compare.static import boot_lines, memory_line
+from analysis.compare.static import boot_holes, boot_lines, memory_line
 from analysis.compare.static.handover_inputs import (
     DEBUGFS,
     HandoverUnknownError,
@@ -178,4 +178,5 @@ RULES: tuple[Rule, ...] = (
     ),
     *memory_line.RULES,
     *boot_lines.RULES,
+    *boot_holes.RULES,
 )

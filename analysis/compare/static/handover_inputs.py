@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim
 from analysis.compare.rule import unknown
+from analysis.compare.static.layout_capture import LayoutInputError, LayoutUnknownError
 from analysis.errors import MissingInputError
 from analysis.model.handover.eras_handover import handover_era_of
 from analysis.model.handover.freed import handed_over
@@ -58,6 +59,8 @@ def guarded(
             return list(judge(snapshot))
         except HandoverUnknownError as error:
             return [unknown(rule_id, why=str(error), lacking=error.lacking)]
+        except LayoutUnknownError as error:
+            return [unknown(rule_id, why=str(error), lacking=isinstance(error, LayoutInputError))]
 
     return judged
 

@@ -7,11 +7,13 @@ from analysis.compare.static import (
     layout_blocks,
     layout_holes,
     layout_memmap,
+    layout_memory,
     layout_model,
     layout_zones,
 )
 
 RULES: tuple[Rule, ...] = (
+    *layout_memory.RULES,
     *layout_zones.RULES,
     *layout_blocks.RULES,
     *layout_model.RULES,

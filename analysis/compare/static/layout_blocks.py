@@ -65,9 +65,10 @@ def block_order(snapshot: Snapshot, era: LayoutEra) -> tuple[int, tuple[str, ...
     built = "built in" if config.on("HUGETLB_PAGE") else "not built in"
     huge_order = shift - page.bit_length() + 1
     return order, (
-        f"a huge page is 2^{shift} bytes, a page {page}: order {huge_order}; hugetlb is {built}",
-        f"largest buddy block: order {count - 1}; limit of the configuration: {limit}",
-        f"pageblocks of order {order}",
+        f"a huge page is 2^{shift} bytes, a page 2^{shift - huge_order}: order {huge_order}",
+        f"hugetlb is {built}",
+        f"largest buddy block: order {count - 1}; limit of the configuration: {limit or 'none'}",
+        f"pageblocks of order {order}: {page << order} bytes",
     )
 
 
@@ -174,6 +175,8 @@ def _memory_block_bytes(snapshot: Snapshot, era: LayoutEra) -> tuple[int, str]:
         raise MissingInputError("proc/cpuinfo (whether the machine is a guest)")
     guest = bool(re.search(r"^flags\s*:.*\bhypervisor\b", flags or "", re.MULTILINE))
     block = sections.x86_memory_block_bytes(section, end, hypervisor=guest)
+    if end < 64 << 30:
+        return block, f"memory ends at {end:#x}, below 64 GiB: a section, {block} bytes"
     return block, f"memory ends at {end:#x}, {'a guest' if guest else 'bare metal'}: {block} bytes"
 
 

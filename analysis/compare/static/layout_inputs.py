@@ -133,6 +133,7 @@ def _movable(
             raise LayoutInputError("kernelcore=mirror: which memory is mirrored is not shown")
         return {}
     if not kernelcore and not movablecore:
+        way.say("neither kernelcore= nor movablecore= is given: no ZONE_MOVABLE")
         return {}
     total = sum(piece.end - piece.start for piece in ranges)
     try:
@@ -233,8 +234,8 @@ def layout(snapshot: Snapshot, era: LayoutEra) -> Layout:
     ends = _zone_ends(snapshot, place.memory, place.max_pfn, way)
     limits = zone_ranges(names, ends, place.ranges[0].start)
     way.say(
-        "zone limits: "
-        + "; ".join(f"{n} {s.start:#x}-{s.end:#x}" for n, s in limits.items() if s.size)
+        "zone limits, pfn: "
+        + "; ".join(f"{n} {s.start:#x}-{s.end - 1:#x}" for n, s in limits.items() if s.size)
     )
     orders = orders_of(snapshot, era)
     movable = _movable(snapshot, place.ranges, limits, orders, way)

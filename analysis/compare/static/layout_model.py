@@ -121,8 +121,8 @@ def _huge_page_memmap(snapshot: Snapshot) -> Iterator[Claim]:
                 reserve_pages=era.vmemmap_reserve_pages,
             )
             said = (
-                f"{size // page} struct pages of {each} bytes less {era.vmemmap_reserve_pages} "
-                f"page: {kib} KiB"
+                f"{size // page} struct pages of {each} bytes = {size // page * each >> 10} KiB, "
+                f"less {era.vmemmap_reserve_pages} page of {page >> 10} KiB: {kib} KiB"
                 if optimized
                 else "HUGETLB_PAGE_OPTIMIZE_VMEMMAP is not built in"
             )

@@ -1,4 +1,4 @@
-"""Memory map, nodes and zones against what the kernel printed of them."""
+"""Zones against what the kernel printed of them."""
 
 from __future__ import annotations
 
@@ -6,152 +6,25 @@ from collections.abc import Callable, Hashable, Iterator
 
 from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim, Number
-from analysis.compare.rule import Rule, exact, unknown
+from analysis.compare.rule import Rule, exact
 from analysis.compare.static.layout_capture import (
-    LayoutInputError,
-    LayoutUnknownError,
     boot,
     options,
 )
-from analysis.compare.static.layout_inputs import Placement, device_zones, layout, placement
+from analysis.compare.static.layout_inputs import Placement, device_zones, layout
 from analysis.compare.static.layout_judge import Predicted, Predictions, judge, per_node, per_zone
-from analysis.compare.static.layout_map import (
-    parameter_map,
-    physical_tree,
-    settled_map,
-    user_map,
-)
+from analysis.compare.static.layout_memory import INPUTS, shown_bytes
 from analysis.errors import MissingInputError
 from analysis.model.layout import (
     device_zone,
     memory_map,
     movable,
     nodes,
-    numa_fake,
     zone_limits,
     zones,
 )
 from analysis.model.layout.eras_layout import LayoutEra
-from analysis.model.layout.memory_map import MapEntry
-from analysis.model.layout.pfn import Span, merged
 from analysis.model.layout.zones import ZoneLayout
-
-_INPUTS = (
-    "dmesg | sys/firmware/memmap/*/start | proc/iomem",
-    "proc/cmdline",
-    "config",
-)
-
-
-def _bytes(span: Span, page: int) -> str:
-    return f"{span.start * page:#x}-{span.end * page - 1:#x}"
-
-
-def _ram(entries: tuple[MapEntry, ...]) -> str:
-    """The RAM of a map; pieces that the kernel keeps apart for its own use are joined."""
-    spans = merged(Span(e.start, e.end) for e in entries if e.type == memory_map.RAM)
-    return ", ".join(_bytes(span, 1) for span in spans)
-
-
-def _memory_map(snapshot: Snapshot) -> Iterator[Claim]:
-    rule_id = "memory_map"
-    if snapshot.arch not in ("x86_64", "i386"):
-        yield unknown(rule_id, why="the kernel shows a firmware map on x86 only", lacking=True)
-        return
-    try:
-        entries, steps = parameter_map(snapshot)
-        shown = user_map(snapshot)
-        if shown:
-            yield exact(
-                rule_id,
-                {"map": "user-defined physical RAM map"},
-                predicted=_ram(entries),
-                observed=_ram(memory_map.resolved(shown)),
-                unit="bytes",
-                working=steps,
-            )
-        if not snapshot.has("proc/iomem"):
-            raise MissingInputError("proc/iomem")
-        entries, changes = settled_map(snapshot, entries, final=True)
-        ram = [
-            MapEntry(start=resource.start, end=resource.end, type=memory_map.RAM)
-            for resource in physical_tree(snapshot).resources
-            if resource.depth == 0 and resource.name == "System RAM"
-        ]
-    except LayoutUnknownError as error:
-        lacking = isinstance(error, LayoutInputError)
-        yield unknown(rule_id, {"map": "proc/iomem"}, why=str(error), lacking=lacking)
-        return
-    yield exact(
-        rule_id,
-        {"map": "proc/iomem"},
-        predicted=_ram(entries),
-        observed=_ram(tuple(ram)),
-        unit="bytes",
-        working=(*steps, *changes, "without the first page and the BIOS area"),
-    )
-
-
-def _node_range(snapshot: Snapshot) -> Iterator[Claim]:
-    page = snapshot.page_size_bytes
-    said: dict[Hashable, Number] = {}
-    for block in boot(snapshot).node_ranges:
-        text = f"{block.start:#x}-{block.end - 1:#x}"
-        old = said.get(block.node)
-        said[block.node] = f"{old}, {text}" if old else text
-    if not said:
-        raise MissingInputError("dmesg: Early memory node ranges")
-
-    def predict(era: LayoutEra) -> Predictions:
-        plan = placement(snapshot, era)
-        texts: dict[int, list[str]] = {}
-        for piece in plan.ranges:
-            texts.setdefault(piece.node, []).append(_bytes(piece.span, page))
-        return {
-            node: Predicted(value=", ".join(text), working=plan.steps)
-            for node, text in texts.items()
-        }
-
-    yield from judge(
-        "node_range",
-        snapshot,
-        predict=predict,
-        observed=said,
-        scope=per_node,
-        unit="bytes",
-        absent="none",
-    )
-
-
-def _fake_node(snapshot: Snapshot) -> Iterator[Claim]:
-    asked = [v for v in snapshot.cmdline.all("numa") if v.startswith("fake=")]
-    if not asked:
-        return
-    said: dict[Hashable, Number] = {}
-    for block in boot(snapshot).fake_nodes:
-        text = f"{block.start:#x}-{block.end - 1:#x}"
-        old = said.get(block.node)
-        said[block.node] = f"{old}, {text}" if old else text
-
-    def predict(era: LayoutEra) -> Predictions:
-        plan = placement(snapshot, era)
-        texts: dict[int, list[str]] = {}
-        for piece in plan.fake:
-            texts.setdefault(piece.node, []).append(_bytes(piece.span, 1))
-        return {
-            node: Predicted(value=", ".join(text), working=plan.steps)
-            for node, text in texts.items()
-        }
-
-    yield from judge(
-        "fake_node",
-        snapshot,
-        predict=predict,
-        observed=said,
-        scope=per_node,
-        unit="bytes",
-        absent="none",
-    )
 
 
 def _zone_range(snapshot: Snapshot) -> Iterator[Claim]:
@@ -166,7 +39,9 @@ def _zone_range(snapshot: Snapshot) -> Iterator[Claim]:
     def predict(era: LayoutEra) -> Predictions:
         plan = layout(snapshot, era)
         return {
-            name: Predicted(value=_bytes(span, page) if span.size else "empty", working=plan.steps)
+            name: Predicted(
+                value=shown_bytes(span, page) if span.size else "empty", working=plan.steps
+            )
             for name, span in plan.limits.items()
         }
 
@@ -307,50 +182,12 @@ _LAYOUT_MODEL = (
 
 RULES: tuple[Rule, ...] = (
     Rule(
-        id="memory_map",
-        says="mem=SIZE takes RAM above SIZE out of the firmware's map; memmap= adds, retypes or "
-        "takes out ranges, each in the order of the command line. Where entries overlap the "
-        "higher type number counts. The kernel then takes away the first page and the BIOS area; "
-        "what remains as RAM is the System RAM of proc/iomem.",
-        inputs=("dmesg | sys/firmware/memmap/*/start", "proc/cmdline"),
-        observed="proc/iomem, System RAM; dmesg, user-defined physical RAM map",
-        model=(memory_map.with_parameters, memory_map.resolved, memory_map.retyped),
-        judge=_memory_map,
-    ),
-    Rule(
-        id="node_range",
-        says="Memory is the RAM of the firmware's map without the first page, the BIOS area and "
-        "pages that it shares with something else. Each range belongs to the node whose SRAT "
-        "range (or numa=fake= part) it lies in, and is cut at the borders. Without a NUMA "
-        "description all of it is node 0.",
-        inputs=_INPUTS,
-        observed="dmesg, Early memory node ranges",
-        model=(
-            memory_map.trimmed,
-            memory_map.memblock_memory,
-            nodes.cleaned,
-            nodes.assigned,
-            nodes.in_pages,
-        ),
-        judge=_node_range,
-    ),
-    Rule(
-        id="fake_node",
-        says="numa=fake=N cuts all memory into N nodes of equal size, in turns over the physical "
-        "nodes; a size with M or G asks for nodes of that size, NU for N parts of each node. "
-        "Sizes are multiples of 32 MiB of memory without holes; the last node takes the rest.",
-        inputs=_INPUTS,
-        observed="dmesg, Faking node N at",
-        model=(numa_fake.fake_nodes,),
-        judge=_fake_node,
-    ),
-    Rule(
         id="zone_range",
         says="On x86 DMA ends at 16 MiB, DMA32 at 4 GiB, Normal at the end of memory (32 bits: at "
         "the end of what is mapped directly, HighMem above). On arm64 DMA ends where the least "
         "able bus master ends, at most at 4 GiB, so that below 4 GiB all is DMA. A zone begins "
         "where the one below ends, and none reaches beyond the end of memory.",
-        inputs=_INPUTS,
+        inputs=INPUTS,
         observed="dmesg, Zone ranges",
         model=(
             zone_limits.x86_zone_ends,
@@ -365,7 +202,7 @@ RULES: tuple[Rule, ...] = (
         says="kernelcore= pages (all but movablecore=) are spread evenly over the nodes from the "
         "first page of the highest zone on; a node that has fewer leaves the rest to the "
         "others. What lies above, up to whole largest buddy blocks, is ZONE_MOVABLE.",
-        inputs=(*_INPUTS, "proc/cmdline"),
+        inputs=(*INPUTS, "proc/cmdline"),
         observed="dmesg, Movable zone start for each node",
         model=(movable.highest_zone, movable.required_kernelcore, movable.movable_starts),
         judge=_movable_start,
@@ -383,7 +220,7 @@ RULES: tuple[Rule, ...] = (
         id="zone_start_pfn",
         says="A zone begins at the first page of its node, or at the zone's lower limit where the "
         "node begins below; ZONE_MOVABLE at its start on the node. Printed for zones with pages.",
-        inputs=_INPUTS,
+        inputs=INPUTS,
         observed="proc/zoneinfo, start_pfn",
         model=_LAYOUT_MODEL,
         judge=_zone_number("zone_start_pfn", lambda zone: zone.start_pfn, "start_pfn"),
@@ -392,7 +229,7 @@ RULES: tuple[Rule, ...] = (
         id="zone_spanned",
         says="A zone spans the page frames from its first to its last, holes included: the node "
         "between the zone's limits, the limits themselves where they lie in a hole.",
-        inputs=_INPUTS,
+        inputs=INPUTS,
         observed="proc/zoneinfo, spanned",
         model=_LAYOUT_MODEL,
         judge=_zone_number("zone_spanned", lambda zone: zone.spanned_pages, "spanned"),
@@ -401,7 +238,7 @@ RULES: tuple[Rule, ...] = (
         id="zone_present",
         says="Of the page frames a zone spans those are present that memory of its node stands "
         "for: spanned pages less holes and less what other nodes have in between.",
-        inputs=_INPUTS,
+        inputs=INPUTS,
         observed="proc/zoneinfo, present",
         model=_LAYOUT_MODEL,
         judge=_zone_number("zone_present", lambda zone: zone.present_pages, "present"),

@@ -21,12 +21,12 @@ from analysis.compare.static.handover_inputs import (
     zones,
 )
 from analysis.compare.static.handover_later import check_nothing_untold
+from analysis.compare.static.layout_blocks import section_shift
+from analysis.compare.static.layout_inputs import orders_of
 from analysis.errors import MissingInputError
 from analysis.model.handover import freed
 from analysis.model.handover.eras_handover import handover_era_of
-from analysis.model.layout import sections
 from analysis.model.layout.eras_layout import layout_era_of
-from analysis.model.layout.orders import buddy_orders
 from analysis.model.layout.pfn import Span
 
 _END = 1 << 60
@@ -45,7 +45,7 @@ def _judge_line_total(snapshot: Snapshot) -> Iterator[Claim]:
         observed=line.total_kib,
         unit="KiB",
         working=[
-            " + ".join(f"{count} ({node} {zone})" for (node, zone), count in present.items())
+            " + ".join(f"{count} (node {node} {zone})" for (node, zone), count in present.items())
             + f" = {pages} present pages",
             f"x {snapshot.page_kib} KiB",
         ],
@@ -111,7 +111,8 @@ def _judge_line_available(snapshot: Snapshot) -> Iterator[Claim]:
     if deferred:
         reserved = reserved_at_handover(snapshot)
         handed = given(snapshot, reserved)
-        free = sum(freed.free_at_once(handed, deferred, _max_order(snapshot)).values())
+        largest = orders_of(snapshot, layout_era_of(snapshot.release)) - 1
+        free = sum(freed.free_at_once(handed, deferred, largest).values())
         total = sum(end - start for _, start, end in handed)
         working = [
             f"handed over: {total} pages ({reserved.source})",
@@ -150,24 +151,10 @@ def deferred_pages(snapshot: Snapshot) -> Mapping[int, int]:
         return {}
     if snapshot.cmdline.has("early_page_ext"):
         return {}
-    page = snapshot.page_size_bytes
-    bits = sections.section_bits(
-        snapshot.arch,
-        page,
-        arm64_small=layout_era_of(snapshot.release).arm64_small_sections,
-        pae=snapshot.config.on("X86_PAE"),
+    section = 1 << section_shift(snapshot, layout_era_of(snapshot.release))
+    return freed.first_deferred(
+        boot_memory(snapshot), zones(snapshot), section // snapshot.page_size_bytes
     )
-    if bits is None:
-        raise HandoverUnknownError(f"the size of a section of {snapshot.arch} is not known")
-    return freed.first_deferred(boot_memory(snapshot), zones(snapshot), (1 << bits) // page)
-
-
-def _max_order(snapshot: Snapshot) -> int:
-    value = snapshot.config.number("ARCH_FORCE_MAX_ORDER")
-    old = snapshot.config.number("FORCE_MAX_ZONEORDER")
-    if value is None:
-        return buddy_orders(old, inclusive=False) - 1
-    return buddy_orders(value, inclusive=layout_era_of(snapshot.release).max_order_inclusive) - 1
 
 
 def _five_levels(snapshot: Snapshot) -> bool:

@@ -10,8 +10,8 @@ from analysis.compare.rule import Rule, exact
 from analysis.compare.static import slab_inputs as inputs
 from analysis.compare.static.slab_ways import Row, claims
 from analysis.model.slab.kmalloc import boot_align, cache_align, kmalloc_sizes
-from analysis.model.slab.partial import cpu_partial, min_partial
-from analysis.model.slab.sheaves import sheaf_capacity
+from analysis.model.slab.partial import SHEAF_OBJECTS, by_size, cpu_partial, min_partial
+from analysis.model.slab.sheaves import ASKED_CAPACITY, header_bytes, sheaf_capacity
 
 SLAB_MINALIGN = 8
 """ARCH_SLAB_MINALIGN where nothing asks for more: the alignment of a 64-bit number."""
@@ -48,7 +48,10 @@ def _cpu_partial_rows(snapshot: Snapshot) -> Iterator[Row]:
             options=options,
             observed=values["cpu_partial"],
             unit="objects",
-            working=tuple(f"size {size}, page {page}{asked}: {option}" for option in options),
+            working=tuple(
+                f"objects {size} bytes apart, pages of {page} bytes{asked}: {option} objects"
+                for option in options
+            ),
         )
 
 
@@ -58,19 +61,21 @@ def _slab_min_partial(snapshot: Snapshot) -> Iterator[Claim]:
     for name, _, values in inputs.caches(snapshot, "min_partial", "slab_size"):
         size = values["slab_size"]
         predicted = min_partial(size, tiny=small)
+        log2 = size.bit_length() - 1
         yield exact(
             "slab_min_partial",
             {"cache": name},
             predicted=predicted,
             observed=values["min_partial"],
             unit="slabs",
-            working=(f"log2 of {size} is {size.bit_length() - 1}, half of it within 5 and 10",),
+            working=(f"log2 of {size} is {log2}; half, {log2 // 2}, within 5 and 10: {predicted}",),
         )
 
 
 def _slab_sheaf_capacity(snapshot: Snapshot) -> Iterator[Claim]:
     inputs.require(snapshot, "SLUB")
     page = snapshot.page_size_bytes
+    word = inputs.word_bytes(snapshot)
     era = next(iter(inputs.eras(snapshot)))
     for name, attributes, values in inputs.caches(snapshot, "sheaf_capacity", "slab_size"):
         predicted = sheaf_capacity(
@@ -78,7 +83,7 @@ def _slab_sheaf_capacity(snapshot: Snapshot) -> Iterator[Claim]:
             values["slab_size"],
             era=era,
             page_size=page,
-            word_bytes=inputs.word_bytes(snapshot),
+            word_bytes=word,
             kmalloc_sizes=kmalloc_sizes(inputs.alignment(snapshot, era), page_size=page),
             debugging=inputs.flags(attributes, name).debugging,
             tiny=inputs.tiny(snapshot),
@@ -89,8 +94,22 @@ def _slab_sheaf_capacity(snapshot: Snapshot) -> Iterator[Claim]:
             predicted=predicted,
             observed=values["sheaf_capacity"],
             unit="objects",
-            working=(f"size {values['slab_size']}: as many as fill a kmalloc object: {predicted}",),
+            working=_sheaf_working(name, values["slab_size"], predicted, page, word),
         )
+
+
+def _sheaf_working(
+    name: str, size: int, predicted: int, page_bytes: int, word_bytes: int
+) -> tuple[str, ...]:
+    if not predicted:
+        return ("no sheaves: debugging is on, or the cache's user wants none",)
+    wanted = by_size(size, SHEAF_OBJECTS, page_bytes)
+    header = header_bytes(word_bytes)
+    return (
+        f"objects {size} bytes apart: {wanted} wanted, and {ASKED_CAPACITY.get(name, 0)} asked for",
+        f"header {header} + {wanted} x {word_bytes} = {header + wanted * word_bytes} bytes",
+        f"as many as fill the kmalloc object of that, at least what is asked for: {predicted}",
+    )
 
 
 def _slab_align(snapshot: Snapshot) -> Iterator[Claim]:
@@ -120,13 +139,15 @@ def _align_rows(snapshot: Snapshot) -> Iterator[Row]:
             )
             for era, alignment in ways
         )
-        asks = f"cache line {line}" if lines else "kmalloc"
+        asks = f"asks for cache lines of {line} bytes" if lines else "serves kmalloc"
         yield Row(
             scope={"cache": name},
             options=options,
             observed=values["align"],
             unit="bytes",
-            working=tuple(f"size {size}, {asks}: {option}" for option in options),
+            working=tuple(
+                f"object_size {size} bytes, {asks}: aligned to {option}" for option in options
+            ),
         )
 
 
@@ -149,9 +170,9 @@ def _slab_align_least(snapshot: Snapshot) -> Iterator[Claim]:
             observed=align if align % least else least,
             unit="bytes at least",
             working=(
-                f"object_size {values['object_size']}, cache line {line or 'not asked for'}",
-                f"at least {least}",
-                f"the cache has {align}",
+                f"object_size {values['object_size']} bytes, "
+                + (f"cache lines of {line} bytes asked for" if line else "no cache line asked for"),
+                f"at least a word of {word} bytes: {least}; the cache has {align}",
             ),
         )
 

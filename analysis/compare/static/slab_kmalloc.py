@@ -95,7 +95,7 @@ def _kmalloc_objsize(snapshot: Snapshot) -> Iterator[Claim]:
                 predicted=predicted,
                 observed=observed,
                 unit="bytes",
-                working=(f"{size} bytes take {predicted}",),
+                working=(f"an object of {size} bytes takes {predicted} bytes",),
             )
 
 
@@ -153,21 +153,21 @@ def _slub_banner(snapshot: Snapshot) -> Iterator[Claim]:
         raise MissingInputError("dmesg with the line 'SLUB: HWalign='")
     order = limits(snapshot, next(iter(inputs.eras(snapshot))))
     fields = (
-        ("HWalign", 1, inputs.cpuinfo_cache_line(snapshot)),
-        ("Order min", 2, order.min_order),
-        ("Order max", 3, order.max_order),
-        ("MinObjects", 4, order.min_objects),
-        ("CPUs", 5, inputs.nr_cpu_ids(snapshot)),
-        ("Nodes", 6, _nr_node_ids(snapshot)),
+        ("HWalign", 1, inputs.cpuinfo_cache_line(snapshot), "cache_alignment in cpuinfo, bytes"),
+        ("Order min", 2, order.min_order, "slub_min_order, 0 without"),
+        ("Order max", 3, order.max_order, "slub_max_order, 3 without"),
+        ("MinObjects", 4, order.min_objects, "slub_min_objects, 0 without"),
+        ("CPUs", 5, inputs.nr_cpu_ids(snapshot), "the highest possible CPU + 1"),
+        ("Nodes", 6, _nr_node_ids(snapshot), "the highest possible node + 1"),
     )
-    for name, group, predicted in fields:
+    for name, group, predicted, source in fields:
         observed = int(match[group])
         if predicted is None:
-            source = "cache_alignment in cpuinfo" if group == 1 else _NODES
+            missing = "cache_alignment in cpuinfo" if group == 1 else _NODES
             yield unknown(
                 "slub_banner",
                 {"field": name},
-                why=f"the capture lacks {source}",
+                why=f"the capture lacks {missing}",
                 observed=observed,
             )
         else:
@@ -177,7 +177,7 @@ def _slub_banner(snapshot: Snapshot) -> Iterator[Claim]:
                 predicted=predicted,
                 observed=observed,
                 unit="",
-                working=(f"{name} {predicted}",),
+                working=(f"{name}: {source}: {predicted}",),
             )
 
 

@@ -57,10 +57,10 @@ def _slab_size(snapshot: Snapshot) -> Iterator[Claim]:
             unit="bytes",
             undecided="whether the free pointer has a place in the object is not known",
             working=(
-                f"object_size {object_size}, align {align}, {_said(flags)}",
-                f"in use {layout.inuse_bytes}, free pointer {place}",
+                f"object_size {object_size} bytes, align {align}, {_said(flags)}",
+                f"in whole words {layout.inuse_bytes} bytes, free pointer {place}",
                 f"tracking {layout.tracking_bytes}, left red zone {layout.red_left_pad_bytes}",
-                f"rounded up to {align}: {layout.size_bytes}",
+                f"all rounded up to {align}: {layout.size_bytes} bytes",
             ),
         )
 

@@ -23,6 +23,16 @@ WITHOUT_SHEAVES = frozenset(
 """SLAB_NO_SHEAVES and SLAB_NOLEAKTRACE."""
 
 
+def header_bytes(word_bytes: int) -> int:
+    """Bytes of a sheaf before its pointers to objects: two words for a list, a pointer, two
+    numbers of 4 bytes.
+
+    Kernel: mm/slub.c, ``struct slab_sheaf``; 7.2, 7.3.
+    Ignores: nothing known.
+    """
+    return 3 * word_bytes + 8
+
+
 def sheaf_capacity(
     name: str,
     size: int,
@@ -48,7 +58,7 @@ def sheaf_capacity(
         return 0
     if not era.keeps_sheaves:
         return ASKED_CAPACITY.get(name, 0)
-    header = 3 * word_bytes + 8
+    header = header_bytes(word_bytes)
     wanted = header + by_size(size, SHEAF_OBJECTS, page_size) * word_bytes
     bucket = min(kmalloc for kmalloc in kmalloc_sizes if kmalloc >= wanted)
     return max((bucket - header) // word_bytes, ASKED_CAPACITY.get(name, 0))
