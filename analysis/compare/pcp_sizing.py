@@ -179,8 +179,8 @@ class Sizings:
         return found, self._undecided(moment)
 
     def _cpus(self, zone: Zone) -> int:
-        online = len(self.snapshot.cpus_online)
-        return sharing_cpus(len(self.snapshot.node_cpus(zone.node)), online)
+        node_cpus = len(self.snapshot.node_cpus(zone.node))
+        return sharing_cpus(node_cpus, online_cpus(self.snapshot))
 
     def _fraction(self, era: PcpSizesEra) -> int:
         name = _HIGH_FRACTION if era.high_follows_low else _FRACTION
@@ -250,6 +250,17 @@ class Sizings:
         return boosts and not self._moment.matches_watermarks
 
 
+def online_cpus(snapshot: Snapshot) -> int:
+    """How many CPUs are online.
+
+    Raises:
+        MissingInputError: the capture names none.
+    """
+    if not snapshot.cpus_online:
+        raise MissingInputError("the CPUs in sys/devices/system/cpu/online")
+    return len(snapshot.cpus_online)
+
+
 def _ballooned(snapshot: Snapshot) -> tuple[tuple[int, str], ...]:
     """Pages that a balloon holds: they no longer count as managed."""
     counters = snapshot.vmstat.values if snapshot.has("proc/vmstat") else {}
@@ -275,9 +286,13 @@ def _eras(snapshot: Snapshot, zones: list[Zone]) -> tuple[PcpSizesEra, ...]:
         eras = {era for era in eras if era.high_follows_low} or eras
     elif snapshot.has_sysctl(_FRACTION):
         eras = {era for era in eras if not era.high_follows_low} or eras
-    batches = [int(match[2]) for match in snapshot.dmesg.matching(_LIFO)]
-    if batches and max(batches) > zone_batchsize(1 << 40, snapshot.page_size_bytes, limit_kib=512):
+    said = [(int(match[1]), int(match[2])) for match in snapshot.dmesg.matching(_LIFO)]
+    size = snapshot.page_size_bytes
+    if any(batch > zone_batchsize(1 << 40, size, limit_kib=512) for _, batch in said):
         eras = {era for era in eras if era.batch_limit_kib > 512} or eras
+    # Of a zone's pages at most a part went into its memmap by then.
+    elif any(batch < zone_batchsize(pages * 3 // 4, size, limit_kib=1024) for pages, batch in said):
+        eras = {era for era in eras if era.batch_limit_kib <= 512} or eras
     prints = any("high_min" in cpu.fields for zone in zones for cpu in zone.cpus)
     if prints or (snapshot.has("config") and "PCP_BATCH_SCALE_MAX" in snapshot.config.values):
         eras = {era for era in eras if era.tunes_itself} or eras

@@ -11,7 +11,7 @@ from analysis.capture.snapshot import Snapshot
 from analysis.capture.source import Source
 from analysis.compare.claim import Claim
 from analysis.compare.late_frees import late_frees, managed_before
-from analysis.compare.rule import Rule
+from analysis.compare.rule import BROKEN, Rule
 from analysis.compare.static.pcp import RULES
 from analysis.errors import MissingInputError
 from analysis.verdict import Verdict
@@ -19,7 +19,7 @@ from analysis.verdict import Verdict
 DMESG = """\
 [    0.000000] Linux version {release} (x)
 [    0.000000] RAMDISK: [mem 0x30000000-0x30bfffff]
-[    0.000000] Memory: 700000K/786432K available (1K kernel code)
+[    0.000000] Memory: 300000K/786432K available (1K kernel code)
 [    0.100000] Freeing SMP alternatives memory: 32K
 [    1.000000] Freeing initrd memory: 12288K
 [    1.100000] Freeing unused kernel image (initmem) memory: 2048K
@@ -339,3 +339,41 @@ def test_the_batch_does_not_ask_for_the_cpus_of_a_node() -> None:
     claims = rule("pcp_batch").claims(of)
     assert not any("cpulist" in claim.why for claim in claims)
     assert all("cpulist" in claim.why for claim in rule("pcp_high_max").claims(of))
+
+
+@pytest.mark.parametrize(("said", "batch"), [(31, 31), (63, 63)])
+def test_the_boot_messages_tell_the_limit_of_a_batch(said: int, batch: int) -> None:
+    # 300000 pages: a quarter of 292 is 73, then 63; of the 128 pages of 512 KiB it is 32, then 31
+    for shown in (31, 63):
+        claim = only(
+            "pcp_batch",
+            snapshot(
+                "4.18.0-80.el8.x86_64",
+                zoneinfo({"high": 6 * shown, "batch": shown}, boost=None, managed=300_000 + LATE),
+                f"[    0.000000]   DMA32 zone: 305000 pages, LIFO batch:{said}\n",
+                proc__version=f"Linux version 4.18.0-80.el8.x86_64 (x) {OLD}\n",
+                config=CONFIG.replace("CONFIG_PCP_BATCH_SCALE_MAX=5\n", ""),
+            ),
+        )
+        assert (claim.verdict is Verdict.HOLDS) == (shown == batch), claim.why
+
+
+@pytest.mark.parametrize("field", ["high", "batch", "high_min", "high_max", "vm stats threshold"])
+@pytest.mark.parametrize("release", ["5.10.0", "6.1.0", "7.2.0"])
+def test_no_rule_breaks_on_a_zone_that_lacks_a_field(field: str, release: str) -> None:
+    zones = zoneinfo({**LIMITS, "vm stats threshold": 10})
+    lines = [line for line in zones.splitlines(keepends=True) if f" {field}:" not in line]
+    made = snapshot(release, "".join(lines))
+    assert not [claim for one in RULES for claim in one.claims(made) if BROKEN in claim.why]
+
+
+def test_no_rule_breaks_where_no_cpu_is_online() -> None:
+    made = snapshot(
+        "7.2.0",
+        zoneinfo(LIMITS),
+        sys__devices__system__cpu__online="\n",
+        sys__devices__system__node__node0__cpulist="\n",
+    )
+    claims = [claim for one in RULES for claim in one.claims(made)]
+    assert not [claim for claim in claims if BROKEN in claim.why]
+    assert any("CPUs" in claim.why for claim in claims)

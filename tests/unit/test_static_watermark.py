@@ -178,7 +178,7 @@ def test_the_working_goes_from_the_messages_to_the_mark() -> None:
 
 def test_the_working_says_why_a_small_machine_has_no_khugepaged() -> None:
     small = zones().replace(" 250000\n", " 83336\n").replace("253002", "86338")
-    dmesg = DMESG.replace("1028000K", "361344K")
+    dmesg = DMESG.replace("900000K/1028000K", "300000K/361344K")
     made = snapshot(proc__zoneinfo=small, dmesg=dmesg)
     working = "\n".join(only(made, "min_free_kbytes").working)
     assert "325 MiB are below 512: no khugepaged" in working  # 83336 pages at boot
@@ -283,6 +283,7 @@ def test_a_boost_is_taken_off_and_judged() -> None:
         ({"dmesg": None}, "dmesg"),
         ({"dmesg": "[ 9.0] usb 1-1: new device\n"}, "'Memory:'"),
         ({"dmesg": DMESG.replace("/1028000K", "/1000000K")}, "plugged"),
+        ({"dmesg": DMESG.replace("900000K/", "1005000K/")}, "balloon"),
         (
             {"dmesg": DMESG + "[ 3.0] software IO TLB: tearing down default memory pool\n"},
             "swiotlb",

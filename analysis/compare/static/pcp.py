@@ -14,7 +14,7 @@ from analysis.compare.late_frees import (
     managed_before,
     spread_frees,
 )
-from analysis.compare.pcp_sizing import Sizing, Sizings
+from analysis.compare.pcp_sizing import Sizing, Sizings, online_cpus
 from analysis.compare.rule import Rule, one_of, unknown
 from analysis.compare.sizing_moment import unboosted
 from analysis.model.pcp_sizes import (
@@ -63,7 +63,9 @@ def _claims(
         possible, undecided = sizings.of(zone)
         by_value = {value(sizing): sizing for sizing in reversed(possible)}
         observed = _shown(zone, field, by_value)
-        assert observed is not None, "asked for above"
+        if observed is None:
+            yield unknown(rule_id, _scope(zone), why=f"the zone shows no {field}", lacking=True)
+            continue
         if sizings.unplaced and len(by_value) > 1:
             why = f"of which zones {sizings.unplaced[0][1]} was is not shown"
             yield unknown(rule_id, _scope(zone), why=why, observed=observed, unit="pages")
@@ -156,7 +158,11 @@ def _bound_claims(sizings: Sizings) -> Iterator[Claim]:
         managed = max(managed, zone.pages["managed"])
         most = managed // MIN_PERCPU_PAGELIST_HIGH_FRACTION
         bound = max(most, unboosted(zone, "low"), 4 * batch)
-        observed = max(cpu.fields["high"] for cpu in zone.cpus)
+        shown = [cpu.fields["high"] for cpu in zone.cpus if "high" in cpu.fields]
+        if not shown:
+            yield unknown("pcp_high", _scope(zone), why="the zone shows no high", lacking=True)
+            continue
+        observed = max(shown)
         holds = observed <= bound
         yield Claim(
             id="pcp_high",
@@ -180,7 +186,7 @@ def _threshold_claims(snapshot: Snapshot) -> Iterator[Claim]:
     rule_id, unit = "stat_threshold", "pages"
     zones = [zone for zone in snapshot.zoneinfo.zones if zone.cpus]
     shift = snapshot.page_size_bytes.bit_length() - 1
-    cpus = len(snapshot.cpus_online)
+    cpus = online_cpus(snapshot)
     frees = late_frees(snapshot, Step.WATERMARKS)
     spread = spread_frees(snapshot, Step.WATERMARKS)
     awake_once = snapshot.has("proc/vmstat") and snapshot.vmstat.values.get("pageoutrun", 0) > 0
@@ -197,7 +203,8 @@ def _threshold_claims(snapshot: Snapshot) -> Iterator[Claim]:
         for earlier in (*before, as_now(zone), *extremes):
             by_value.setdefault(normal_threshold(earlier.managed_pages, cpus, shift), earlier)
         observed = _shown(zone, _STAT_THRESHOLD, by_value)
-        assert observed is not None, "asked for above"
+        if observed is None:
+            continue
         lines = []
         for value, earlier in by_value.items():
             units = earlier.managed_pages >> (27 - shift)

@@ -23,7 +23,7 @@ from analysis.compare.late_frees import (
 from analysis.errors import MissingInputError
 from analysis.model.min_free import holds_buffers
 
-_MEMORY = re.compile(r"Memory: \d+K/(\d+)K available")
+_MEMORY = re.compile(r"Memory: (\d+)K/(\d+)K available")
 _LATER: Mapping[re.Pattern[str], str] = {
     re.compile(r"software IO TLB: tearing down"): "the bounce buffers of swiotlb were given back",
     re.compile(r"deferred_init=\S*: \d+ pages left"): (
@@ -81,6 +81,8 @@ def boot_managed(snapshot: Snapshot) -> tuple[BootManaged, ...]:
     now = managed_now(snapshot)
     frees = late_frees(snapshot, Step.WATERMARKS)
     spread = spread_frees(snapshot, Step.WATERMARKS)
+    late_pages = sum(free.pages for free in frees if free.missed >= Step.HUGE_PAGES)
+    _check_nothing_went(snapshot, sum(now.values()) - late_pages)
     for free in spread:
         if free.missed >= Step.HUGE_PAGES:
             raise MissingInputError(
@@ -133,7 +135,7 @@ def _working(
 
 def _check_present(snapshot: Snapshot) -> None:
     """That no memory was plugged or taken offline since boot."""
-    said = [int(match[1]) for match in snapshot.dmesg.matching(_MEMORY)]
+    said = [int(match[2]) for match in snapshot.dmesg.matching(_MEMORY)]
     present_kib = snapshot.page_kib * sum(
         zone.pages.get("present", 0) for zone in snapshot.zoneinfo.zones
     )
@@ -143,6 +145,17 @@ def _check_present(snapshot: Snapshot) -> None:
         raise MissingInputError(
             f"how many pages were managed at boot: there were {said[0]} KiB present then, now "
             f"there are {present_kib}: memory was plugged or taken offline"
+        )
+
+
+def _check_nothing_went(snapshot: Snapshot, early_pages: int) -> None:
+    """That no fewer pages are managed, but for late ones, than were free in the boot."""
+    (match, *_) = snapshot.dmesg.matching(_MEMORY)
+    free_pages = int(match[1]) // snapshot.page_kib
+    if early_pages < free_pages:
+        raise MissingInputError(
+            f"how many pages were managed at boot: {free_pages} were free then, {early_pages} of "
+            f"them are managed now: a balloon or somebody else took some"
         )
 
 
