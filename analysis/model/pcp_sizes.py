@@ -13,8 +13,8 @@ def zone_batchsize(managed_pages: int, page_size_bytes: int, *, limit_kib: int =
     that rounded down to a power of two, less one: odd lengths share the caches better. Lists take 1
     where this gives 0.
 
-    Kernel: mm/page_alloc.c, ``zone_batchsize``; 5.10, 6.1 and 6.12 the same, 7.2 and 7.3 divide by
-        4096 at once and say 1 instead of 0: the same batch in every list. CONFIG_MMU.
+    Kernel: mm/page_alloc.c, ``zone_batchsize``; 4.19, 5.10, 6.1 and 6.12 the same, 7.2 and 7.3
+        divide by 4096 at once and say 1 instead of 0: the same batch in every list. CONFIG_MMU.
     Ignores: kernels without MMU, whose batch is 1.
     """
     batch = min(managed_pages // 1024, limit_kib * 1024 // page_size_bytes) // 4
@@ -25,8 +25,8 @@ def zone_batchsize(managed_pages: int, page_size_bytes: int, *, limit_kib: int =
 def pageset_batch(batchsize: int) -> int:
     """``batch`` of a per-cpu list, from ``zone_batchsize``.
 
-    Kernel: mm/page_alloc.c, ``pageset_set_batch`` (5.10), ``zone_set_pageset_high_and_batch`` (6.1
-        to 7.3): at least 1.
+    Kernel: mm/page_alloc.c, ``pageset_set_batch`` (4.19, 5.10),
+        ``zone_set_pageset_high_and_batch`` (6.1 to 7.3): at least 1.
     Ignores: nothing known.
     """
     return max(1, batchsize)
@@ -35,7 +35,7 @@ def pageset_batch(batchsize: int) -> int:
 def high_from_batch(batchsize: int) -> int:
     """``high`` of a per-cpu list before 5.14: six batches; 0 where the batch size is 0.
 
-    Kernel: mm/page_alloc.c, ``pageset_set_batch``; 5.10.
+    Kernel: mm/page_alloc.c, ``pageset_set_batch``; 4.19 and 5.10.
     Ignores: vm.percpu_pagelist_fraction: see ``sizes_by_fraction``.
     """
     return 6 * batchsize
@@ -50,7 +50,7 @@ def sizes_by_fraction(managed_pages: int, fraction: int, page_size_bytes: int) -
     Raises:
         ValueError: a fraction of 0 means that it is not used.
 
-    Kernel: mm/page_alloc.c, ``pageset_set_high`` and ``pageset_set_high_and_batch``; 5.10.
+    Kernel: mm/page_alloc.c, ``pageset_set_high`` and ``pageset_set_high_and_batch``; 4.19, 5.10.
     Ignores: nothing known.
     """
     if fraction <= 0:

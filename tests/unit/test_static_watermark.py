@@ -510,3 +510,11 @@ def test_no_rule_breaks_on_a_zone_that_lacks_a_field(field: str, first: bool, ve
     text = re.sub(pattern, "", zones(), count=1 if first else 0, flags=re.MULTILINE)
     version = f"Linux version {version}-amd64 (made)\n"
     assert broken(snapshot(proc__zoneinfo=text, proc__version=version)) == []
+
+
+@pytest.mark.parametrize(
+    "said", ["deferred pages initialised in 812ms", "initialised, 200000 pages in 812ms"]
+)
+def test_deferred_struct_pages_are_there_before_watermarks_are_computed(said: str) -> None:
+    made = snapshot(dmesg=DMESG + f"[    0.300000] node 0 {said}\n")
+    assert verdicts(made) == {rule.id: {"holds"} for rule in RULES}

@@ -17,6 +17,7 @@ from analysis.compare.late_frees import (
 from analysis.compare.pcp_sizing import Sizing, Sizings, online_cpus
 from analysis.compare.rule import Rule, one_of, unknown
 from analysis.compare.sizing_moment import unboosted
+from analysis.model.deferred_pages import managed_while_deferred
 from analysis.model.pcp_sizes import (
     MIN_PERCPU_PAGELIST_HIGH_FRACTION,
     high_from_batch,
@@ -250,10 +251,11 @@ RULES: tuple[Rule, ...] = (
         "thousandth of the zone (at most of 1 MiB), one and a half times that rounded down to a "
         "power of two, less one; at least 1. The zone's size is what it managed when the lists "
         "were last sized: once in boot until 5.13, with the watermarks since; the initrd and the "
-        "kernel's init memory came later.",
+        "kernel's init memory came later. Until 5.3 a node's highest zone had but a section of its "
+        "struct pages by then, where they are deferred; from 5.4 on its lists are sized again.",
         inputs=_SIZE_INPUTS,
         observed="proc/zoneinfo: batch of every cpu",
-        model=(zone_batchsize, pageset_batch, sizes_by_fraction),
+        model=(zone_batchsize, pageset_batch, sizes_by_fraction, managed_while_deferred),
         judge=_batch_claims,
     ),
     Rule(

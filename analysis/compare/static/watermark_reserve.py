@@ -9,6 +9,7 @@ from itertools import product
 
 from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim, Number
+from analysis.compare.late_frees import Step, spread_frees
 from analysis.compare.rule import Rule, unknown
 from analysis.compare.static.watermark_available import (
     indirectly_reclaimable_pages,
@@ -83,7 +84,12 @@ def _reserve_moments(
         if boot.first_zones_known
     ]
     if not found:
-        raise MissingInputError("what each zone managed when lowmem_reserve was computed")
+        spread = spread_frees(snapshot, Step.WATERMARKS)
+        what = " and ".join(free.name for free in spread)
+        raise MissingInputError(
+            f"what each zone managed when lowmem_reserve was computed: {what} came later, of zones "
+            f"that no message names"
+        )
     return [*found, (AFTER_BOOT, True in follows, now, ())]
 
 
