@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from analysis.compare.claim import Claim, Number, Scope, Verdict
 from analysis.compare.facts import Facts, Tables
 from analysis.compare.zones import ZoneKey, by_zone, marks, zone_fields
+from analysis.model.release import Release
 from analysis.model.watermark import Watermarks, movable_counts_as_lowmem, watermarks
 
 SETTLED_LABEL = "settle/end"
@@ -69,6 +70,7 @@ def _predict(managed: Mapping[ZoneKey, int], facts: Facts) -> list[_Marks]:
             watermark_scale_factor=facts.sysctl["watermark_scale_factor"],
             page_size_bytes=facts.page_size_bytes,
             movable_is_lowmem=movable_is_lowmem,
+            highmem_by_name=facts.release <= Release(5, 10),
         )
         for movable_is_lowmem in sorted(movable_counts_as_lowmem(facts.release))
     ]

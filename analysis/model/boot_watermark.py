@@ -83,6 +83,7 @@ def boot_watermarks(
             watermark_scale_factor=DEFAULT_SCALE_FACTOR,
             page_size_bytes=page_size_bytes,
             movable_is_lowmem=era.movable_is_lowmem,
+            highmem_by_name=era.highmem_by_name,
         )
 
     automatic = automatic_min_free_kbytes(

@@ -26,6 +26,9 @@ class WatermarkEra:
     movable_is_lowmem: bool
     """ZONE_MOVABLE shares in min_free_kbytes; later its min is capped as that of highmem ("fix
     min_free_kbytes calculation regarding ZONE_MOVABLE", between 6.1 and 6.12)."""
+    highmem_by_name: bool
+    """Without NUMA, ZONE_MOVABLE is high memory wherever the kernel has ZONE_HIGHMEM, empty or not;
+    later where that zone has a range (``is_highmem_idx``, between 5.10 and 6.1)."""
     recomputes_without_khugepaged: bool
     """Where khugepaged is not wanted, its setup computes the automatic min_free_kbytes again, and
     the watermarks with it ("recalculate min_free_kbytes after stopping khugepaged", between 5.10
@@ -62,14 +65,16 @@ def watermark_eras(release: Release) -> tuple[WatermarkEra, ...]:
     return tuple(
         WatermarkEra(
             movable_is_lowmem=movable_is_lowmem,
+            highmem_by_name=not by_range,
             recomputes_without_khugepaged=stopped,
             reserve_follows_managed=follows,
             automatic_kbytes_max=262144 if raised else 65536,
             empty_zones_keep=not emptied,
             boosts=release >= Release(5, 0),
         )
-        for movable_is_lowmem, stopped, follows, raised, emptied in product(
+        for movable_is_lowmem, by_range, stopped, follows, raised, emptied in product(
             sorted(movable_counts_as_lowmem(release)),
+            _between(release, Release(5, 10), Release(6, 1)),
             _between(release, Release(5, 10), Release(6, 1)),
             _between(release, Release(6, 12), Release(7, 2)),
             _between(release, COMPARED, Release(5, 10)),

@@ -21,7 +21,7 @@ from analysis.model.min_free import (
 )
 from analysis.model.release import Release
 from analysis.model.totalreserve import ZoneReserve, mem_available_pages, totalreserve_pages
-from analysis.model.watermark import ZoneKey
+from analysis.model.watermark import ZoneKey, capped_zones
 from analysis.model.watermark_boost import max_boost_pages, possible_boosts
 
 DMA: ZoneKey = (0, "DMA")
@@ -174,7 +174,8 @@ def test_eras() -> None:
     assert (six.movable_is_lowmem, six.recomputes_without_khugepaged) == (True, True)
     assert not six.reserve_follows_managed
     assert (NEW.movable_is_lowmem, NEW.reserve_follows_managed) == (False, True)
-    assert len(watermark_eras(Release(5, 15))) == 2
+    assert len(watermark_eras(Release(5, 15))) == 4, "highmem by name or range, khugepaged stopped"
+    assert (OLD.highmem_by_name, six.highmem_by_name) == (True, False)
     assert len(watermark_eras(Release(6, 8))) == 2
     assert watermark_eras(Release(9, 0)) == (NEW,)
     (oldest,) = watermark_eras(Release(4, 18))
@@ -325,3 +326,22 @@ def test_possible_boosts() -> None:
     assert possible_boosts(1200, 512) == {0, 512, 1024, 1200, 688, 176}
     with pytest.raises(ValueError, match="pageblock"):
         possible_boosts(100, 0)
+
+
+@pytest.mark.parametrize(
+    ("zones", "movable_is_lowmem", "by_name", "capped"),
+    [
+        ({"Normal": 100, "Movable": 10}, True, True, {"HighMem"}),
+        ({"Normal": 100, "Movable": 10}, False, False, {"HighMem", "Movable"}),
+        ({"Normal": 100, "HighMem": 5, "Movable": 10}, True, False, {"HighMem", "Movable"}),
+        # 5.10 on an i386 machine whose memory is all low: the zone is there, and empty
+        ({"Normal": 100, "HighMem": 0, "Movable": 0}, True, True, {"HighMem", "Movable"}),
+        ({"Normal": 100, "HighMem": 0, "Movable": 0}, True, False, {"HighMem"}),
+    ],
+)
+def test_capped_zones(
+    zones: dict[str, int], movable_is_lowmem: bool, by_name: bool, capped: set[str]
+) -> None:
+    managed = {(0, name): pages for name, pages in zones.items()}
+    found = capped_zones(managed, movable_is_lowmem=movable_is_lowmem, highmem_by_name=by_name)
+    assert found == capped

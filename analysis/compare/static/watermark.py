@@ -27,7 +27,7 @@ from analysis.model.min_free import (
     nr_free_buffer_pages,
     recommended_min_free_kbytes,
 )
-from analysis.model.watermark import Watermarks, watermarks
+from analysis.model.watermark import Watermarks, capped_zones, watermarks
 from analysis.procfs.zoneinfo import Zone
 
 _KINDS: Mapping[str, Callable[[Watermarks], int]] = {
@@ -168,14 +168,12 @@ def _moment(snapshot: Snapshot, kind: str, marks: Marks) -> Moment:
 
 def _arithmetic(snapshot: Snapshot, kind: str, marks: Marks, key: Key) -> Iterator[str]:
     managed, zone = marks.managed[key], marks.zones[key]
-    highmem = any(name == "HighMem" and pages for (_, name), pages in marks.managed.items())
-
-    def capped(name: str) -> bool:
-        return name == "HighMem" or (
-            name == "Movable" and (highmem or not marks.era.movable_is_lowmem)
-        )
-
-    lowmem = sum(pages for (_, name), pages in marks.managed.items() if not capped(name))
+    capped = capped_zones(
+        marks.managed,
+        movable_is_lowmem=marks.era.movable_is_lowmem,
+        highmem_by_name=marks.era.highmem_by_name,
+    )
+    lowmem = sum(pages for (_, name), pages in marks.managed.items() if name not in capped)
     total = marks.min_free_kbytes // snapshot.page_kib
     share = total * managed // lowmem
     yield f"  managed then: {managed} pages of this zone, {lowmem} of all zones that share"
@@ -183,7 +181,7 @@ def _arithmetic(snapshot: Snapshot, kind: str, marks: Marks, key: Key) -> Iterat
         f"  share of min_free_kbytes: {marks.min_free_kbytes} KiB = {total} pages, "
         f"{total} x {managed} / {lowmem} = {share}"
     )
-    if capped(key[1]):
+    if key[1] in capped:
         yield (
             f"  min of a {key[1]} zone: {managed} / 1024, at least 32, at most 128 = "
             f"{zone.min_pages}"
@@ -219,10 +217,10 @@ RULES: tuple[Rule, ...] = (
         id="min_free_kbytes",
         says=(
             "At boot min_free_kbytes becomes the root of 16 times the lowmem in KiB, between 128 "
-            "and 262144. Then khugepaged, where it is started, raises it to eleven pageblocks for "
-            "each populated zone up to Normal, but not beyond a twentieth of the pages above the "
-            "high watermarks of that moment. Where it is not wanted, releases after 5.10 take "
-            "the root of the pages above the high watermarks." + _WHEN
+            "and 262144 (65536 in 4.19). Then khugepaged, where it is started, raises it to "
+            "eleven pageblocks for each populated zone up to Normal, but not beyond a twentieth of "
+            "the pages above the high watermarks of that moment. Where it is not wanted, releases "
+            "after 5.10 take the root of the pages above the high watermarks." + _WHEN
         ),
         inputs=_CHAIN,
         observed="proc/sys/vm/min_free_kbytes",

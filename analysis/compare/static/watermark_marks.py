@@ -76,6 +76,7 @@ def boot_alike(snapshot: Snapshot, marks: Marks) -> Iterator[Mapping[Key, int]]:
                 watermark_scale_factor=marks.scale_factor,
                 page_size_bytes=snapshot.page_size_bytes,
                 movable_is_lowmem=marks.era.movable_is_lowmem,
+                highmem_by_name=marks.era.highmem_by_name,
             )
             if alike == marks.zones:
                 yield boot.pages
@@ -185,6 +186,7 @@ def _after_boot(
                 watermark_scale_factor=scale_factor,
                 page_size_bytes=snapshot.page_size_bytes,
                 movable_is_lowmem=era.movable_is_lowmem,
+                highmem_by_name=era.highmem_by_name,
             ),
             before=(f"  min_free_kbytes = {kbytes} (proc/sys/{MIN_FREE})",),
         )
