@@ -54,6 +54,9 @@ MUTATIONS = {
     "node_meminfo_counters": Mutation(
         file=f"{_NODE}/meminfo", pattern=r"Unevictable: +(\d+) kB$", change=plus(64 * _FAR)
     ),
+    "node_vmstat_counters": Mutation(
+        file=f"{_NODE}/vmstat", pattern=r"^nr_unevictable (\d+)$", change=plus(_FAR)
+    ),
     "numa_events": Mutation(file=_VMSTAT, pattern=r"^numa_local (\d+)$", change=plus(1 << 40)),
     "buddy_free_pages": Mutation(
         file=_ZONEINFO, pattern=r"^  pages free +(\d+)$", change=plus(_FAR)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim
 from analysis.compare.rule import Rule
-from analysis.compare.static.identities_meminfo import huge_kib, line_of
+from analysis.compare.static.identities_meminfo import beyond_whole_pages, huge_kib, line_of
 from analysis.compare.static.readings import (
     counter_reading,
     moved,
@@ -34,6 +34,10 @@ def _counters(snapshot: Snapshot) -> Iterator[Claim]:
         if name not in lines or line.counter not in counters:
             continue
         if line.unit == "huge" and not huge_kib(snapshot):
+            continue
+        odd = beyond_whole_pages("meminfo_counters", {"line": name}, snapshot, line, lines[name])
+        if odd is not None:
+            yield odd
             continue
         yield settled(
             "meminfo_counters",

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from analysis.capture.snapshot import Snapshot
-from analysis.compare.claim import Claim
+from analysis.compare.claim import Claim, Scope
 from analysis.compare.rule import Rule, exact, unknown
 from analysis.errors import MissingInputError
 from analysis.model.identities import meminfo as model
@@ -36,6 +36,23 @@ def huge_kib(snapshot: Snapshot) -> int:
         return model.default_hugepage_kib(snapshot.arch, snapshot.page_size_bytes, pae=pae)
     except ValueError:
         return 0
+
+
+def beyond_whole_pages(
+    rule_id: str, scope: Scope, snapshot: Snapshot, line: model.Line, shown_kib: int
+) -> Claim | None:
+    """The claim that fails where a line that counts pages is no multiple of a page."""
+    left = shown_kib % snapshot.page_kib if line.unit != "KiB" else 0
+    if not left:
+        return None
+    return exact(
+        rule_id,
+        scope,
+        predicted=0,
+        observed=left,
+        unit="KiB beyond whole pages",
+        working=[f"{shown_kib} KiB are {left} KiB more than pages of {snapshot.page_kib} KiB"],
+    )
 
 
 def _sums(snapshot: Snapshot) -> Iterator[Claim]:

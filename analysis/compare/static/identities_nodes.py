@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping
 from analysis.capture.snapshot import NODES, Snapshot
 from analysis.compare.claim import Claim
 from analysis.compare.rule import Rule, exact, unknown
-from analysis.compare.static.identities_meminfo import huge_kib, line_of
+from analysis.compare.static.identities_meminfo import beyond_whole_pages, huge_kib, line_of
 from analysis.compare.static.identities_zones import counted_in_no_zone
-from analysis.compare.static.readings import AFTER, moved_in, reading, settled
+from analysis.compare.static.readings import AFTER, moved, moved_in, reading, settled
 from analysis.errors import MissingInputError
 from analysis.model.drift import Reading
 from analysis.model.identities import meminfo as meminfo_model
 from analysis.model.identities import zones as zone_model
-from analysis.procfs import meminfo, zoneinfo
+from analysis.procfs import meminfo, vmstat, zoneinfo
 
 ZONEINFO = "proc/zoneinfo"
 _NODE_LINES = {**meminfo_model.LINES, "FilePages": meminfo_model.Line(counter="nr_file_pages")}
@@ -129,6 +129,11 @@ def _counters(snapshot: Snapshot) -> Iterator[Claim]:
                 continue
             if line.unit == "huge" and not huge:
                 continue
+            scope: dict[str, int | str] = {"node": node, "line": label}
+            odd = beyond_whole_pages("node_meminfo_counters", scope, snapshot, line, lines[label])
+            if odd is not None:
+                yield odd
+                continue
             observed = meminfo_model.in_unit_of_counter(line, lines[label], page, huge)
 
             def terms(
@@ -143,7 +148,7 @@ def _counters(snapshot: Snapshot) -> Iterator[Claim]:
                     again = (meminfo_model.in_unit_of_counter(line, after, page, huge),)
             yield settled(
                 "node_meminfo_counters",
-                {"node": node, "line": label},
+                scope,
                 predicted=(ZONEINFO, reading(snapshot, ZONEINFO, zoneinfo.parse, terms)),
                 observed=(name, Reading(terms=(observed,), again=again)),
                 unit="KiB" if line.unit == "KiB" else "pages",
@@ -164,6 +169,37 @@ def _node_counters(info: zoneinfo.Zoneinfo, node: int) -> Mapping[str, int]:
     for name in zones[0] if zones else ():
         found[name] = zone_model.counter_sum(zones, name)
     return found
+
+
+def _vmstat_counters(snapshot: Snapshot) -> Iterator[Claim]:
+    names = {n: f"{NODES}/node{n}/vmstat" for n in snapshot.nodes}
+    there = {node: name for node, name in names.items() if snapshot.has(name)}
+    if not there:
+        raise MissingInputError(f"{NODES}/node*/vmstat")
+    moved_pages = moved(snapshot)
+    for node, name in there.items():
+        shown = _node_counters(snapshot.zoneinfo, node)
+        for counter in snapshot.node_vmstat(node).values:
+            if counter not in shown or counter.startswith("numa_"):
+                continue
+
+            def terms(
+                info: zoneinfo.Zoneinfo, node: int = node, counter: str = counter
+            ) -> tuple[int]:
+                return (_node_counters(info, node)[counter],)
+
+            def own(found: vmstat.Counters, counter: str = counter) -> tuple[int]:
+                return (found.values[counter],)
+
+            yield settled(
+                "node_vmstat_counters",
+                {"node": node, "counter": counter},
+                predicted=(ZONEINFO, reading(snapshot, ZONEINFO, zoneinfo.parse, terms)),
+                observed=(name, reading(snapshot, name, vmstat.parse, own)),
+                unit="pages" if counter.startswith("nr_") else "events",
+                moved=moved_pages,
+                working=[f"{counter} of the node, or of its zones together: {shown[counter]}"],
+            )
 
 
 _FILES = f"{NODES}/node*/meminfo"
@@ -211,5 +247,18 @@ RULES: tuple[Rule, ...] = (
         observed="node meminfo, each line that is a counter",
         model=(meminfo_model.in_unit_of_counter, zone_model.counter_sum),
         judge=_counters,
+    ),
+    Rule(
+        id="node_vmstat_counters",
+        says=(
+            "A node's vmstat prints the counters that zoneinfo prints: the node's own, and those "
+            "of its zones added up. Both files read the same numbers, so they are equal where one "
+            "shows the same before and after the other was read. NUMA events are left out: before "
+            "5.14 zoneinfo adds what CPUs have not told yet, and the node's file does not."
+        ),
+        inputs=(ZONEINFO, f"{ZONEINFO}.after"),
+        observed="node vmstat, each counter that zoneinfo has",
+        model=(zone_model.counter_sum,),
+        judge=_vmstat_counters,
     ),
 )
