@@ -139,6 +139,10 @@ class Sizings:
 
     def _undecided(self, moment: Sized | None) -> str:
         releases = "" if len(self.eras) == 1 else "which release's rule the vendor took; "
+        if len(self._again) > 1 and defers_struct_pages(self.snapshot) is not False:
+            releases += (
+                "whether the lists were sized again after deferred struct pages were there; "
+            )
         return releases + (moment.why if moment else "which zone held the memory freed late")
 
     def of(self, zone: Zone) -> tuple[list[Sizing], str]:

@@ -313,6 +313,7 @@ def test_a_kernel_built_later_may_size_its_lists_again() -> None:
     newer = "#1 SMP Mon Jun  6 11:24:21 UTC 2022"
     claim = deferring(newer, batch=7, deferred=THEN - 8 - 32768)
     assert claim.verdict is Verdict.UNKNOWN
+    assert "sized again after deferred struct pages" in claim.why
     assert "31 or 63 or 7" in claim.why  # 63: with 5.14, had all been sized after boot
 
 

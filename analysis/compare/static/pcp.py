@@ -69,6 +69,8 @@ def _claims(
             continue
         if sizings.unplaced and len(by_value) > 1:
             why = f"of which zones {sizings.unplaced[0][1]} was is not shown"
+            if len(sizings.eras) > 1:
+                why += f"; nor {undecided}"
             yield unknown(rule_id, _scope(zone), why=why, observed=observed, unit="pages")
             continue
         if follows_low and sizings.low_uncertain(zone):
