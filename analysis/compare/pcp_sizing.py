@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
 
 from analysis.capture.snapshot import Snapshot
 from analysis.compare.late_frees import (
@@ -19,10 +18,11 @@ from analysis.compare.late_frees import (
     managed_before,
     spread_frees,
 )
+from analysis.compare.pcp_eras import FRACTION, HIGH_FRACTION, possible_eras
 from analysis.compare.sizing_moment import Sized, last_sizing, unboosted
 from analysis.errors import MissingInputError
 from analysis.model.deferred_pages import managed_while_deferred
-from analysis.model.eras_pcp_sizes import AFTER_DEFERRAL_POSTED, PcpSizesEra, pcp_sizes_era_of
+from analysis.model.eras_pcp_sizes import PcpSizesEra
 from analysis.model.pcp_sizes import (
     high_from_batch,
     high_limits,
@@ -34,12 +34,9 @@ from analysis.model.pcp_sizes import (
 )
 from analysis.procfs.zoneinfo import Zone
 
-_FRACTION = "vm/percpu_pagelist_fraction"
-_HIGH_FRACTION = "vm/percpu_pagelist_high_fraction"
 _SECTION_BYTES = {"x86_64": 128 << 20, "arm64": 1 << 30}
 """Memory of a section before 5.12; arm64's became smaller later, when no list was sized early."""
 _MEMORY = re.compile(r"Memory: \d+K/(\d+)K available")
-_LIFO = re.compile(r"\s*\S+ zone: (\d+) pages, LIFO batch:(\d+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +126,7 @@ class Sizings:
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         self.populated = [zone for zone in snapshot.zoneinfo.zones if zone.cpus]
-        self.eras = _eras(snapshot, self.populated)
+        self.eras = possible_eras(snapshot, self.populated)
         self.unplaced = _ballooned(snapshot)
         """Pages that some zones lost (+) or got (-) since, and what they are: the capture does not
         tell of which zones."""
@@ -187,7 +184,7 @@ class Sizings:
         return sharing_cpus(node_cpus, online_cpus(self.snapshot))
 
     def _fraction(self, era: PcpSizesEra) -> int:
-        name = _HIGH_FRACTION if era.high_follows_low else _FRACTION
+        name = HIGH_FRACTION if era.high_follows_low else FRACTION
         return self.snapshot.sysctl_number(name) if self.snapshot.has_sysctl(name) else 0
 
     @property
@@ -278,48 +275,3 @@ def _memory_plugged(snapshot: Snapshot) -> bool:
     present = sum(zone.pages.get("present", 0) for zone in snapshot.zoneinfo.zones)
     booted = [int(match[1]) for match in snapshot.dmesg.matching(_MEMORY)]
     return bool(booted) and present * snapshot.page_kib > booted[0]
-
-
-def _eras(snapshot: Snapshot, zones: list[Zone]) -> tuple[PcpSizesEra, ...]:
-    """The rules that may be in force: what the capture shows of the code comes before its name."""
-    eras = {
-        pcp_sizes_era_of(release, sized_after_deferral=again)
-        for release, again in product(snapshot.releases, _sizes_again(snapshot))
-    }
-    if snapshot.has_sysctl(_HIGH_FRACTION):
-        eras = {era for era in eras if era.high_follows_low} or eras
-    elif snapshot.has_sysctl(_FRACTION):
-        eras = {era for era in eras if not era.high_follows_low} or eras
-    said = [(int(match[1]), int(match[2])) for match in snapshot.dmesg.matching(_LIFO)]
-    size = snapshot.page_size_bytes
-    if any(batch > zone_batchsize(1 << 40, size, limit_kib=512) for _, batch in said):
-        eras = {era for era in eras if era.batch_limit_kib > 512} or eras
-    # Of a zone's pages at most a part went into its memmap by then.
-    elif any(batch < zone_batchsize(pages * 3 // 4, size, limit_kib=1024) for pages, batch in said):
-        eras = {era for era in eras if era.batch_limit_kib <= 512} or eras
-    prints = any("high_min" in cpu.fields for zone in zones for cpu in zone.cpus)
-    if prints or (snapshot.has("config") and "PCP_BATCH_SCALE_MAX" in snapshot.config.values):
-        eras = {era for era in eras if era.tunes_itself} or eras
-    elif snapshot.has("config"):
-        eras = {era for era in eras if not era.tunes_itself} or eras
-    return tuple(
-        sorted(
-            eras,
-            key=lambda era: (
-                era.batch_limit_kib,
-                era.high_follows_low,
-                era.tunes_itself,
-                era.sized_after_deferral,
-            ),
-        )
-    )
-
-
-def _sizes_again(snapshot: Snapshot) -> tuple[bool, ...]:
-    """Whether the kernel sizes its lists again after deferred struct pages: both where an older
-    release may have taken that back."""
-    own = pcp_sizes_era_of(snapshot.release).sized_after_deferral
-    built = snapshot.built
-    if own or (built is not None and built < AFTER_DEFERRAL_POSTED):
-        return (own,)
-    return (False, True)
