@@ -20,6 +20,7 @@ from harness.capture.files import (
 from harness.capture.record import (
     capture_directory,
     new_record,
+    without_places,
     write_file,
     write_files,
     write_record,
@@ -69,7 +70,7 @@ def capture_guest(
         record = new_record("guest")
         record.kernel = kernel_record(kernel)
         record.image = image_record(image)
-        record.machine = machine_record(guest.spec, guest.machine.argv)
+        record.machine = machine_record(guest.spec, without_places(guest.machine.argv))
         record.settings = dict(settings)
         record.unreadable = unreadable
         record.still = held_still(first, second)

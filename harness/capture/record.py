@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -21,6 +22,8 @@ from harness.record.rundir import disk_errors
 
 RECORD_NAME = "capture.json"
 SCHEMA_VERSION = 1
+
+_DIRECTORIES = re.compile(r"(?<![\w./-])/(?!usr/|proc/|dev/)(?:[^/,=:\s]+/)+(?=[^/,=:\s])")
 
 
 class CaptureRecord(BaseModel):
@@ -52,8 +55,15 @@ def new_record(of: str) -> CaptureRecord:
         of=of,
         made=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         mmscope=harness.__version__,
-        argv=[Path(sys.argv[0]).name, *sys.argv[1:]],
+        argv=without_places(sys.argv),
     )
+
+
+def without_places(words: Iterable[str]) -> list[str]:
+    """Words of a command with the names of files alone: a capture goes to other people, whom the
+    directories of the machine that took it do not concern. What the system itself provides
+    (``/usr``, ``/proc``, ``/dev``) keeps its path."""
+    return [_DIRECTORIES.sub("", word) for word in words]
 
 
 @contextlib.contextmanager

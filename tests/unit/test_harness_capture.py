@@ -12,7 +12,7 @@ from harness.capture.archive import pack, unpacked
 from harness.capture.files import MOVING, STILL, held_still, kept_as, slab_listing
 from harness.capture.host import capture_host
 from harness.capture.matrix import cells, load_matrix
-from harness.capture.record import capture_directory
+from harness.capture.record import capture_directory, without_places
 from harness.cli.capture import parse_settings
 from harness.errors import RecordError, UsageError
 
@@ -49,6 +49,28 @@ def test_a_capture_is_whole_or_not_there(tmp_path: Path) -> None:
 def test_names_that_lead_out_are_refused(path: str) -> None:
     with pytest.raises(ValueError, match="absolute path"):
         kept_as(path)
+
+
+def test_places_of_the_taking_machine_are_left_out() -> None:
+    words = [
+        "/usr/bin/qemu",
+        "-initrd",
+        "/home/me/.cache/x/init.cpio",
+        "-a",
+        "id=a,path=/run/q/s.sock",
+    ]
+    assert without_places(words) == [
+        "/usr/bin/qemu",
+        "-initrd",
+        "init.cpio",
+        "-a",
+        "id=a,path=s.sock",
+    ]
+    assert without_places(["mem-path=/proc/self/fd/9", "root=/dev/vda", "/capture"]) == [
+        "mem-path=/proc/self/fd/9",
+        "root=/dev/vda",
+        "/capture",
+    ]
 
 
 def test_no_file_is_listed_twice() -> None:
