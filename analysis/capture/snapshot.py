@@ -141,6 +141,8 @@ class Snapshot:
             ParseError: it is no number.
         """
         text = self.text(name)
+        if not text.endswith("\n"):
+            raise ParseError(name, 1, text, "a whole line (cut short?)")
         try:
             return int(text, base)
         except ValueError:
@@ -281,9 +283,12 @@ class Snapshot:
 
         Raises:
             MissingInputError: neither its file nor a listing has it.
+            ParseError: its file ends inside a line.
         """
         own = self._text(f"proc/sys/{name}")
         if own is not None:
+            if not own.endswith("\n"):
+                raise ParseError(f"proc/sys/{name}", 1, own, "a whole line (cut short?)")
             return own.strip()
         if name in self._listed_sysctls:
             return self._listed_sysctls[name].strip()

@@ -120,3 +120,11 @@ def test_an_empty_list_of_cpus_is_no_node_without_cpus() -> None:
     assert snapshot({**files, **online, node: "\n"}).node_cpus(1) == ()
     with pytest.raises(MissingInputError):
         snapshot({**files, **online, node: ""}).node_cpus(1)
+
+
+def test_a_number_that_ends_inside_its_line_may_be_a_part_of_one() -> None:
+    made = snapshot({"proc/sys/vm/min_free_kbytes": "480", "sys/a": "480"})
+    with pytest.raises(ParseError, match="cut short"):
+        made.sysctl_number("vm/min_free_kbytes")
+    with pytest.raises(ParseError, match="cut short"):
+        made.number("sys/a")
