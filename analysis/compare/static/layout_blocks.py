@@ -134,6 +134,9 @@ def _pageblocks(snapshot: Snapshot) -> Iterator[Claim]:
     }
     if not shown.keys() >= {(row.node, row.zone) for row in found.free}:
         raise MissingInputError("the end of proc/pagetypeinfo, pageblocks of every zone")
+    populated = {zone.node for zone in snapshot.zoneinfo.zones if zone.pages["present"]}
+    if not {row.node for row in found.blocks} >= populated:  # they come node by node
+        raise MissingInputError("the end of proc/pagetypeinfo, pageblocks of every node")
 
     def predict(era: LayoutEra) -> Predictions:
         plan = layout(snapshot, era)
