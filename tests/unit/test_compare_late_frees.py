@@ -8,7 +8,7 @@ import pytest
 
 from analysis.capture.snapshot import Snapshot
 from analysis.capture.source import Source
-from analysis.compare.late_frees import (
+from analysis.compare.static.moments.late_frees import (
     LateFree,
     Step,
     deferred_uncounted,

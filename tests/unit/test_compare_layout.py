@@ -10,7 +10,7 @@ import pytest
 from analysis.capture.snapshot import Snapshot
 from analysis.capture.source import open_source
 from analysis.compare.claim import Claim, Verdict
-from analysis.compare.static.layout import RULES
+from analysis.compare.static.layout.rules import RULES
 from tests.mutations.layout import MUTATIONS
 
 E820 = """\

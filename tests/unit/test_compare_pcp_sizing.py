@@ -10,9 +10,9 @@ import pytest
 from analysis.capture.snapshot import Snapshot
 from analysis.capture.source import Source
 from analysis.compare.claim import Claim
-from analysis.compare.late_frees import late_frees, managed_before
 from analysis.compare.rule import BROKEN, Rule
-from analysis.compare.static.pcp import RULES
+from analysis.compare.static.moments.late_frees import late_frees, managed_before
+from analysis.compare.static.pcp.rules import RULES
 from analysis.errors import MissingInputError
 from analysis.verdict import Verdict
 

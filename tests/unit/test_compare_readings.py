@@ -10,8 +10,9 @@ import pytest
 from analysis.capture.snapshot import Snapshot
 from analysis.capture.source import Source
 from analysis.compare.claim import Claim
-from analysis.compare.static import identities, vmalloc
+from analysis.compare.static.identities import rules as identities
 from analysis.compare.static.readings import counter_reading, moved, moved_in, reading, settled
+from analysis.compare.static.vmalloc import rules as vmalloc
 from analysis.errors import MissingInputError
 from analysis.model.drift import Reading
 from analysis.procfs import meminfo

@@ -10,7 +10,7 @@ import pytest
 from analysis.capture.snapshot import Snapshot
 from analysis.capture.source import Source
 from analysis.compare.claim import Claim, Verdict
-from analysis.compare.static.handover import RULES
+from analysis.compare.static.handover.rules import RULES
 
 ZONEINFO = """\
 Node 0, zone   Normal

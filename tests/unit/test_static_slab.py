@@ -11,8 +11,8 @@ import pytest
 from analysis.capture.snapshot import Snapshot
 from analysis.capture.source import Source
 from analysis.compare.claim import Claim, Verdict
-from analysis.compare.static.slab import RULES
-from analysis.compare.static.slab_ways import Row, claims
+from analysis.compare.static.slab.rules import RULES
+from analysis.compare.static.slab.ways import Row, claims
 
 CPUS = "sys/devices/system/cpu"
 HEAD = """\

@@ -12,9 +12,9 @@ from analysis.capture.snapshot import Snapshot
 from analysis.capture.source import Source
 from analysis.compare.claim import Claim, Verdict
 from analysis.compare.rule import BROKEN
-from analysis.compare.static.watermark import RULES
-from analysis.compare.static.watermark_boot import boot_managed
-from analysis.compare.static.watermark_moments import Moment, judged
+from analysis.compare.static.watermark.boot import boot_managed
+from analysis.compare.static.watermark.moments import Moment, judged
+from analysis.compare.static.watermark.rules import RULES
 from analysis.errors import MissingInputError
 from analysis.procfs import zoneinfo
 from analysis.procfs.zoneinfo import Zone, Zoneinfo

@@ -13,13 +13,13 @@ import pytest
 
 from analysis.capture.snapshot import Snapshot
 from analysis.capture.source import Read, Source
-from analysis.compare.static.handover_inputs import (
+from analysis.compare.static.handover.inputs import (
     boot_memory,
     given,
     reserved_at_handover,
     zones,
 )
-from analysis.compare.static.memory_line import deferred_pages
+from analysis.compare.static.handover.memory_line import deferred_pages
 from analysis.model.eras import era_of
 from analysis.model.freelist import Migratetype
 from analysis.model.handover.first_lists import first_lists

@@ -6,17 +6,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from analysis.compare.rule import Rule
-from analysis.compare.static import (
-    fragmentation,
-    handover,
-    identities,
-    layout,
-    pcp,
-    slab,
-    vmalloc,
-    watermark,
-    zonelist,
-)
+from analysis.compare.static import fragmentation, zonelist
+from analysis.compare.static.handover import rules as handover
+from analysis.compare.static.identities import rules as identities
+from analysis.compare.static.layout import rules as layout
+from analysis.compare.static.pcp import rules as pcp
+from analysis.compare.static.slab import rules as slab
+from analysis.compare.static.vmalloc import rules as vmalloc
+from analysis.compare.static.watermark import rules as watermark
 
 PARTS: Mapping[str, tuple[Rule, ...]] = MappingProxyType(
     {

@@ -1,0 +1,1 @@
+"""Rules about what boot hands to the buddy allocator."""

@@ -1,0 +1,1 @@
+"""Laws that tie the files of /proc together."""

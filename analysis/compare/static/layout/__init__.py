@@ -1,0 +1,1 @@
+"""Rules about nodes, zones, sections and the memmap."""

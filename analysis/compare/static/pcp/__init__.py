@@ -1,0 +1,1 @@
+"""Rules about the sizes of per-cpu lists."""
