@@ -154,7 +154,7 @@ class Fake:
             return
         if verb == "exec" and not self.run(words[1:], seq):
             return
-        if verb == "read":
+        if verb == "read" and "/proc/version" in words[1:]:
             reply(frame(FILE, b"/proc/version\0Linux version 0.0.0-fake\n", seq=seq))
         elif verb == "mark":
             self.sample(words[1].encode())

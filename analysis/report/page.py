@@ -13,7 +13,7 @@ from analysis.figures.files import replace_file
 from analysis.figures.gallery import DrawnPlate
 from analysis.report import inline_svg
 from analysis.report.cost import SamplingCost
-from analysis.report.verdicts import MEANINGS, NOTHING, VERDICTS, families, value_text
+from analysis.report.verdicts import NOTHING, VERDICTS, families, meanings, value_text
 
 _ENDINGS = {
     "completed": ("good", "The run completed"),
@@ -43,7 +43,7 @@ class ReportContext:
     cost: SamplingCost | None = None
     damage: Sequence[str] = ()
     """What is wrong with the recorded files (a stream cut short, a bad checksum)."""
-    family_meanings: Mapping[str, str] = field(default_factory=lambda: MEANINGS)
+    family_meanings: Mapping[str, str] = field(default_factory=meanings)
     """Claim family → one plain sentence about what it claims."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Program → version, of what made the page."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from analysis.compare.static.registry import RULES
+
 NOTHING = "\N{EN DASH}"
 """Stands for a value that there is not."""
 
@@ -15,12 +17,9 @@ VERDICTS = ("fails", "unknown", "holds")
 
 MEANINGS: Mapping[str, str] = MappingProxyType(
     {
-        "watermark_min": "each zone's min watermark follows from managed pages and sysctls",
-        "watermark_min_rounds": "and does so in every round of the run",
-        "watermark_low": "each zone's low watermark follows from managed pages and sysctls",
-        "watermark_low_rounds": "and does so in every round of the run",
-        "watermark_high": "each zone's high watermark follows from managed pages and sysctls",
-        "watermark_high_rounds": "and does so in every round of the run",
+        "watermark_min_rounds": "it follows from managed pages and sysctls in every round",
+        "watermark_low_rounds": "it follows from managed pages and sysctls in every round",
+        "watermark_high_rounds": "it follows from managed pages and sysctls in every round",
         "free_pages": "the free lists add up to the zone's free-page counter",
         "unusable_index": "the unusable free space index follows from the free lists",
         "replay_pages": "every free page after a window is as its events say",
@@ -31,7 +30,17 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "buddy_coalesce": "giving blocks back joins them again as the model does",
     }
 )
-"""Claim family → what it claims, in plain words."""
+"""Claim family → what it claims, in plain words; of a static rule its own first sentence."""
+
+
+def meanings() -> dict[str, str]:
+    """What each family of claims says."""
+    return {**{rule.id: _first_sentence(rule.says) for rule in RULES}, **MEANINGS}
+
+
+def _first_sentence(text: str) -> str:
+    sentence, stop, _ = text.partition(". ")
+    return sentence if stop else text.removesuffix(".")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +67,11 @@ class Family:
 
     def count(self, verdict: str) -> int:
         return sum(row.verdict == verdict for row in self.rows)
+
+    @property
+    def judged(self) -> bool:
+        """Whether any claim holds or fails."""
+        return self.count("unknown") < len(self.rows)
 
     def of(self, verdict: str) -> tuple[ClaimRow, ...]:
         return tuple(row for row in self.rows if row.verdict == verdict)
@@ -93,7 +107,8 @@ def claim_row(claim: Mapping[str, Any]) -> ClaimRow:
 def families(
     claims: Sequence[Mapping[str, Any]], meanings: Mapping[str, str]
 ) -> tuple[Family, ...]:
-    """Claims by family; families with failures first, then those with unknowns.
+    """Claims by family: failures first, then in the order of the claims, last those that no claim
+    decides.
 
     Raises:
         ValueError: a claim has not the shape of a claim.
@@ -106,7 +121,7 @@ def families(
         Family(name=name, meaning=meanings.get(name, ""), rows=tuple(members))
         for name, members in rows.items()
     ]
-    return tuple(sorted(found, key=lambda f: (-f.count("fails"), f.count("unknown") == 0, f.name)))
+    return tuple(sorted(found, key=lambda family: (-family.count("fails"), not family.judged)))
 
 
 def family_of(claim_id: str) -> str:

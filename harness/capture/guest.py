@@ -6,17 +6,6 @@ import fnmatch
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from harness.capture.files import (
-    AGAIN,
-    FOLDING,
-    MOVING,
-    SLAB,
-    SLAB_ATTRIBUTES,
-    STILL,
-    SYSCTLS,
-    held_still,
-    slab_listing,
-)
 from harness.capture.record import (
     capture_directory,
     new_record,
@@ -26,9 +15,18 @@ from harness.capture.record import (
     write_record,
 )
 from harness.errors import SessionError, UsageError
+from harness.experiment.preparation import read_slab
 from harness.experiment.provenance import image_record, kernel_record, machine_record
 from harness.image.assembly import Image
 from harness.kernel.package import Kernel
+from harness.record.captured import (
+    AGAIN,
+    FOLDING,
+    MOVING,
+    STILL,
+    SYSCTLS,
+    held_still,
+)
 from harness.session.guest import Guest
 from harness.workload.mechanism import BUSYBOX
 
@@ -61,9 +59,9 @@ def capture_guest(
         progress("reading what stays")
         still, unreadable = _read(guest, (*STILL, SYSCTLS))
         write_files(directory, still)
-        attributes, _ = _read(guest, [f"{SLAB}/*/{name}" for name in SLAB_ATTRIBUTES])
-        if attributes:
-            write_file(directory, "slab_sysfs", slab_listing(attributes, _slab_links(guest)))
+        slab = read_slab(guest)
+        if slab is not None:
+            write_file(directory, "slab_sysfs", slab)
         write_file(directory, "dmesg", _output(guest, "dmesg"))
         write_file(directory, "uname", _output(guest, "uname", "-a"))
         write_file(directory, "config", kernel.config_path.read_bytes())
@@ -110,16 +108,6 @@ def _write_sysctl(guest: Guest, name: str, value: str) -> None:
             details={"it said": result.stderr.decode(errors="replace").strip()},
             fix="name a sysctl of that kernel and a value within its limits",
         )
-
-
-def _slab_links(guest: Guest) -> dict[str, str]:
-    """Names of merged caches → the directory they point to."""
-    links = {}
-    for line in _output(guest, "ls", "-l", SLAB).decode(errors="replace").splitlines():
-        head, arrow, target = line.rpartition(" -> ")
-        if arrow and line.startswith("l"):
-            links[head.split()[-1]] = target
-    return links
 
 
 def _output(guest: Guest, *command: str) -> bytes:

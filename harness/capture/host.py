@@ -9,7 +9,16 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from harness.capture.files import (
+from harness.capture.record import (
+    CaptureRecord,
+    capture_directory,
+    new_record,
+    write_file,
+    write_files,
+    write_record,
+)
+from harness.errors import UsageError
+from harness.record.captured import (
     AGAIN,
     FOLDING,
     MOVING,
@@ -20,15 +29,6 @@ from harness.capture.files import (
     held_still,
     slab_listing,
 )
-from harness.capture.record import (
-    CaptureRecord,
-    capture_directory,
-    new_record,
-    write_file,
-    write_files,
-    write_record,
-)
-from harness.errors import UsageError
 
 _DMESG_LIMIT_S = 30.0
 _WRITE_ONLY = ("compact_memory", "drop_caches")

@@ -15,8 +15,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 import harness
-from harness.capture.files import kept_as
 from harness.errors import UsageError
+from harness.record.captured import kept_as
 from harness.record.manifest import ImageRecord, KernelRecord, MachineRecord
 from harness.record.rundir import disk_errors
 

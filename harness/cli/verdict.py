@@ -40,13 +40,20 @@ def show_check(check: Mapping[str, Any], *, as_json: bool, damage: Sequence[str]
     table.add_column("claim")
     for verdict in ("holds", "fails", "unknown"):
         table.add_column(verdict, justify="right")
-    for family in dict.fromkeys(claim["id"] for claim in claims):
-        counts = Counter(claim["verdict"] for claim in claims if claim["id"] == family)
-        table.add_row(family, *(_number(v, counts[v]) for v in ("holds", "fails", "unknown")))
+    families: dict[str, Counter[str]] = {}
+    for claim in claims:
+        families.setdefault(claim["id"], Counter())[claim["verdict"]] += 1
+    unjudged = [family for family, counts in families.items() if counts.keys() == {"unknown"}]
+    for family, counts in families.items():
+        if family not in unjudged:
+            table.add_row(family, *(_number(v, counts[v]) for v in ("holds", "fails", "unknown")))
     summary = check["summary"]
     table.add_section()
     table.add_row("all", *(_number(v, summary[v]) for v in ("holds", "fails", "unknown")))
     console.print(table)
+    if unjudged:
+        names = ", ".join(unjudged)
+        console.print(f"[yellow]unknown[/] throughout (--json says why): {names}", highlight=False)
     failing = [claim for claim in claims if claim["verdict"] == "fails"]
     for claim in failing[:_SHOWN_FAILURES]:
         console.print(f"[red]fails[/] {describe(claim)}", highlight=False)

@@ -8,24 +8,14 @@ from collections.abc import Sequence
 from harness.errors import SessionError, WorkloadFailedError
 from harness.kernel.package import Kernel
 from harness.machine.argv import SWAP_SERIAL
+from harness.record.captured import SLAB, SLAB_ATTRIBUTES, STILL, SYSCTLS, slab_listing
 from harness.record.rundir import RunDirectory, write_atomic
 from harness.session.guest import Guest
 from harness.workload.mechanism import BUSYBOX
 
 WATERMARK_SCALE = "/proc/sys/vm/watermark_scale_factor"
 
-ONCE = (
-    "/proc/cmdline",
-    "/proc/version",
-    "/proc/cpuinfo",
-    "/proc/iomem",
-    "/proc/modules",
-    "/proc/sys/vm/*",
-    "/proc/sys/kernel/osrelease",
-    "/sys/devices/system/node/node*/distance",
-    "/sys/devices/system/node/node*/cpulist",
-    "/sys/kernel/mm/transparent_hugepage/enabled",
-)
+ONCE = (*STILL, SYSCTLS)
 """Guest files that do not change by themselves, read once before the first load."""
 
 _SWAP_ON = f"""
@@ -82,9 +72,26 @@ def read_once(guest: Guest, kernel: Kernel, directory: RunDirectory) -> tuple[st
     answer = guest.agent.read(ONCE)
     for path, content in answer.files.items():
         write_atomic(directory.guest_path / guest_file(path), content)
+    slab = read_slab(guest)
+    if slab is not None:
+        write_atomic(directory.guest_path / "slab_sysfs", slab)
     write_atomic(directory.guest_path / "config", kernel.config_path.read_bytes())
     keep_dmesg(guest, directory)
     return answer.errors
+
+
+def read_slab(guest: Guest) -> bytes | None:
+    """The guest's /sys/kernel/slab as one text; None where it has none (SLAB, SLOB)."""
+    answer = guest.agent.read([f"{SLAB}/*/{name}" for name in SLAB_ATTRIBUTES])
+    if not answer.files:
+        return None
+    listed = guest.agent.run([BUSYBOX, "ls", "-l", SLAB]).stdout.decode(errors="replace")
+    links = {}
+    for line in listed.splitlines():
+        head, arrow, target = line.rpartition(" -> ")
+        if arrow and line.startswith("l"):
+            links[head.split()[-1]] = target
+    return slab_listing(dict(answer.files), links)
 
 
 def keep_dmesg(guest: Guest, directory: RunDirectory) -> None:

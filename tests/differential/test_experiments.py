@@ -48,9 +48,11 @@ def test_no_claim_fails(experiment: str, arch: str, tmp_path: Path) -> None:
     result = json.loads(checked.stdout)
     assert result["summary"]["fails"] == 0
     holding = Counter(claim["id"] for claim in result["claims"] if claim["verdict"] == "holds")
-    assert set(holding) == FAMILIES
+    assert set(holding) >= FAMILIES
+    assert len(holding) > len(FAMILIES) + 80, "static rules hold of runs too"
     # Unknown is honest but must stay the exception, or the claims say nothing.
-    exact = [claim for claim in result["claims"] if claim["scope"].get("order", 5) >= 5]
+    of_runs = [claim for claim in result["claims"] if claim["id"] in FAMILIES]
+    exact = [claim for claim in of_runs if claim["scope"].get("order", 5) >= 5]
     unknown = sum(claim["verdict"] == "unknown" for claim in exact)
     assert unknown <= len(exact) // 20, [c for c in exact if c["verdict"] == "unknown"]
 

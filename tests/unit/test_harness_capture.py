@@ -9,12 +9,12 @@ import pytest
 
 from analysis.procfs import slab_sysfs
 from harness.capture.archive import pack, unpacked
-from harness.capture.files import MOVING, STILL, held_still, kept_as, slab_listing
 from harness.capture.host import capture_host
 from harness.capture.matrix import cells, load_matrix
 from harness.capture.record import capture_directory, without_places
 from harness.cli.capture import parse_settings
 from harness.errors import RecordError, UsageError
+from harness.record.captured import MOVING, STILL, held_still, kept_as, slab_listing
 
 MATRIX = Path(__file__).parents[2] / "kernel-configs" / "captures.toml"
 

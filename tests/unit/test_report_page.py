@@ -174,7 +174,7 @@ def test_verdicts_are_counted_and_failures_come_first() -> None:
     assert text.index("Failing: 1") < text.index("Unknown: 1") < text.index("All families")
     flat = " ".join(text.split())
     assert "2 hold:" in flat
-    assert "watermark_low each zone's low watermark follows" in flat
+    assert "watermark_low low lies a gap above min" in flat
 
 
 @pytest.mark.parametrize(

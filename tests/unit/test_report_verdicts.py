@@ -36,8 +36,9 @@ def test_values_are_exact() -> None:
     assert value_text(None) == value_text([]) == "\N{EN DASH}"
 
 
-def test_families_with_failures_come_first_then_unknown_then_by_name() -> None:
+def test_families_with_failures_come_first_and_undecided_ones_last() -> None:
     claims = [
+        claim("e", "unknown"),
         claim("b", "holds"),
         claim("a", "holds"),
         claim("d", "unknown"),
@@ -45,7 +46,8 @@ def test_families_with_failures_come_first_then_unknown_then_by_name() -> None:
         claim("c", "fails"),
     ]
     found = families(claims, {"c": "what c says"})
-    assert [family.name for family in found] == ["c", "d", "a", "b"]
+    assert [family.name for family in found] == ["c", "b", "a", "d", "e"]
     assert found[0].meaning == "what c says"
-    assert (found[1].count("unknown"), found[1].count("holds")) == (1, 1)
+    assert (found[3].count("unknown"), found[3].count("holds")) == (1, 1)
+    assert [family.judged for family in found] == [True, True, True, True, False]
     assert sum(len(family.rows) for family in found) == len(claims)

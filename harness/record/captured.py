@@ -1,4 +1,4 @@
-"""Which files a capture holds.
+"""Which files of a machine are kept, by a capture and by a run.
 
 A capture is laid out as the files are in the running system (``proc/zoneinfo``), beside ``dmesg``,
 ``config`` (the kernel's), ``uname``, ``slab_sysfs`` (/sys/kernel/slab, a line per attribute) and
