@@ -14,7 +14,7 @@ import pandas as pd
 
 from analysis.bundle import Bundle, RecordError, open_bundle
 from analysis.capture.snapshot import Snapshot
-from analysis.capture.source import open_source, run_source
+from analysis.capture.source import run_source
 from analysis.compare.buddy import stimulus_table
 from analysis.compare.claim import check_to_json
 from analysis.compare.evaluate import evaluate
@@ -28,7 +28,6 @@ from analysis.figures.files import replace_file
 from analysis.figures.gallery import draw_gallery
 from analysis.replay.outcome import RunOutcome, replay_run
 from analysis.report.cost import sampling_cost
-from analysis.report.explain import explain
 from analysis.report.page import ReportContext, write_report
 from analysis.tables import build_tables, write_tables
 
@@ -88,46 +87,6 @@ def evaluate_run(path: Path) -> Evaluated:
         replays=replays,
         check=check_to_json(str(path), facts.kernel, claims),
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
-    """A run or a capture held against the model."""
-
-    check: dict[str, Any]
-    """The JSON of ``mmscope check``."""
-    damage: tuple[str, ...]
-
-
-def check_source(path: Path) -> Checked:
-    """Every claim about a run directory or a capture in any layout; writes nothing.
-
-    Raises:
-        CaptureError, BundleError, ParseError, RecordError: it cannot be read.
-    """
-    source = open_source(path)
-    if source.bundle is not None:
-        run = evaluate_run(path)
-        return Checked(check=run.check, damage=run.damage)
-    snapshot = Snapshot(source)
-    claims = list(claims_of(RULES, snapshot))
-    kernel = snapshot.kernel if snapshot.knows_kernel else "a kernel that the capture does not name"
-    return Checked(check=check_to_json(str(path), kernel, claims), damage=())
-
-
-def rule_ids() -> tuple[str, ...]:
-    """The ids of all static rules, in the order in which a reader meets them."""
-    return tuple(rule.id for rule in RULES)
-
-
-def explain_rule(path: Path, rule_id: str) -> str:
-    """One of ``rule_ids`` explained on a run directory or capture.
-
-    Raises:
-        CaptureError, BundleError, RecordError: it cannot be read.
-    """
-    rule = next(rule for rule in RULES if rule.id == rule_id)
-    return explain(rule, Snapshot(open_source(path)))
 
 
 def _page_size_bytes(bundle: Bundle) -> int | None:

@@ -32,7 +32,7 @@ def check(
 
     Example: `mmscope capture here --host && mmscope check here --explain watermark_low`
     """
-    from analysis.report.pipeline import check_source, explain_rule, rule_ids
+    from analysis.report.check import check_source, explain_rule, rule_ids
 
     if explain is not None:
         if as_json:
