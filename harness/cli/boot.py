@@ -9,34 +9,22 @@ from typing import Annotated
 import typer
 
 from harness.cli.guest_run import guest_run
-from harness.cli.options import Accel, Arch, KernelName, Runs
-from harness.cli.prepare import DEFAULT_RUNS, bare_spec, checked_spec, prepare
+from harness.cli.options import Accel, Append, Arch, Cpus, Distances, KernelName, Nodes, Runs
+from harness.cli.prepare import DEFAULT_RUNS, asked_machine, asked_spec, prepare
 from harness.cli.terminal import TerminalProgress
 from harness.errors import LostMachineError, UsageError
 from harness.machine.argv import platform_of
-from harness.machine.spec import parse_distances, spread_cpus
 from harness.session.guest import Guest
-from harness.units import parse_size_bytes
 
 GUEST_SHELL = "/bin/sh"
 
 
 def boot(
     arch: Arch = "x86_64",
-    node: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--node",
-            help="Memory of a NUMA node (512M, 1G; 0: CPUs only). Repeat for more; one is UMA.",
-        ),
-    ] = None,
-    distance: Annotated[
-        list[str] | None, typer.Option("--distance", help="FROM,TO=DISTANCE between nodes.")
-    ] = None,
-    cpus: Annotated[int | None, typer.Option("--cpus", help="CPUs in all, dealt out.")] = None,
-    append: Annotated[
-        list[str] | None, typer.Option("--append", help="Further kernel parameters.")
-    ] = None,
+    node: Nodes = None,
+    distance: Distances = None,
+    cpus: Cpus = None,
+    append: Append = None,
     kernel: KernelName = None,
     accel: Accel = None,
     command: Annotated[
@@ -59,17 +47,11 @@ def boot(
             fix="mmscope boot --command 'cat /proc/buddyinfo'",
         )
     platform_of(arch)
-    sizes = [parse_size_bytes(size) for size in node or ["1G"]]
-    nodes = spread_cpus(sizes, cpus)
-    distances = parse_distances(distance or [], len(nodes))
-    if distances and len(nodes) == 1:
-        raise UsageError("--distance needs more than one --node")
+    asked = asked_machine(node, distance, cpus, append)
     progress = TerminalProgress()
     try:
         prepared = prepare(arch, kernel, progress.note)
-        words = tuple(word for text in append or [] for word in text.split())
-        spec = bare_spec(prepared, nodes, distances=distances, append=words)
-        spec = checked_spec(spec, prepared.kernel, accel, progress.note)
+        spec = asked_spec(asked, prepared, accel, progress.note)
         with guest_run(
             "boot", spec, prepared, runs, progress=progress.note, ssh=shell, keep=keep
         ) as guest:

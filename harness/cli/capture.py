@@ -19,13 +19,11 @@ from harness.capture.host import capture_host
 from harness.capture.matrix import Cell, cells, load_matrix
 from harness.capture.record import RECORD_NAME
 from harness.cli.guest_run import guest_run
-from harness.cli.options import Accel, Arch, KernelName, Runs
-from harness.cli.prepare import DEFAULT_RUNS, bare_spec, checked_spec, prepare
+from harness.cli.options import Accel, Append, Arch, Cpus, Distances, KernelName, Nodes, Runs
+from harness.cli.prepare import DEFAULT_RUNS, asked_machine, asked_spec, prepare
 from harness.cli.terminal import TerminalProgress
 from harness.errors import GuestError, UsageError
 from harness.machine.argv import platform_of
-from harness.machine.spec import parse_distances, spread_cpus
-from harness.units import parse_size_bytes
 
 _CAPTURE_LIMIT_S = 900.0
 _COMPLAINT_LINES = 20
@@ -37,17 +35,10 @@ def capture(
         bool, typer.Option("--host", help="Of this machine, which is only read.")
     ] = False,
     arch: Arch = "x86_64",
-    node: Annotated[
-        list[str] | None,
-        typer.Option("--node", help="Memory of a NUMA node (512M, 1G; 0: CPUs only); repeat."),
-    ] = None,
-    distance: Annotated[
-        list[str] | None, typer.Option("--distance", help="FROM,TO=DISTANCE between nodes.")
-    ] = None,
-    cpus: Annotated[int | None, typer.Option("--cpus", help="CPUs in all, dealt out.")] = None,
-    append: Annotated[
-        list[str] | None, typer.Option("--append", help="Further kernel parameters.")
-    ] = None,
+    node: Nodes = None,
+    distance: Distances = None,
+    cpus: Cpus = None,
+    append: Append = None,
     sysctl: Annotated[
         list[str] | None,
         typer.Option("--sysctl", help="NAME=VALUE, written in the guest before; repeat."),
@@ -73,16 +64,13 @@ def capture(
         return
     platform_of(arch)
     settings = parse_settings(sysctl or [])
-    nodes = spread_cpus([parse_size_bytes(size) for size in node or ["1G"]], cpus)
-    distances = parse_distances(distance or [], len(nodes))
+    asked = asked_machine(node, distance, cpus, append)
     if directory.exists():
         raise UsageError(f"{directory} exists already", fix="name a directory that is not there")
     progress = TerminalProgress()
     try:
         prepared = prepare(arch, kernel, progress.note)
-        words = tuple(word for text in append or [] for word in text.split())
-        spec = bare_spec(prepared, nodes, distances=distances, append=words)
-        spec = checked_spec(spec, prepared.kernel, accel, progress.note)
+        spec = asked_spec(asked, prepared, accel, progress.note)
         with guest_run("capture", spec, prepared, runs, progress=progress.note) as guest:
             capture_guest(
                 guest,

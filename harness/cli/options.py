@@ -12,7 +12,10 @@ KernelName = Annotated[
     str | None,
     typer.Option(
         "--kernel",
-        help="SUITE, SUITE/FLAVOUR or the release of a cached kernel; see `mmscope kernels list`.",
+        help=(
+            "SUITE, SUITE/FLAVOUR, a custom kernel or the release of a cached one; "
+            "see `mmscope kernels list`."
+        ),
     ),
 ]
 Accel = Annotated[
@@ -21,3 +24,15 @@ Accel = Annotated[
 ]
 Runs = Annotated[Path, typer.Option("--runs", help="Where run directories are made.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+Nodes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--node",
+        help="Memory of a NUMA node (512M, 1G; 0: CPUs only). Repeat for more; one is UMA.",
+    ),
+]
+Distances = Annotated[
+    list[str] | None, typer.Option("--distance", help="FROM,TO=DISTANCE between nodes.")
+]
+Cpus = Annotated[int | None, typer.Option("--cpus", help="CPUs in all, dealt out.")]
+Append = Annotated[list[str] | None, typer.Option("--append", help="Further kernel parameters.")]

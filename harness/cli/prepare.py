@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from harness.errors import UsageError
 from harness.image.assembly import Image, build_image
 from harness.kernel.fetch import obtain
 from harness.kernel.kconfig import is_set, max_nodes, read_kconfig
@@ -20,9 +21,11 @@ from harness.machine.spec import (
     NodeSpec,
     check_spec,
     kernel_node_numbers,
+    parse_distances,
+    spread_cpus,
     unseen_bytes,
 )
-from harness.units import format_size
+from harness.units import format_size, parse_size_bytes
 
 DEFAULT_RUNS = Path("runs")
 
@@ -33,6 +36,46 @@ class Prepared:
 
     kernel: Kernel
     image: Image
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedMachine:
+    """A machine as the options --node, --distance, --cpus and --append describe it."""
+
+    nodes: tuple[NodeSpec, ...]
+    distances: tuple[tuple[int, int, int], ...]
+    append: tuple[str, ...]
+
+
+def asked_machine(
+    node: Sequence[str] | None,
+    distance: Sequence[str] | None,
+    cpus: int | None,
+    append: Sequence[str] | None,
+) -> AskedMachine:
+    """The options read; one node of 1 GiB where none is asked for.
+
+    Raises:
+        UsageError: one of them is malformed, or they do not fit together.
+    """
+    nodes = spread_cpus([parse_size_bytes(size) for size in node or ["1G"]], cpus)
+    distances = parse_distances(distance or [], len(nodes))
+    if distances and len(nodes) == 1:
+        raise UsageError("--distance needs more than one --node")
+    words = tuple(word for text in append or [] for word in text.split())
+    return AskedMachine(nodes=nodes, distances=distances, append=words)
+
+
+def asked_spec(
+    asked: AskedMachine, prepared: Prepared, accel: str | None, note: Callable[[str], None]
+) -> MachineSpec:
+    """The asked machine with this kernel and image, checked, its accelerator chosen.
+
+    Raises:
+        UsageError: QEMU or the kernel would refuse it.
+    """
+    spec = bare_spec(prepared, asked.nodes, distances=asked.distances, append=asked.append)
+    return checked_spec(spec, prepared.kernel, accel, note)
 
 
 def prepare(arch: str, kernel_name: str | None, note: Callable[[str], None]) -> Prepared:
