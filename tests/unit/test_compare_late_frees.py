@@ -49,12 +49,13 @@ IOMEM = """\
   5f600000-5fdfffff : reserved
 """
 DMESG = """\
-[    0.000000] Booting Linux on physical CPU 0x0
 [    0.000000] cma: Reserved 64 MiB at 0x000000005b000000
 [    0.500000] Freeing initrd memory: 10752K
 [    0.600000] Freeing unused kernel memory: 6464K
 """
 HIDDEN = "00000000-00000000 : System RAM\n  00000000-00000000 : Kernel code\n"
+BEGIN = "[    0.000000] Booting Linux on physical CPU 0x0\n"
+END = "[    9.000000] Run /init as init process\n"
 HERE, THERE = (0, "DMA"), (1, "DMA")
 
 
@@ -74,7 +75,7 @@ def snapshot(
         "proc/zoneinfo": zones,
         "proc/cmdline": cmdline,
         "proc/iomem": iomem,
-        "dmesg": dmesg,
+        "dmesg": BEGIN + dmesg + END,
         "uname": "Linux made 7.2.0 aarch64\n",
         "proc/meminfo": "MemTotal: 500000 kB\n",
         "config": "" if no_config else f"CONFIG_{arch}=y\nCONFIG_ARM64_4K_PAGES=y\n" + config,

@@ -35,6 +35,7 @@ BOOTED = """\
 [    0.0] Initmem setup node 0 [mem 0x0000000000001000-0x000000003ffd9fff]
 [    0.0] On node 0, zone DMA: 98 pages in unavailable ranges
 [    0.0] On node 0, zone DMA32: 38 pages in unavailable ranges
+[    0.0] SLUB: HWalign=64, Order=0-3, MinObjects=0, CPUs=1, Nodes=1
 """
 ZONE = """\
 Node 0, zone {name:>8}
@@ -334,6 +335,7 @@ def test_arm64_asks_the_device_tree(tmp_path: Path) -> None:
             f"[    0.0] Linux version 6.1.0-1-arm64\n[    0.0] Machine model: {model}\n"
             "[    0.0] NUMA: Faking a node at [mem 0x0000000040000000-0x000000007fffffff]\n"
             f"[    0.0] Early memory node ranges\n{early}"
+            "[    0.0] SLUB: HWalign=64, Order=0-3, MinObjects=0, CPUs=1, Nodes=1\n"
         )
         zone = ZONE.format(name="DMA", spanned=262144, present=262144, start=262144)
         return claims(

@@ -246,6 +246,9 @@ def test_without_a_configuration_the_sizes_of_each_kind_are_still_known() -> Non
         "proc/slabinfo": HEAD + rows,
     }
     assert verdicts(capture(files), "kmalloc_classes") == {"holds": 2}
+    (first, _) = judged(capture(files), "kmalloc_classes")
+    assert "largest: 2 pages of 4096 bytes = 8192" in first.working
+    assert "powers of two from 8 to 8192" in first.working
     files["proc/slabinfo"] = HEAD + rows.replace("kmalloc-rcl-96 ", "kmalloc-rcl-95 ")
     assert verdicts(capture(files), "kmalloc_classes") == {"holds": 1, "fails": 1}
 

@@ -29,6 +29,7 @@ DMESG = """\
 [    0.200000] Freeing SMP alternatives memory: 40K
 [    1.000000] Freeing initrd memory: 12000K
 [    2.000000] Freeing unused kernel image (initmem) memory: 3360K
+[    2.100000] Run /init as init process
 """
 IOMEM = """\
 00001000-0009fbff : System RAM
@@ -518,3 +519,16 @@ def test_no_rule_breaks_on_a_zone_that_lacks_a_field(field: str, first: bool, ve
 def test_deferred_struct_pages_are_there_before_watermarks_are_computed(said: str) -> None:
     made = snapshot(dmesg=DMESG + f"[    0.300000] node 0 {said}\n")
     assert verdicts(made) == {rule.id: {"holds"} for rule in RULES}
+
+
+@pytest.mark.parametrize(
+    ("rule_id", "line"),
+    [
+        ("nr_dirty_threshold", "819 x 183147 / 4096 = 36620 pages"),
+        ("nr_dirty_background_threshold", "409 x 183147 / 4096 = 18287 pages"),
+    ],
+)
+def test_the_working_multiplies_up_to_the_limit(rule_id: str, line: str) -> None:
+    working = only(snapshot(), rule_id).working
+    assert line in working
+    assert working[-1] == f"limit = {line.split()[-2]}"

@@ -66,12 +66,27 @@ def guarded(
 
 
 def boot(snapshot: Snapshot) -> BootMessages:
-    """What the kernel said of its memory while it booted."""
+    """What the kernel said of its memory while it booted.
+
+    Raises:
+        MissingInputError: there are no messages, or they end before the hand-over.
+    """
+    _check_end(snapshot)
     return snapshot.parsed("dmesg", boot_messages.parse)
 
 
+def _check_end(snapshot: Snapshot) -> None:
+    if not snapshot.dmesg.tells_layout:
+        raise MissingInputError("dmesg up to where the slab allocator starts (its end is lost)")
+
+
 def memblock_calls(snapshot: Snapshot) -> MemblockLog:
-    """What memblock said of itself; without calls where it was not asked to."""
+    """What memblock said of itself; without calls where it was not asked to.
+
+    Raises:
+        MissingInputError: as ``boot``.
+    """
+    _check_end(snapshot)
     return snapshot.parsed("dmesg", memblock_log.parse)
 
 

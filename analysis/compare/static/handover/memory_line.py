@@ -169,8 +169,8 @@ def _begins_aligned(snapshot: Snapshot) -> bool:
 def _judge_cma(snapshot: Snapshot) -> Iterator[Claim]:
     line = memory_line(snapshot)
     areas = boot(snapshot).cma
-    if not boot(snapshot).log.whole and not areas:
-        raise MissingInputError("dmesg from its begin on")
+    if not boot(snapshot).log.whole:
+        raise MissingInputError("dmesg from the first message of the boot on (its begin is lost)")
     yield exact(
         "memory_line_cma",
         {},

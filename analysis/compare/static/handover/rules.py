@@ -66,6 +66,8 @@ def _judge_regions(snapshot: Snapshot) -> Iterator[Claim]:
 def _judge_debugfs(snapshot: Snapshot) -> Iterator[Claim]:
     """What memblock holds at run time, in whole pages: who frees up to the middle of a page does
     not say where that was."""
+    if not snapshot.dmesg.reaches_init:
+        raise MissingInputError("dmesg up to where init is run (its end is lost)")
     last = memblock_calls(snapshot).dumps[-1]
     calls = list(calls_between(snapshot, last.at, _END))
     memory, reserved = replayed(*dump_lists(last), calls)

@@ -12,6 +12,7 @@ from analysis.model.layout.eras_layout import LayoutEra, layout_eras_of
 from analysis.model.layout.pfn import Span
 from analysis.procfs import boot_layout
 from analysis.procfs.boot_layout import BootLayout
+from analysis.procfs.dmesg import Dmesg
 from analysis.procfs.dmesg import parse as parse_dmesg
 
 MEMORY_ROOT = "sys/devices/system/memory/"
@@ -54,7 +55,7 @@ def eras(snapshot: Snapshot) -> tuple[LayoutEra, ...]:
 
 
 def boot(snapshot: Snapshot) -> BootLayout:
-    """What the kernel said while it booted.
+    """What the kernel said while it booted; nothing where the messages end before it is all said.
 
     Raises:
         MissingInputError: the capture has no messages.
@@ -63,7 +64,8 @@ def boot(snapshot: Snapshot) -> BootLayout:
 
 
 def _read_boot(text: str, *, source: str) -> BootLayout:
-    return boot_layout.read(parse_dmesg(text, source=source))
+    log = parse_dmesg(text, source=source)
+    return boot_layout.read(log if log.tells_layout else Dmesg(messages=()))
 
 
 def options(snapshot: Snapshot) -> frozenset[str]:

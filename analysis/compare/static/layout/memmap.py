@@ -100,7 +100,8 @@ def _memmap_pages(snapshot: Snapshot) -> Iterator[Claim]:
         said = boot(snapshot)
         for node, zone, pages in said.zone_memmaps:
             shown[node, zone] = pages
-        for node, size in said.early_memmaps.items():
+        whole = snapshot.dmesg.whole  # else a part of the allocations may be lost
+        for node, size in said.early_memmaps.items() if whole else ():
             shown[node, "early"] = size // snapshot.page_size_bytes
     if ALL not in shown and snapshot.has("dmesg") and boot(snapshot).node_ranges:
         yield from set_up_claims(snapshot, model)

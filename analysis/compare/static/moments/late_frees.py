@@ -30,6 +30,7 @@ _GIGANTIC = re.compile(r"HugeTLB:? registered (\d+)\.00 GiB page size, pre-alloc
 _DEFERRED = re.compile(r"node (\d+) initialised, (\d+) pages in \d+ms")
 _DEFERRED_UNCOUNTED = re.compile(r"node \d+ deferred pages initialised")
 _MEMORY = re.compile(r"Memory: (\d+)K/\d+K available")
+_MEMORY_OF_CMA = re.compile(r"Memory: \d+K/\d+K available \(.*?(\d+)K cma-reserved")
 _COUNTS_ALL = Release(6, 1)
 """The newest release compared that prints it before anything was allocated."""
 _SWIOTLB_ANNOUNCED = Release(5, 15)
@@ -124,8 +125,10 @@ def _frees(snapshot: Snapshot) -> Iterator[LateFree]:
         for at, message in enumerate(messages)
         if (match := _FREEING.match(message.text))
     ]
-    if not any(name.startswith("unused kernel") for _, name, _ in freed):
-        raise MissingInputError("dmesg up to 'Freeing unused kernel memory'")
+    if _begin_lost(snapshot):
+        raise MissingInputError("dmesg from the first message of the boot on (its begin is lost)")
+    if not snapshot.dmesg.reaches_init:
+        raise MissingInputError("dmesg up to what follows 'Freeing unused kernel memory'")
     up = next((at for at, one in enumerate(messages) if _CPUS_UP.match(one.text)), len(messages))
     places = Places(snapshot)
     for _, name, pages in freed:
@@ -154,6 +157,21 @@ def _frees(snapshot: Snapshot) -> Iterator[LateFree]:
         yield LateFree(name="what the bounce buffers of swiotlb took", pages=pages, zones=())
     if pages := _silent_efi(snapshot, told + pages):
         yield LateFree(name=f"what {_EFI} held", pages=pages, zones=(), missed=Step.LISTS)
+
+
+def _begin_lost(snapshot: Snapshot) -> bool:
+    """Whether messages of memory that came late, or of where it lay, may be lost.
+
+    What is freed is told of after the message of memory available, but not CMA areas, which that
+    message has a sum of, and on x86 the initrd's place and EFI.
+    """
+    log = snapshot.dmesg
+    if log.whole:
+        return False
+    if snapshot.arch in ("x86_64", "i386") or not any(log.matching(_MEMORY)):
+        return True
+    cma_kib = sum(int(match[1]) for match in log.matching(_MEMORY_OF_CMA))
+    return cma_kib != sum(int(match[1]) * 1024 for match in log.matching(_CMA))
 
 
 def _unannounced(snapshot: Snapshot, places: Places) -> Iterator[LateFree]:

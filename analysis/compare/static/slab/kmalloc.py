@@ -62,8 +62,10 @@ def _kmalloc_classes(snapshot: Snapshot) -> Iterator[Claim]:
 def _class_rows(snapshot: Snapshot) -> Iterator[Row]:
     found = _found(snapshot)
     ways = []
+    steps: list[tuple[str, ...]] = []
     for era in inputs.eras(snapshot):
         sizes = " ".join(short_name(size, era) for size in _sizes(snapshot, era))
+        steps.append(tuple(_size_steps(snapshot, era)))
         # which kinds there are is the configuration's choice, their sizes are not
         kinds = inputs.kinds(snapshot, era) if snapshot.has("config") else tuple(found)
         ways.append((kinds, sizes))
@@ -75,8 +77,37 @@ def _class_rows(snapshot: Snapshot) -> Iterator[Row]:
             options=options,
             observed=" ".join(sorted(found.get(kind, {}), key=inputs.kmalloc_bytes)) or "none",
             unit="sizes",
-            working=tuple(f"{kind}: {sizes}" for sizes in options),
+            working=tuple(
+                dict.fromkeys(
+                    line
+                    for option, before in zip(options, steps, strict=True)
+                    for line in (
+                        *(before if option != "none" else (_absent(snapshot, kind),)),
+                        f"{kind}: {option}",
+                    )
+                )
+            ),
         )
+
+
+def _size_steps(snapshot: Snapshot, era: SlabEra) -> Iterator[str]:
+    """The way from the page size and the architecture's alignment to the sizes."""
+    alignment, sizes = inputs.alignment(snapshot, era), _sizes(snapshot, era)
+    page, least = snapshot.page_size_bytes, alignment.kmalloc_minalign
+    if inputs.allocator(snapshot) == "SLUB":
+        yield f"largest: 2 pages of {page} bytes = {2 * page}"
+        yield f"smallest: the larger of 8 and {least} (what {snapshot.arch} aligns to)"
+    else:
+        yield f"largest: {sizes[-1]}; smallest: the larger of 32 (SLAB) and {least}"
+    yield f"powers of two from {sizes[0]} to {sizes[-1]}"
+    yield f"96 where the smallest is at most 32: {'yes' if 96 in sizes else 'no'}"
+    yield f"192 where the smallest is at most 64: {'yes' if 192 in sizes else 'no'}"
+    if alignment.dma_minalign > least:
+        yield f"each rounded up to {alignment.dma_minalign}, the cache line that DMA needs"
+
+
+def _absent(snapshot: Snapshot, kind: str) -> str:
+    return f"{kind}: neither the configuration nor the parameters of {snapshot.kernel} ask for it"
 
 
 def _kmalloc_objsize(snapshot: Snapshot) -> Iterator[Claim]:

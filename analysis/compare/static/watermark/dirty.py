@@ -62,7 +62,7 @@ def _dirty(snapshot: Snapshot, rule_id: str) -> Iterator[Claim]:
                 f"- {highmem} of highmem + 1 = {dirtyable(reserve)}"
             ),
             _share(ratio, in_bytes, kind, snapshot.page_size_bytes),
-            f"limit = {rule(reserve)}",
+            *_limit(dirtyable(reserve), rule(reserve), ratio, in_bytes, snapshot.page_size_bytes),
         ],
     )
 
@@ -72,6 +72,22 @@ def _share(ratio: int, in_bytes: int, kind: str, page_size_bytes: int) -> str:
         return f"vm.{kind}_bytes = {in_bytes}, of pages of {page_size_bytes} bytes"
     share = ratio * page_size_bytes // 100
     return f"vm.{kind}_ratio = {ratio} %: {share} of the {page_size_bytes} bytes of each page"
+
+
+def _limit(
+    dirtyable: int, limit: int, ratio: int, in_bytes: int, page_size_bytes: int
+) -> Iterator[str]:
+    """The last step of the working, with the cut to half of the other limit where it is made."""
+    if in_bytes:
+        own = -(-in_bytes // page_size_bytes)
+        yield f"{in_bytes} / {page_size_bytes}, rounded up = {own} pages"
+    else:
+        share = ratio * page_size_bytes // 100
+        own = share * dirtyable // page_size_bytes
+        yield f"{share} x {dirtyable} / {page_size_bytes} = {own} pages"
+    if own != limit:
+        yield f"not below the limit for writers, so half of that: {limit} pages"
+    yield f"limit = {limit}"
 
 
 def _dirtyable_highmem(snapshot: Snapshot) -> int:
