@@ -225,6 +225,35 @@ def test_huge_pages_switched_off_after_boot() -> None:
     assert verdicts(made, "watermark_high") == {"watermark_high": {"holds"}}
 
 
+def test_the_zones_say_that_huge_pages_were_switched_and_not_the_value_itself() -> None:
+    off = {"DMA": (14, 17, 20, 23), "DMA32": (958, 1208, 1458, 1708)}
+    never = "always madvise [never]\n"
+    name = "sys__kernel__mm__transparent_hugepage__enabled"
+    made = snapshot(
+        proc__zoneinfo=zones(off), proc__sys__vm__min_free_kbytes="3958\n", **{name: never}
+    )
+    claim = only(made, "min_free_kbytes")
+    assert (claim.verdict, claim.predicted) == (Verdict.FAILS, 3894)
+    # Not switched as far as one sees: whoever wrote the value is not known.
+    made = snapshot(proc__zoneinfo=zones(off), proc__sys__vm__min_free_kbytes="3894\n")
+    assert only(made, "min_free_kbytes").verdict is Verdict.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("line", "verdict"),
+    [("MemAvailable: 730585 kB", "fails"), ("MemFree: 800001 kB", "unknown")],
+)
+def test_lines_of_pages_are_of_whole_pages(line: str, verdict: str) -> None:
+    name = line.split()[0]
+    text = "".join(
+        f"{line}\n" if row.startswith(name) else f"{row}\n"
+        for row in files()["proc/meminfo"].splitlines()
+    )
+    claim = only(snapshot(proc__meminfo=text), "mem_available")
+    assert claim.verdict.value == verdict
+    assert only(snapshot(proc__meminfo=text), "totalreserve").verdict is Verdict.UNKNOWN
+
+
 def test_a_parameter_sets_min_free() -> None:
     made = snapshot(proc__cmdline="quiet sysctl.vm.min_free_kbytes=45056\n")
     assert only(made, "min_free_kbytes").verdict is Verdict.HOLDS

@@ -15,7 +15,7 @@ from typing import TypeVar
 from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim, Scope
 from analysis.compare.rule import unknown
-from analysis.errors import MissingInputError
+from analysis.errors import MissingInputError, ParseError
 from analysis.model.drift import Finding, Reading, moved_pages, node_threshold, settle
 from analysis.procfs import vmstat
 from analysis.verdict import Verdict
@@ -63,6 +63,17 @@ def reading(
         with contextlib.suppress(KeyError):
             again = tuple(terms(snapshot.parsed(name + AFTER, parse)))
     return Reading(terms=shown, again=again)
+
+
+def whole_pages(kib: int, page_kib: int, *, source: str = "proc/meminfo") -> int:
+    """The pages that a line in KiB counts.
+
+    Raises:
+        ParseError: it is not of whole pages, which the kernel never prints.
+    """
+    if kib % page_kib:
+        raise ParseError(source, 0, f"{kib} kB", f"whole pages of {page_kib} KiB")
+    return kib // page_kib
 
 
 def counter_reading(snapshot: Snapshot, name: str) -> Reading:

@@ -8,7 +8,6 @@ from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim
 from analysis.compare.rule import Rule, exact, one_of, unknown
 from analysis.compare.static.handover.inputs import (
-    HandoverUnknownError,
     boot,
     boot_memory,
     calls_between,
@@ -19,18 +18,19 @@ from analysis.compare.static.handover.inputs import (
     replayed,
     zones,
 )
+from analysis.compare.static.layout.memmap import struct_page
 from analysis.errors import MissingInputError
 from analysis.model.handover.boot_lines import managed_before_handover
 from analysis.model.handover.eras_handover import HandoverEra, handover_era_of
 from analysis.model.handover.memblock import Region, gaps
 from analysis.model.layout import memory_model
+from analysis.model.layout.eras_layout import layout_era_of
 from analysis.model.layout.pfn import Span
 from analysis.model.layout.zones import ZoneLayout
 from analysis.model.pcp_sizes import zone_batchsize
 
 _DMA_END = 16 << 20
 _LOW_END = 1 << 20
-_BITS = {"x86_64": 64, "arm64": 64, "riscv64": 64, "i386": 32, "arm": 32}
 
 
 def _eras(snapshot: Snapshot) -> list[HandoverEra]:
@@ -41,17 +41,6 @@ def _eras(snapshot: Snapshot) -> list[HandoverEra]:
         if era not in found:
             found.append(era)
     return found
-
-
-def _struct_page_bytes(snapshot: Snapshot) -> int:
-    bits = _BITS.get(snapshot.arch)
-    if bits is None:
-        raise HandoverUnknownError(f"the size of a struct page on {snapshot.arch} is not known")
-    return memory_model.struct_page_bytes(
-        bits=bits,
-        memcg=snapshot.config.on("MEMCG"),
-        double_aligned=snapshot.config.on("HAVE_ALIGNED_STRUCT_PAGE"),
-    )
 
 
 def _early_managed(
@@ -139,7 +128,7 @@ def _judge_total_pages(snapshot: Snapshot) -> Iterator[Claim]:
         working.append("the kernel tells of each zone's memmap: it takes it off")
     for era in eras:
         if era.memmap_taken_off:
-            struct_bytes = _struct_page_bytes(snapshot)
+            struct_bytes = struct_page(snapshot, layout_era_of(snapshot.release))
             reserved, source = _dma_reserved(snapshot, era)
             working.append(
                 f"struct page {struct_bytes} bytes; {reserved} pages of the first zone reserved "
@@ -179,7 +168,7 @@ def _judge_zone_lines(snapshot: Snapshot) -> Iterator[Claim]:
             lacking=True,
         )
         return
-    struct_bytes = _struct_page_bytes(snapshot)
+    struct_bytes = struct_page(snapshot, layout_era_of(snapshot.release))
     reserved, source = _dma_reserved(snapshot, _eras(snapshot)[0])
     predicted: list[str] = []
     working = [f"{reserved} pages of the first zone reserved ({source})"]

@@ -207,7 +207,9 @@ RULES: tuple[Rule, ...] = (
         "is the free pages that memblock gave: without those whose struct pages are made later "
         "(CONFIG_DEFERRED_STRUCT_PAGE_INIT: of each node's last zone only a section and what "
         "brings it to the next one is made at once), and on x86_64 without the page tables of the "
-        "vmalloc area, taken just before.",
+        "vmalloc area, taken just before. Where no struct pages are made later, the free pages "
+        "are taken from the line's own total and reserved: then this is a law within the line, and "
+        "memory_line_total and memory_line_reserved hold those two against other files.",
         inputs=("dmesg", "config", "proc/cmdline", "proc/cpuinfo", "proc/iomem"),
         observed="dmesg, Memory:",
         model=(

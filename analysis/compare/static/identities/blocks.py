@@ -12,6 +12,7 @@ from analysis.compare.static.readings import (
     node_private_pages,
     reading,
     settled,
+    whole_pages,
     zone_private_pages,
 )
 from analysis.errors import MissingInputError
@@ -154,7 +155,7 @@ def _slabs(snapshot: Snapshot) -> Iterator[Claim]:
         lambda info: (model.slab_pages(_slabs_of(info, None)),),
     )
     shown = reading(
-        snapshot, MEMINFO, meminfo.parse, lambda info: (info.values["Slab"] // page_kib,)
+        snapshot, MEMINFO, meminfo.parse, lambda info: (whole_pages(info.values["Slab"], page_kib),)
     )
     room = shown.total + private - all_slabs
     finding = settle(shown, slabs, private=private, moved=moved(snapshot))
@@ -233,7 +234,7 @@ def _reclaimable(snapshot: Snapshot) -> Iterator[Claim]:
                 snapshot,
                 MEMINFO,
                 meminfo.parse,
-                lambda info: (info.values["SReclaimable"] // page_kib,),
+                lambda info: (whole_pages(info.values["SReclaimable"], page_kib),),
             ),
         ),
         unit="pages",

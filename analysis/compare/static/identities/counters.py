@@ -14,6 +14,7 @@ from analysis.compare.static.readings import (
     moved_in,
     reading,
     settled,
+    whole_pages,
     zone_private_pages,
 )
 from analysis.errors import MissingInputError
@@ -71,7 +72,7 @@ def _file_pages(snapshot: Snapshot) -> Iterator[Claim]:
     page_kib = snapshot.page_kib
 
     def terms(info: meminfo.Meminfo) -> tuple[int]:
-        cached, buffers, swap_cached = (info.values[name] // page_kib for name in names)
+        cached, buffers, swap_cached = (whole_pages(info.values[name], page_kib) for name in names)
         return (meminfo_model.file_pages(cached=cached, buffers=buffers, swap_cached=swap_cached),)
 
     yield settled(
@@ -98,7 +99,10 @@ def _reclaimable(snapshot: Snapshot) -> Iterator[Claim]:
         raise MissingInputError(f"nr_kernel_misc_reclaimable of {VMSTAT}")
 
     def difference(info: meminfo.Meminfo) -> tuple[int]:
-        return ((info.values["KReclaimable"] - info.values["SReclaimable"]) // page_kib,)
+        return (
+            whole_pages(info.values["KReclaimable"], page_kib)
+            - whole_pages(info.values["SReclaimable"], page_kib),
+        )
 
     slab = line_of(snapshot, "SReclaimable")
     predicted = meminfo_model.reclaimable(slab=slab, other=other * page_kib)

@@ -21,6 +21,7 @@ COUNTED = "nr_memmap_boot_pages"
 """The counter of vmstat that has the memmap, from 6.11."""
 
 _WIDE = ("x86_64", "arm64", "riscv64", "ppc64le", "s390x")
+_NARROW = ("i386", "arm")
 
 
 def struct_page(snapshot: Snapshot, era: LayoutEra) -> int:
@@ -33,9 +34,11 @@ def struct_page(snapshot: Snapshot, era: LayoutEra) -> int:
     on = options(snapshot)
     if "KMSAN" in on:
         raise LayoutUnknownError("KMSAN adds to a struct page what the model leaves out")
+    if snapshot.arch not in (*_WIDE, *_NARROW):
+        raise LayoutUnknownError(f"the size of a struct page on {snapshot.arch} is not known")
     bits = 64 if snapshot.arch in _WIDE else 32
     config = snapshot.config
-    if "SPARSEMEM" in on and "SPARSEMEM_VMEMMAP" not in on:
+    if {"SPARSEMEM", "NUMA_BALANCING"} <= on and "SPARSEMEM_VMEMMAP" not in on:
         raise LayoutUnknownError("the bits of a section number in the page flags are not modelled")
     outside = page_flags.cpupid_outside_flags(
         on,

@@ -9,6 +9,7 @@ from dataclasses import replace
 from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim
 from analysis.compare.rule import Rule, exact, unknown
+from analysis.compare.static.readings import whole_pages
 from analysis.compare.static.watermark.boosts import boosts, hidden_boost
 from analysis.compare.static.watermark.chain import eras
 from analysis.compare.static.watermark.marks import Marks, possible_marks
@@ -74,11 +75,17 @@ def low_pages(snapshot: Snapshot) -> int:
 
 
 def meminfo_pages(snapshot: Snapshot, *names: str) -> int:
+    """The sum of lines of meminfo that count pages.
+
+    Raises:
+        MissingInputError: a line is not there.
+        ParseError: one is not of whole pages.
+    """
     values = snapshot.meminfo.values
     for name in names:
         if name not in values:
             raise MissingInputError(f"{name} in proc/meminfo")
-    return sum(values[name] for name in names) // snapshot.page_kib
+    return sum(whole_pages(values[name], snapshot.page_kib) for name in names)
 
 
 def indirectly_reclaimable_pages(snapshot: Snapshot) -> int:
@@ -181,6 +188,17 @@ def _mem_available(snapshot: Snapshot) -> Iterator[Claim]:
             indirectly_reclaimable_pages=indirectly,
         )
 
+    shown_kib = snapshot.meminfo.values["MemAvailable"]
+    if shown_kib % snapshot.page_kib:
+        yield exact(
+            "mem_available",
+            {},
+            predicted=rule(totalreserve_pages(zones)) * snapshot.page_kib,
+            observed=shown_kib,
+            unit="KiB",
+            working=[f"it counts whole pages of {snapshot.page_kib} KiB"],
+        )
+        return
     more = f" + {indirectly} reclaimable indirectly" if indirectly else ""
     yield reserve_claim(
         snapshot,

@@ -76,6 +76,8 @@ class BootChain:
         if shown is None or self.khugepaged is Khugepaged.ABSENT:
             return None
         now = Khugepaged.STOPPED if "[never]" in shown else Khugepaged.STARTED
+        if now is self.khugepaged:
+            return None  # as boot left it
         if now is Khugepaged.STOPPED and not self.era.recomputes_without_khugepaged:
             return None
         high_pages = {key: zone.high_pages for key, zone in self.marks.last.items()}

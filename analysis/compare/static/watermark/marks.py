@@ -82,6 +82,13 @@ def boot_alike(snapshot: Snapshot, marks: Marks) -> Iterator[Mapping[Key, int]]:
                 yield boot.pages
 
 
+def scale_factor_of(snapshot: Snapshot) -> int:
+    """vm.watermark_scale_factor, by default where the capture lacks it."""
+    if snapshot.has_sysctl(SCALE_FACTOR):
+        return snapshot.sysctl_number(SCALE_FACTOR)
+    return DEFAULT_SCALE_FACTOR
+
+
 def possible_marks(snapshot: Snapshot) -> list[Marks]:
     """Every set of watermarks that the capture allows; at least one is likely.
 
@@ -91,11 +98,7 @@ def possible_marks(snapshot: Snapshot) -> list[Marks]:
     Raises:
         MissingInputError: what boot computed cannot be known, and nothing was written since.
     """
-    scale_factor = (
-        snapshot.sysctl_number(SCALE_FACTOR)
-        if snapshot.has_sysctl(SCALE_FACTOR)
-        else DEFAULT_SCALE_FACTOR
-    )
+    scale_factor = scale_factor_of(snapshot)
     kbytes = snapshot.sysctl_number(MIN_FREE) if snapshot.has_sysctl(MIN_FREE) else None
     scaled = scale_factor != DEFAULT_SCALE_FACTOR or _settled(snapshot)
     at_boot: list[Marks] = []
@@ -108,7 +111,7 @@ def possible_marks(snapshot: Snapshot) -> list[Marks]:
         if not at_boot:
             raise MissingInputError(f"proc/sys/{MIN_FREE}")
         return at_boot
-    after = list(_after_boot(snapshot, kbytes, scale_factor, likely=not at_boot))
+    after = list(marks_after_boot(snapshot, kbytes, scale_factor, likely=not at_boot))
     return _distinct(at_boot + after)
 
 
@@ -167,9 +170,10 @@ def _at_boot(snapshot: Snapshot, kbytes: int | None) -> Iterator[Marks]:
         )
 
 
-def _after_boot(
+def marks_after_boot(
     snapshot: Snapshot, kbytes: int, scale_factor: int, *, likely: bool
 ) -> Iterator[Marks]:
+    """The sets that follow from a min_free_kbytes and all that is managed now."""
     managed = managed_now(snapshot)
     for era in eras(snapshot):
         yield Marks(

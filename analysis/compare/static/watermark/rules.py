@@ -16,7 +16,9 @@ from analysis.compare.static.watermark.marks import (
     MIN_FREE,
     SCALE_FACTOR,
     Marks,
+    marks_after_boot,
     possible_marks,
+    scale_factor_of,
 )
 from analysis.compare.static.watermark.moments import Key, Moment, judged, scope_of
 from analysis.compare.static.watermark.reserve import RULES as RESERVE_RULES
@@ -64,19 +66,26 @@ def _min_free_kbytes(snapshot: Snapshot) -> Iterator[Claim]:
         lines = list(chain.working(snapshot))
         if lines != working[-len(lines) :]:
             working += lines
+    for chain in chains:
+        switched = chain.switched(snapshot)
+        if switched is None or switched[0] in options:
+            continue
+        marks = marks_after_boot(snapshot, switched[0], scale_factor_of(snapshot), likely=True)
+        if _follow(snapshot, tuple(marks)):
+            yield exact(
+                rule_id,
+                {},
+                predicted=switched[0],
+                observed=shown,
+                unit="KiB",
+                working=(
+                    *chain.working(snapshot),
+                    *switched[1],
+                    "     the zones show the watermarks that follow from that",
+                ),
+            )
+            return
     if shown not in options and _follow(snapshot, possible_marks(snapshot)):
-        for chain in chains:
-            switched = chain.switched(snapshot)
-            if switched is not None and switched[0] == shown:
-                yield exact(
-                    rule_id,
-                    {},
-                    predicted=switched[0],
-                    observed=shown,
-                    unit="KiB",
-                    working=(*chain.working(snapshot), *switched[1]),
-                )
-                return
         yield unknown(
             rule_id,
             why=(
@@ -220,7 +229,8 @@ RULES: tuple[Rule, ...] = (
             "and 262144 (65536 in 4.19). Then khugepaged, where it is started, raises it to "
             "eleven pageblocks for each populated zone up to Normal, but not beyond a twentieth of "
             "the pages above the high watermarks of that moment. Where it is not wanted, releases "
-            "after 5.10 take the root of the pages above the high watermarks." + _WHEN
+            "after 5.10 take the root of the pages above the high watermarks. Whether huge pages "
+            "were switched after boot is read off their file and off the zones' watermarks." + _WHEN
         ),
         inputs=_CHAIN,
         observed="proc/sys/vm/min_free_kbytes",
