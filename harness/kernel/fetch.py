@@ -40,6 +40,7 @@ from harness.kernel.catalog import (
     parse_spec,
     releases_like,
 )
+from harness.kernel.custom import custom_kernels
 from harness.kernel.package import (
     RECORD_NAME,
     Kernel,
@@ -50,6 +51,7 @@ from harness.kernel.package import (
 )
 from harness.kernel.sources import read_host
 from harness.kernel.unpack import unpack_deb
+from harness.kernel.zoo import obtain_custom
 
 _PART = re.compile(r"linux-(?:image|binary|modules|base)-\d+\.\d\S*")
 """The packages a kernel consists of; its other dependencies serve the installation only. They are
@@ -72,8 +74,11 @@ def obtain(
     host_root: Path = Path("/"),
     run: Runner = run_apt,
     clock: Callable[[], float] = time.time,
+    newest: bool = False,
 ) -> Kernel:
-    """The kernel that ``spec`` names (see kernel-configs/README.md), fetched if need be.
+    """The kernel that ``spec`` names (see kernel-configs/README.md), fetched or built if need be.
+
+    ``newest`` builds a custom kernel again where its suite has a newer source by now.
 
     Raises:
         UsageError: unknown kernel or architecture.
@@ -85,6 +90,18 @@ def obtain(
     """
     debian_arch(arch)
     cache = cache_root(environment)
+    custom = custom_kernels().get(spec or "")
+    if custom is not None:
+        return obtain_custom(
+            custom,
+            arch,
+            stock_config=lambda: _config_of(custom.suite, arch, progress, environment, host_root),
+            progress=progress,
+            environment=environment,
+            host_root=host_root,
+            run=run,
+            newest=newest,
+        )
     if spec is not None and (kernel := find_cached(cache, spec, arch)) is not None:
         return kernel
     wanted = _parse(spec, arch, cache, host_root)
@@ -114,11 +131,29 @@ def obtain(
     return replace(kernel, name=wanted.name)
 
 
+def _config_of(
+    suite: str,
+    arch: str,
+    progress: Progress,
+    environment: Mapping[str, str],
+    host_root: Path,
+) -> str:
+    """The configuration of a suite's generic kernel."""
+    kernel = obtain(suite, arch, progress=progress, environment=environment, host_root=host_root)
+    return kernel.config_path.read_text(encoding="utf-8")
+
+
 def _parse(spec: str | None, arch: str, cache: Path, host_root: Path) -> KernelSpec:
     suites = known_suites()
     cached = [kernel.release for kernel in list_cached(cache, arch)]
     host_suite = read_host(host_root).suite
-    return parse_spec(spec, arch, host_suite=host_suite, suites=suites, cached=cached)
+    try:
+        return parse_spec(spec, arch, host_suite=host_suite, suites=suites, cached=cached)
+    except UsageError as error:
+        made = [custom.name for custom in custom_kernels().values() if arch in custom.arches]
+        if "suites" in error.details:
+            error.details["custom kernels"] = ", ".join(made) or "none"
+        raise
 
 
 def _earlier_answer(path: Path, cache: Path, arch: str) -> tuple[float, Kernel | None]:
