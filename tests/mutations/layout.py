@@ -37,6 +37,11 @@ MUTATIONS: dict[str, Mutation] = {
     "node_range": Mutation(
         file="dmesg", pattern=r"  node +0: \[mem 0x[0-9a-f]+-0x([0-9a-f]+)\]", change=plus_hex(4096)
     ),
+    "initmem_range": Mutation(
+        file="dmesg",
+        pattern=r"Initmem setup node 0 \[mem 0x[0-9a-f]+-0x([0-9a-f]+)\]",
+        change=plus_hex(4096),
+    ),
     "fake_node": Mutation(
         file="dmesg", pattern=r"Faking node 1 at \[mem 0x([0-9a-f]+)-", change=plus_hex(4096)
     ),

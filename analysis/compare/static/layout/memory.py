@@ -116,6 +116,42 @@ def _node_range(snapshot: Snapshot) -> Iterator[Claim]:
     )
 
 
+def _initmem_range(snapshot: Snapshot) -> Iterator[Claim]:
+    rule_id, page = "initmem_range", snapshot.page_size_bytes
+    found = boot(snapshot)
+    # To 5.10 a node without memory is printed from 0 to 0.
+    said: dict[Hashable, Number] = {
+        node: shown_bytes(Span(*span), 1)
+        for node, span in found.node_setups.items()
+        if span != (0, 1)
+    }
+    if not said or not found.node_ranges:  # which come before: else some may be lost
+        raise MissingInputError("dmesg: Early memory node ranges, and Initmem setup node")
+    if not (found.srat or found.single_node or snapshot.nodes == (0,)):
+        yield unknown(rule_id, why="without SRAT nothing else says where nodes end", lacking=True)
+        return
+
+    def predict(era: LayoutEra) -> Predictions:
+        plan = placement(snapshot, era)
+        return {
+            node: Predicted(
+                value=shown_bytes(span, page),
+                working=(*plan.steps, f"node {node}: from its first page to its last"),
+            )
+            for node, span in nodes.node_extents(plan.ranges).items()
+        }
+
+    yield from judge(
+        rule_id,
+        snapshot,
+        predict=predict,
+        observed=said,
+        scope=per_node,
+        unit="bytes",
+        absent="none",
+    )
+
+
 def _fake_node(snapshot: Snapshot) -> Iterator[Claim]:
     asked = [v for v in snapshot.cmdline.all("numa") if v.startswith("fake=")]
     if not asked:
@@ -166,6 +202,16 @@ RULES: tuple[Rule, ...] = (
             nodes.in_pages,
         ),
         judge=_node_range,
+    ),
+    Rule(
+        id="initmem_range",
+        says="A node is set up from the first to the last page of its memory, holes and other "
+        "nodes' memory in between included. Where only this line says which node has which memory "
+        "it is an input, and not judged.",
+        inputs=INPUTS,
+        observed="dmesg, Initmem setup node",
+        model=(memory_map.memblock_memory, nodes.cleaned, nodes.assigned, nodes.node_extents),
+        judge=_initmem_range,
     ),
     Rule(
         id="fake_node",
