@@ -28,7 +28,7 @@ from harness.kernel.cache import (
     reporting_full_disk,
     write_atomically,
 )
-from harness.kernel.catalog import kernels_directory, list_cached
+from harness.kernel.catalog import kernels_directory, latest, list_cached
 from harness.kernel.custom import CustomKernel
 from harness.kernel.fragment import (
     FRAGMENTS_DIRECTORY,
@@ -120,7 +120,7 @@ def find_built(inputs: Inputs, cache: Path) -> Kernel | None:
         if (read_json_object(kernel.directory / BUILD_RECORD) or {}).get("recipe")
         == inputs.recipe_key
     ]
-    return found[-1] if found else None
+    return latest(found)
 
 
 def build_kernel(

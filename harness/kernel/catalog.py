@@ -110,9 +110,15 @@ def list_cached(cache: Path, arch: str | None = None) -> list[Kernel]:
 
 
 def find_cached(cache: Path, release: str, arch: str) -> Kernel | None:
-    """The cached kernel of a release; of several package versions, the newest."""
+    """The cached kernel of a release; of several package versions, the newest, and of several
+    builds of one version, the last."""
     found = [kernel for kernel in list_cached(cache, arch) if kernel.release == release]
-    return found[-1] if found else None
+    return latest(found)
+
+
+def latest(kernels: Iterable[Kernel]) -> Kernel | None:
+    """The kernel of the newest package version; of several builds of one version, the last."""
+    return max(kernels, key=_age, default=None)
 
 
 def releases_like(release: str, releases: Iterable[str]) -> list[str]:
@@ -127,6 +133,10 @@ def releases_like(release: str, releases: Iterable[str]) -> list[str]:
     matches = (_RELEASE.fullmatch(other) for other in releases if other != release)
     like = [match[0] for match in matches if match and match.groups() == wanted.groups()]
     return sorted(like, key=_natural, reverse=True)
+
+
+def _age(kernel: Kernel) -> tuple[tuple[tuple[int, int, str], ...], int]:
+    return _natural(kernel.version), (kernel.directory / RECORD_NAME).stat().st_mtime_ns
 
 
 def _natural(text: str) -> tuple[tuple[int, int, str], ...]:

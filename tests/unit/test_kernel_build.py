@@ -177,8 +177,11 @@ def test_another_compiler_builds_again_only_when_asked_for_the_newest(build: Bui
     first = build()
     build.tools = replace(GCC, version="gcc 13")
     assert build() == first
-    assert build(newest=True).directory != first.directory
+    second = build(newest=True)
+    assert second.directory != first.directory
     assert not any("earlier build" in note for note in build.notes), "objects of another compiler"
+    assert build() == second, "the one that was built last"
+    assert find_cached(build.cache, second.release, "x86_64") == second
 
 
 def test_a_symbol_that_does_not_survive(build: Builder) -> None:
