@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from harness.deadline import StallClock
-from harness.errors import BuildError, MissingToolError
+from harness.errors import BuildError, InfrastructureError, MissingToolError
 from harness.kernel.cache import disk_full
 from harness.mortal import mortal
 
@@ -156,11 +156,11 @@ class Failure:
         """One line of make's output."""
         self._lines.append(text)
 
-    def error(self, what: str, log: Path) -> BuildError:
+    def error(self, what: str, log: Path) -> InfrastructureError:
         """The error for a build that failed; a full disk is told as such."""
         text = "\n".join(self._lines)
         if "No space left on device" in text:
-            return disk_full(log)  # type: ignore[return-value]
+            return disk_full(log)
         said = [line for line in self._lines if not line.startswith("  ")]
         complaints = [line for line in said if re.search(r"error|Error|\*\*\*|undefined", line)]
         return BuildError(

@@ -13,6 +13,7 @@ from harness.errors import BuildError, FetchError, MissingToolError, Verificatio
 from harness.kernel.apt import AptRoot, Deb
 from harness.kernel.cache import (
     Progress,
+    disk_full,
     install_directory,
     read_json_object,
     write_atomically,
@@ -173,7 +174,5 @@ def _tar(argv: Sequence[str], directory: Path) -> None:
         if "xz" in said and "Cannot exec" in said:
             raise MissingToolError("xz is not installed", fix="apt-get install xz-utils")
         if "No space left" in said:
-            from harness.kernel.cache import disk_full
-
             raise disk_full(directory)
         raise BuildError("the kernel's source did not unpack", details={"tar": said[-2000:]})
