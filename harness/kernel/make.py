@@ -15,7 +15,12 @@ from pathlib import Path
 from typing import Protocol
 
 from harness.deadline import StallClock
-from harness.errors import BuildError, InfrastructureError, MissingToolError
+from harness.errors import (
+    BuildError,
+    GuestTimeoutError,
+    InfrastructureError,
+    MissingToolError,
+)
 from harness.kernel.cache import disk_full
 from harness.mortal import mortal
 
@@ -89,17 +94,21 @@ def run_make(
                     *lines, pending = (pending + chunk).split(b"\n")
                     for line in lines:
                         on_line(line.decode(errors="replace"))
-                elif clock.expired:
-                    raise BuildError(
-                        f"the build said nothing for {STALL_S:g} s",
-                        details={"log": log},
-                        fix="try again: what is compiled already is kept",
-                    )
+                _check(clock, log)
         if pending:
             on_line(pending.decode(errors="replace"))
         return process.wait(timeout=_STOP_LIMIT_S)
     finally:
         _stop(process)
+
+
+def _check(clock: StallClock, log: Path) -> None:
+    try:
+        clock.check("the build")
+    except GuestTimeoutError as error:
+        raise BuildError(
+            error.message, details={"log": log}, fix="try again: what is compiled already is kept"
+        ) from None
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

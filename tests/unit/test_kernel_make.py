@@ -40,9 +40,15 @@ def test_a_program_that_is_not_there(tmp_path: Path) -> None:
 def test_silence_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(make_module, "STALL_S", 0.3)
     start_s = time.monotonic()
-    with pytest.raises(BuildError, match="said nothing"):
+    with pytest.raises(BuildError, match=r"no progress for 0\.3 s"):
         _run(tmp_path, "echo on; sleep 60", [])
     assert time.monotonic() - start_s < 20
+
+
+def test_chatter_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(make_module, "CEILING_S", 0.5)
+    with pytest.raises(BuildError, match=r"still not done after 0\.5 s"):
+        _run(tmp_path, "while echo on; do sleep 0.01; done", [])
 
 
 def test_what_goes_wrong_here_ends_the_build(tmp_path: Path) -> None:
