@@ -9,6 +9,9 @@ from typing import Literal
 
 Group = Literal["memory", "other"]
 
+_WIDEST = 30
+"""A longer value, such as a list of file names, is cut in the table."""
+
 _MEMORY = re.compile(
     r"(?:"
     # nodes, zones and the map of struct pages
@@ -67,7 +70,7 @@ def diff_configs(first: Mapping[str, str], second: Mapping[str, str]) -> list[Di
 
 
 def render_diff(differences: Iterable[Difference], names: tuple[str, str]) -> str:
-    """A table for people: a symbol a line, in the two groups."""
+    """A table for people: a symbol a line, in the two groups; long values are cut."""
     differences = list(differences)
     if not differences:
         return f"{names[0]} and {names[1]} are configured alike\n"
@@ -90,4 +93,6 @@ def render_diff(differences: Iterable[Difference], names: tuple[str, str]) -> st
 def _show(value: str | None) -> str:
     if value is None:
         return "-"
+    if len(value) > _WIDEST:
+        return f"{value[: _WIDEST - 1]}…"
     return value if value else '""'

@@ -51,6 +51,13 @@ def test_a_table() -> None:
     )
 
 
+def test_long_values_are_cut_in_the_table_only() -> None:
+    differences = diff_configs({"CONFIG_CMDLINE": "x" * 31}, {"CONFIG_CMDLINE": "x" * 30})
+    assert differences[0].values == ("x" * 31, "x" * 30)
+    row = render_diff(differences, ("a", "b")).splitlines()[1]
+    assert row.split() == ["CONFIG_CMDLINE", "x" * 29 + "…", "x" * 30]
+
+
 @pytest.mark.parametrize(
     "symbol",
     [
