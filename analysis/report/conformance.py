@@ -10,7 +10,7 @@ import argparse
 import os
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -21,6 +21,7 @@ from analysis.compare.rule import BROKEN
 from analysis.compare.static.registry import PARTS
 from analysis.errors import AnalysisError, CaptureError
 from analysis.figures.files import replace_file
+from analysis.model.release import parse_release
 
 BEGIN = "<!-- conformance: written by `make conformance` -->"
 END = "<!-- /conformance -->"
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--details", type=Path, help="where the whole table goes, as Markdown")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     asked = parser.parse_args(arguments)
-    console = Console(width=None if sys.stdout.isatty() else 200)
+    console = Console(width=None if sys.stdout.isatty() else 140)
     try:
         found = conformance(archives_in(asked.directory), jobs=asked.jobs)
         if asked.write:
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AnalysisError as error:
         sys.stderr.write(f"conformance: {error.render()}\n")
         return error.exit_code
-    console.print(_terminal_table(found))
+    console.print(terminal_table(found))
     for line in complaints(found):
         console.print(line, highlight=False, markup=False)
     return 1 if complaints(found) else 0
@@ -152,21 +153,38 @@ def complaints(found: Conformance) -> list[str]:
     return lines
 
 
-def _terminal_table(found: Conformance) -> Table:
+def terminal_table(found: Conformance) -> Table:
+    """Rules by series of kernels (6.12 with all its architectures): a terminal has room for that."""
+    series: dict[str, list[str]] = {}
+    for kernel in found.kernels:
+        series.setdefault(str(parse_release(kernel)), []).append(kernel)
     table = Table(
         title=f"{len(found.rules)} rules on {found.captures()} captures: holds / fails / unknown",
         title_justify="left",
     )
     table.add_column("rule", no_wrap=True)
-    for kernel in (*found.kernels, "all"):
-        table.add_column(kernel.replace("-", "\n", 1), justify="right")
+    for name, kernels in series.items():
+        captures = sum(found.captures(kernel) for kernel in kernels)
+        table.add_column(f"{name}\n{captures} captures", justify="right", no_wrap=True)
+    table.add_column("all", justify="right", no_wrap=True)
+
+    def row(name: str, rules: Sequence[str]) -> None:
+        counts = [
+            _sum(found.count(rules, kernel) for kernel in kernels) for kernels in series.values()
+        ]
+        table.add_row(name, *map(_coloured, (*counts, found.count(rules))))
+
     for rules in PARTS.values():
         for rule in rules:
-            cells = [found.count([rule.id], kernel) for kernel in (*found.kernels, None)]
-            table.add_row(rule.id, *map(_coloured, cells))
+            row(rule.id, [rule.id])
         table.add_section()
-    table.add_row("all", *(_coloured(found.count(found.rules, k)) for k in (*found.kernels, None)))
+    row("all", found.rules)
     return table
+
+
+def _sum(counts: Iterable[Count]) -> Count:
+    holds, fails, unknown = (sum(part) for part in zip(*counts, strict=True))
+    return holds, fails, unknown
 
 
 def _coloured(count: Count) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import io
 import pkgutil
 from collections import Counter
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 import tests.mutations
 from analysis.capture.snapshot import Snapshot
@@ -27,6 +29,7 @@ from analysis.report.conformance import (
     details,
     embed,
     summary_table,
+    terminal_table,
 )
 from analysis.verdict import Verdict
 from tests.mutations.mutation import Mutation
@@ -137,6 +140,21 @@ def test_a_rule_unknown_too_often_is_not_done() -> None:
     assert some.undone() == {"a": 0.5}
     assert "not done: a is unknown on 50%" in complaints(some)[0]
     assert Conformance(results=(result("a", holds=1, unknown=9),)).undone() == {}
+
+
+def test_the_terminal_shows_series_of_kernels() -> None:
+    console = Console(width=120, file=io.StringIO())
+    rule = RULES[0].id
+    both = [
+        dataclasses.replace(result(rule, holds=n), kernel=kernel)
+        for n, kernel in ((20, "6.1.0-1-amd64"), (4, "6.1.0-1-arm64"), (300, "6.12.3"))
+    ]
+    console.print(terminal_table(Conformance(results=tuple(both))))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "24/0/0" in text
+    assert "300/0/0" in text
+    assert "324/0/0" in text
+    assert "2 captures" in text
 
 
 def test_marks_of_the_table(tmp_path: Path) -> None:
