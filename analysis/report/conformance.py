@@ -154,7 +154,7 @@ def complaints(found: Conformance) -> list[str]:
 
 
 def terminal_table(found: Conformance) -> Table:
-    """Rules by series of kernels (6.12 with all its architectures): a terminal has room for that."""
+    """Rules by series of kernels (6.12 on all architectures): a terminal has room for that."""
     series: dict[str, list[str]] = {}
     for kernel in found.kernels:
         series.setdefault(str(parse_release(kernel)), []).append(kernel)
