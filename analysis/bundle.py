@@ -25,6 +25,7 @@ from harness.record.rundir import RunDirectory
 from harness.record.trace import TraceRecord, formats_path, read_trace_record, ring_path
 
 __all__ = [
+    "MANIFEST_NAME",
     "NO_SOURCE",
     "Bundle",
     "Damage",

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import date
 from functools import cached_property
 from types import MappingProxyType
 from typing import TypeVar, cast
 
+from analysis.capture.booted_cpus import booted_cpus
+from analysis.capture.kernel import (
+    RELEASE_PATTERNS,
+    configured_architecture,
+    named_architecture,
+    releases_in_force,
+    shown_architecture,
+    vendor_of,
+)
 from analysis.capture.source import Source
 from analysis.errors import MissingInputError, ParseError
 from analysis.model.release import Release, parse_release
-from analysis.model.release_dates import newest_known
 from analysis.procfs import (
     buddyinfo,
     build_date,
@@ -41,40 +48,6 @@ T = TypeVar("T")
 
 NODES = "sys/devices/system/node"
 CPUS = "sys/devices/system/cpu"
-
-_NODE_CPUS = re.compile(r"\.{4} node +#(\d+), CPUs:(.*)")
-_SRAT_CPU = re.compile(r"(?:ACPI: )?SRAT: PXM \d+ -> APIC \S+ -> Node (\d+)")
-_VERSION = re.compile(r"(?:Linux version|Linux \S+) (\d+\.\d+\S*)")
-_BOOTED = re.compile(r"Linux version (\d+\.\d+\S*)")
-_MACHINES = {
-    "x86_64": "x86_64",
-    "amd64": "x86_64",
-    "aarch64": "arm64",
-    "arm64": "arm64",
-    "i386": "i386",
-    "i586": "i386",
-    "i686": "i386",
-    "686": "i386",
-    "armv7l": "arm",
-    "armmp": "arm",
-    "riscv64": "riscv64",
-    "ppc64le": "ppc64le",
-    "s390x": "s390x",
-}
-_ARCH_OPTIONS = {
-    "X86_64": "x86_64",
-    "X86_32": "i386",
-    "ARM64": "arm64",
-    "ARM": "arm",
-    "RISCV": "riscv64",
-    "PPC64": "ppc64le",
-    "S390": "s390x",
-}
-_VENDORS = re.compile(r"\.(el\d+|fc\d+|amzn\d+)|-(default|generic)")
-_BACKPORTING = ("el", "default")
-"""Kernels whose release says little: fixes and features of newer ones are taken back for years."""
-_NEWEST = Release(7, 3)
-_LAST_OF_MAJOR = {4: 20, 5: 19, 6: 19, 7: 3}
 
 
 class Snapshot:
@@ -156,12 +129,7 @@ class Snapshot:
 
     @cached_property
     def _release_or_none(self) -> str | None:
-        for name, pattern in (
-            ("proc/version", _BOOTED),
-            ("proc/sys/kernel/osrelease", re.compile(r"(\d+\.\d+\S*)")),
-            ("uname", _VERSION),
-            ("dmesg", _BOOTED),
-        ):
+        for name, pattern in RELEASE_PATTERNS.items():
             text = self.source.text(name)
             if text and (match := pattern.search(text)):
                 return match[1]
@@ -187,9 +155,7 @@ class Snapshot:
     @cached_property
     def vendor(self) -> str | None:
         """A distribution whose kernels carry many later changes (``el9``), or None."""
-        match = _VENDORS.search(self.kernel)
-        name = (match[1] or match[2]) if match else None
-        return name if name and name.startswith(_BACKPORTING) else None
+        return vendor_of(self.kernel)
 
     @cached_property
     def built(self) -> date | None:
@@ -203,16 +169,7 @@ class Snapshot:
     def releases(self) -> tuple[Release, ...]:
         """The releases whose rules may be in force: the kernel's own, and every later one where its
         vendor takes changes back, but for those that came long after it was built."""
-        own = self.release
-        if self.vendor is None:
-            return (own,)
-        later = [
-            Release(version, patchlevel)
-            for version, last in _LAST_OF_MAJOR.items()
-            for patchlevel in range(last + 1)
-        ]
-        newest = min(_NEWEST, (self.built and newest_known(self.built)) or _NEWEST)
-        return (own, *(release for release in later if own < release <= newest))
+        return releases_in_force(self.release, self.vendor, self.built)
 
     @cached_property
     def config(self) -> Kconfig:
@@ -227,23 +184,13 @@ class Snapshot:
     @cached_property
     def arch(self) -> str:
         """``x86_64``, ``arm64``, ``i386``, ``arm``, ``riscv64`` …"""
-        if self.has("config"):
-            for option, arch in _ARCH_OPTIONS.items():
-                if self.config.on(option):
-                    return arch
-        words = re.split(r"[\s.+_-]+", self.source.text("uname") or "")
-        words += re.split(r"[.+_-]", self.kernel)
-        joined = self.source.text("uname") or ""
-        if "x86_64" in joined or "x86_64" in self.kernel:
-            return "x86_64"
-        for word in words:
-            if word in _MACHINES:
-                return _MACHINES[word]
-        cpuinfo = self.source.text("proc/cpuinfo") or ""
-        if "vendor_id" in cpuinfo and "HighMem" not in (self.source.text("proc/zoneinfo") or ""):
-            return "x86_64"
-        if "CPU implementer" in cpuinfo:
-            return "arm64" if "CPU architecture: 8" in cpuinfo else "arm"
+        found = configured_architecture(self.config) if self.has("config") else None
+        found = found or named_architecture(self.source.text("uname") or "", self.kernel)
+        found = found or shown_architecture(
+            self.source.text("proc/cpuinfo") or "", self.source.text("proc/zoneinfo") or ""
+        )
+        if found is not None:
+            return found
         raise MissingInputError("the architecture (config, or uname)")
 
     @cached_property
@@ -363,26 +310,10 @@ class Snapshot:
             return cpulist.parse(text, source=name)
         if len(self.nodes) == 1:
             return self.cpus_online
-        booted = self._booted_cpus
+        booted = booted_cpus(self.dmesg) if self.has("dmesg") else {}
         if sorted(cpu for cpus in booted.values() for cpu in cpus) != sorted(self.cpus_online):
             raise MissingInputError(f"{name} (or all CPUs by node in dmesg)")
         return booted.get(node, ())
-
-    @cached_property
-    def _booted_cpus(self) -> Mapping[int, tuple[int, ...]]:
-        """Node → CPUs as x86 announces them; the first CPU is not announced, but the firmware's
-        table (SRAT) has one processor more on its node."""
-        found: dict[int, tuple[int, ...]] = {}
-        if not self.has("dmesg"):
-            return found
-        for match in self.dmesg.matching(_NODE_CPUS):
-            cpus = tuple(int(cpu) for cpu in re.findall(r"#(\d+)", match[2]))
-            found[int(match[1])] = (*found.get(int(match[1]), ()), *cpus)
-        listed = Counter(int(match[1]) for match in self.dmesg.matching(_SRAT_CPU))
-        for node, processors in listed.items():
-            if processors == len(found.get(node, ())) + 1:
-                found[node] = (0, *found.get(node, ()))
-        return found
 
     def node_distances(self, node: int) -> tuple[int, ...]:
         """Distances from a node to each online node, in their order."""

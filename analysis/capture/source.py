@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 
 import zstandard
 
-from analysis.bundle import Bundle, open_bundle
+from analysis.bundle import MANIFEST_NAME, Bundle, open_bundle
 from analysis.errors import CaptureError
 from analysis.procfs import slab_sysfs
 
@@ -125,6 +125,11 @@ class Source:
         return slab_sysfs.from_tree(tree) if tree else None
 
 
+def is_run(path: Path) -> bool:
+    """Whether the path is a run directory."""
+    return (path / MANIFEST_NAME).is_file()
+
+
 def open_source(path: Path) -> Source:
     """A run directory, a capture in any layout, or an archive of one.
 
@@ -135,7 +140,7 @@ def open_source(path: Path) -> Source:
         CaptureError: there is nothing at the path, nothing of /proc in it, or several captures.
         BundleError, RecordError: a run directory that cannot be used.
     """
-    if (path / "manifest.json").is_file():
+    if is_run(path):
         return run_source(open_bundle(path, verify=False))
     archive = next((place for place in (path, *path.parents) if place.is_file()), None)
     if archive is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.capture.snapshot import Snapshot
-from analysis.capture.source import open_source
+from analysis.capture.source import is_run, open_source
 from analysis.compare.claim import check_to_json
 from analysis.compare.rule import claims_of
 from analysis.compare.static.registry import RULES
@@ -29,14 +29,13 @@ def check_source(path: Path) -> Checked:
     Raises:
         CaptureError, BundleError, ParseError, RecordError: it cannot be read.
     """
-    source = open_source(path)
-    if source.bundle is not None:
+    if is_run(path):
         # loads replay and plotting, which a capture has no use for
         from analysis.report.pipeline import evaluate_run
 
         run = evaluate_run(path)
         return Checked(check=run.check, damage=run.damage)
-    snapshot = Snapshot(source)
+    snapshot = Snapshot(open_source(path))
     claims = list(claims_of(RULES, snapshot))
     kernel = snapshot.kernel if snapshot.knows_kernel else "a kernel that the capture does not name"
     return Checked(check=check_to_json(str(path), kernel, claims), damage=())
