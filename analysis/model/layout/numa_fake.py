@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from analysis.model.layout.absent import absent_pages
 from analysis.model.layout.nodes import NodeSpan
@@ -106,6 +106,18 @@ def _count(text: str) -> int:
     return count
 
 
+def _in_turn(state: _Emulation, physical: list[int]) -> Iterator[int]:
+    """The block to cut next: of one physical node after the other, while they have any."""
+    left = list(physical)
+    while left:
+        for node in list(left):
+            index = state.block_of(node)
+            if index is None:
+                left.remove(node)
+            else:
+                yield index
+
+
 def _by_count(state: _Emulation, physical: list[int], count: int, limit: int, page: int) -> None:
     size = state.filled(0, limit) // page // count * page
     larger = size % SMALLEST_BYTES * count // SMALLEST_BYTES
@@ -113,20 +125,14 @@ def _by_count(state: _Emulation, physical: list[int], count: int, limit: int, pa
     if not size:
         raise NotEmulatedError("there is not enough memory for each node")
     made = 0
-    left = list(physical)
-    while left:
-        for node in list(left):
-            index = state.block_of(node)
-            if index is None:
-                left.remove(node)
-                continue
-            _, start, block_end = state.blocks[index]
-            end = start + size + (SMALLEST_BYTES if made < larger else 0)
-            end = state.past_dma32(state.grown(start, end, block_end, size))
-            if state.filled(end, block_end) < size:
-                end = block_end
-            state.cut(index, made % count, end)
-            made += 1
+    for index in _in_turn(state, physical):
+        _, start, block_end = state.blocks[index]
+        end = start + size + (SMALLEST_BYTES if made < larger else 0)
+        end = state.past_dma32(state.grown(start, end, block_end, size))
+        if state.filled(end, block_end) < size:
+            end = block_end
+        state.cut(index, made % count, end)
+        made += 1
 
 
 def _by_size(
@@ -138,19 +144,13 @@ def _by_size(
     smallest = align_up(max(smallest, SMALLEST_BYTES), SMALLEST_BYTES)
     size = align_down(max(size, smallest), SMALLEST_BYTES)
     made = 0
-    left = list(physical)
-    while left:
-        for node in list(left):
-            index = state.block_of(node)
-            if index is None:
-                left.remove(node)
-                continue
-            _, start, block_end = state.blocks[index]
-            end = state.past_dma32(state.grown(start, start + size, block_end, size))
-            if state.filled(end, block_end) < size:
-                end = block_end
-            state.cut(index, made % nodes_max, end)
-            made += 1
+    for index in _in_turn(state, physical):
+        _, start, block_end = state.blocks[index]
+        end = state.past_dma32(state.grown(start, start + size, block_end, size))
+        if state.filled(end, block_end) < size:
+            end = block_end
+        state.cut(index, made % nodes_max, end)
+        made += 1
 
 
 def _uniform(state: _Emulation, physical: list[int], count: int, page: int) -> None:
