@@ -124,15 +124,13 @@ def _by_count(state: _Emulation, physical: list[int], count: int, limit: int, pa
     size = align_down(size, SMALLEST_BYTES)
     if not size:
         raise NotEmulatedError("there is not enough memory for each node")
-    made = 0
-    for index in _in_turn(state, physical):
+    for made, index in enumerate(_in_turn(state, physical)):
         _, start, block_end = state.blocks[index]
         end = start + size + (SMALLEST_BYTES if made < larger else 0)
         end = state.past_dma32(state.grown(start, end, block_end, size))
         if state.filled(end, block_end) < size:
             end = block_end
         state.cut(index, made % count, end)
-        made += 1
 
 
 def _by_size(
@@ -143,14 +141,12 @@ def _by_size(
     smallest = state.filled(0, limit) // page // nodes_max * page
     smallest = align_up(max(smallest, SMALLEST_BYTES), SMALLEST_BYTES)
     size = align_down(max(size, smallest), SMALLEST_BYTES)
-    made = 0
-    for index in _in_turn(state, physical):
+    for made, index in enumerate(_in_turn(state, physical)):
         _, start, block_end = state.blocks[index]
         end = state.past_dma32(state.grown(start, start + size, block_end, size))
         if state.filled(end, block_end) < size:
             end = block_end
         state.cut(index, made % nodes_max, end)
-        made += 1
 
 
 def _uniform(state: _Emulation, physical: list[int], count: int, page: int) -> None:
