@@ -1,8 +1,9 @@
 """Custom kernels: from a recipe of the catalogue to a kernel in the cache.
 
-The object tree of each stays in the cache: an interrupted build goes on where it was, and a
-changed fragment compiles only what it touches. The kernel itself is kept by the content of what
-it was made from, and appears whole or not at all.
+Kernels of one source and architecture share an object tree, which stays in the cache: an
+interrupted build goes on where it was, and between two kernels only what their configurations
+touch is compiled anew. The kernel itself is kept by the content of what it was made from, and
+appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from harness.kernel.fragment import (
 from harness.kernel.kconfig import parse_kconfig, read_kconfig
 from harness.kernel.kconfig_source import read_tree
 from harness.kernel.make import Counter, Failure, Make, count_objects, run_make
+from harness.kernel.module_build import MODULE_BUILD, collect_module_build
 from harness.kernel.package import RECORD_NAME, Kernel, is_kernel, load_kernel, render_kernel
 from harness.kernel.source_tree import SourceTree
 from harness.kernel.survival import check_survival
@@ -47,7 +49,7 @@ from harness.kernel.toolchain import Toolchain, check_for_config, find_toolchain
 
 BUILD_RECORD = "build.json"
 
-_LAYOUT = 1
+_LAYOUT = 2
 """Raised whenever the same inputs would give another kernel: part of the cache key."""
 
 _IMAGES = {
@@ -151,7 +153,7 @@ def build_kernel(
         inputs=inputs,
         source=source,
         tools=tools,
-        tree=cache / "builds" / inputs.arch / inputs.kernel.name,
+        tree=cache / "builds" / inputs.arch / source.package,
         progress=progress,
         environment=environment,
         make=make,
@@ -258,6 +260,7 @@ class _Work:
         installed.rename(directory / "modules")
         shutil.rmtree(directory / "install")
         shutil.copyfile(self.tree / ".config", directory / "config")
+        collect_module_build(self.tree, directory / MODULE_BUILD)
         _, image_path = _IMAGES[self.inputs.arch]
         content = (self.tree / image_path).read_bytes()
         image = boot_image(content, self.inputs.arch, f"{self.inputs.kernel.name}: {image_path}")

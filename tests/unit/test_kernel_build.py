@@ -72,7 +72,7 @@ class Builder:
 
     @property
     def tree(self) -> Path:
-        return self.cache / "builds/x86_64/slab"
+        return self.cache / "builds/x86_64/linux-source-6.1"
 
     def write(self, fragment: str, text: str) -> None:
         (self.fragments / f"{fragment}.config").write_text(text)
