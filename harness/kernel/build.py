@@ -234,9 +234,9 @@ class _Work:
         """Compile; returns how many files the kernel is made of."""
         before = count_objects(self.tree)
         about = _about(self.tree.parents[2], self.inputs)
-        resumed = f", {before} files of an earlier build are there" if before else ""
+        resumed = f"; of {before} files compiled before, what still fits is used" if before else ""
         self.progress(f"compiling {self.inputs.kernel.name}{resumed}")
-        counter = Counter(say=self.progress, done=before, about=about)
+        counter = Counter(say=self.progress, most=about)
         target, _ = _IMAGES[self.inputs.arch]
         self._run((target, "modules"), {}, "compiling the kernel", on_line=counter.line)
         return count_objects(self.tree)

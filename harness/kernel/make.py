@@ -131,10 +131,10 @@ class Counter:
     """Counts what is compiled and says so every few seconds."""
 
     say: Callable[[str], None]
-    done: int
-    """Files that were compiled before."""
-    about: int | None
-    """How many there are in all, as far as an earlier build of the like tells."""
+    most: int | None
+    """How many there are in all, as far as an earlier build of the like tells: so many are compiled
+    if nothing of what lies in the tree can be used."""
+    done: int = 0
     every_s: float = 5.0
     clock: Callable[[], float] = time.monotonic
     _said_s: float = float("-inf")
@@ -151,8 +151,8 @@ class Counter:
 
     def text(self) -> str:
         """Where the build is."""
-        of = f" of about {self.about}" if self.about and self.about >= self.done else ""
-        return f"compiled {self.done}{of} files"
+        of = f", of at most about {self.most}" if self.most and self.most >= self.done else ""
+        return f"compiled {self.done} files{of}"
 
 
 class Failure:

@@ -27,6 +27,6 @@ def collect_module_build(tree: Path, directory: Path) -> None:
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(tree / name, directory / name)
     generated = [path.relative_to(tree) for path in sorted((tree / "arch").glob("*/include"))]
-    for name in (*_DIRECTORIES, *generated):
-        if (tree / name).is_dir():
-            shutil.copytree(tree / name, directory / name, ignore=_LEFT_OUT, symlinks=True)
+    for part in (*map(Path, _DIRECTORIES), *generated):
+        if (tree / part).is_dir():
+            shutil.copytree(tree / part, directory / part, ignore=_LEFT_OUT, symlinks=True)

@@ -92,14 +92,15 @@ def test_an_interrupt_lets_make_clean_up(tmp_path: Path) -> None:
 def test_counting() -> None:
     said: list[str] = []
     now_s = [0.0]
-    counter = Counter(said.append, done=10, about=12, clock=lambda: now_s[0])
+    counter = Counter(said.append, most=12, done=10, clock=lambda: now_s[0])
     for line in ("  CC      mm/slab.o", "  AS      a.o", "  LD      b.o", "  CC [M]  c.o", "x"):
         counter.line(line)
         now_s[0] += 6
-    assert said == ["compiled 11 of about 12 files", "compiled 12 of about 12 files",
+    assert said == ["compiled 11 files, of at most about 12",
+                    "compiled 12 files, of at most about 12",
                     "compiled 13 files"]  # fmt: skip
     now_s[0] = 100.0
-    quick = Counter(said.append, done=0, about=None, clock=lambda: now_s[0])
+    quick = Counter(said.append, most=None, clock=lambda: now_s[0])
     quick.line("  CC      a.o")
     quick.line("  CC      b.o")
     assert said[3:] == ["compiled 1 files"]
