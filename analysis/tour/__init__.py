@@ -1,0 +1,1 @@
+"""What the stops of the tour mean: judges over their evidence, and words in two languages."""

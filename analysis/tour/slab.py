@@ -1,0 +1,11 @@
+"""What the stops about SLAB, SLUB and SLOB, and caches of our own show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from analysis.tour.evidence import StopEvidence
+from analysis.tour.finding import Finding
+
+JUDGES: Mapping[str, Callable[[StopEvidence], Finding]] = MappingProxyType({})

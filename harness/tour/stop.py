@@ -1,0 +1,59 @@
+"""A stop of the tour: the machines that it boots and what it gathers on each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness.tour.evidence import Evidence
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*/[a-z0-9][a-z0-9_-]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopBoot:
+    """One machine of a stop, in the words of ``mmscope boot``'s options."""
+
+    label: str
+    """Names the boot's directory within the stop: ``main``, ``slab``."""
+    gather: Callable[[Evidence], None]
+    """What is done and kept once the guest is up."""
+    arch: str = "x86_64"
+    kernel: str | None = None
+    """As ``--kernel`` takes it; None is the default kernel of ``mmscope boot``."""
+    shapes: tuple[str, ...] = ()
+    """Names of the catalogue of shapes; they are put together."""
+    nodes: tuple[str, ...] = ("512M",)
+    """Used where no shape says otherwise."""
+    cpus: int | None = 1
+    distances: tuple[str, ...] = ()
+    append: str = ""
+    """Further kernel parameters."""
+    swap: str = "0"
+    """Size of the swap disk."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """One thing to see, named ``topic/name``."""
+
+    name: str
+    boots: tuple[StopBoot, ...]
+
+    def __post_init__(self) -> None:
+        assert _NAME.fullmatch(self.name), f"{self.name!r} is not topic/name"
+        assert self.boots, f"{self.name}: boots nothing"
+        labels = [boot.label for boot in self.boots]
+        assert len(set(labels)) == len(labels), f"{self.name}: labels {labels}"
+
+    @property
+    def topic(self) -> str:
+        return self.name.partition("/")[0]
+
+    @property
+    def directory(self) -> str:
+        """Name of its directory in a tour: ``zones-highmem``."""
+        return self.name.replace("/", "-")

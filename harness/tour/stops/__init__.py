@@ -1,0 +1,1 @@
+"""The stops, a module for each topic; each exports ``STOPS``."""
