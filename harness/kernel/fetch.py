@@ -6,7 +6,6 @@ second boot of the same kernel needs neither network nor apt.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -22,13 +21,13 @@ from harness.errors import (
     UsageError,
     VerificationError,
 )
+from harness.kernel.answers import Answer, read_answer, write_answer
 from harness.kernel.apt import FRESH_S, AptRoot, Deb, Runner, open_root, run_apt
 from harness.kernel.bootimage import boot_image
 from harness.kernel.cache import (
     Progress,
     cache_root,
     install_directory,
-    read_json_object,
     write_atomically,
 )
 from harness.kernel.catalog import (
@@ -105,10 +104,9 @@ def obtain(
     if spec is not None and (kernel := find_cached(cache, spec, arch)) is not None:
         return kernel
     wanted = _parse(spec, arch, cache, host_root)
-    answer_path = kernels_directory(cache, arch) / ".answers" / _file_name(wanted.name)
-    answered_s, known = _earlier_answer(answer_path, cache, arch)
-    if known is not None and 0 <= clock() - answered_s < FRESH_S:
-        return replace(known, name=wanted.name)
+    known = read_answer(wanted, cache)
+    if known is not None and 0 <= clock() - known.t_s < FRESH_S:
+        return replace(known.kernel, name=wanted.name)
     try:
         root = open_root(
             wanted.suite,
@@ -123,11 +121,10 @@ def obtain(
     except FetchError as error:
         if known is None or isinstance(error, VerificationError):
             raise
-        progress(f"note: {error.message}; using the cached {known.release} ({known.version})")
-        kernel = known
+        kernel = known.kernel
+        progress(f"note: {error.message}; using the cached {kernel.release} ({kernel.version})")
         answered_s = clock() - FRESH_S + _ASK_AGAIN_S
-    record = {"t_s": answered_s, "directory": kernel.directory.name}
-    write_atomically(answer_path, json.dumps(record) + "\n")
+    write_answer(wanted, cache, Answer(kernel=kernel, t_s=answered_s))
     return replace(kernel, name=wanted.name)
 
 
@@ -154,16 +151,6 @@ def _parse(spec: str | None, arch: str, cache: Path, host_root: Path) -> KernelS
         if "suites" in error.details:
             error.details["custom kernels"] = ", ".join(made) or "none"
         raise
-
-
-def _earlier_answer(path: Path, cache: Path, arch: str) -> tuple[float, Kernel | None]:
-    """When ``path`` was answered last (seconds since the epoch), and the kernel if it is here."""
-    record = read_json_object(path) or {}
-    name, t_s = record.get("directory"), record.get("t_s")
-    if not isinstance(name, str) or not isinstance(t_s, (int, float)):
-        return 0.0, None
-    directory = kernels_directory(cache, arch) / name
-    return float(t_s), load_kernel(directory) if is_kernel(directory) else None
 
 
 def _fetch(spec: KernelSpec, root: AptRoot, cache: Path, progress: Progress) -> Kernel:
