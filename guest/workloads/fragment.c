@@ -1,7 +1,8 @@
 /*
  * fragment: touches anonymous memory and gives part of its pages back in a pattern, which leaves
  * free memory in pieces of known size between pages in use. With --compact the kernel is then told
- * to put the pieces together.
+ * to put the pieces together; with --hold-ms the pages in use stay where they are for so long, for
+ * the kernel to do so by itself.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -15,10 +16,11 @@
 #include "lib/workload.h"
 
 #define ROUNDS_MAX   1000000
+#define HOLD_MAX_MS  600000
 #define COMPACT_PATH "/proc/sys/vm/compact_memory"
 
 static const char usage[] = "--bytes SIZE|PERCENT% --pattern stride:N|random:PERCENT|runs:LENGTH "
-			    "[--rounds N] [--no-huge] [--compact]";
+			    "[--rounds N] [--no-huge] [--compact] [--hold-ms N]";
 
 enum pattern {
 	/* One page in N is given back. */
@@ -37,6 +39,7 @@ struct plan {
 	uint64_t rounds;
 	bool no_huge;
 	bool compact;
+	unsigned int hold_ms;
 	uint64_t pages;
 	size_t page_bytes;
 };
@@ -121,13 +124,21 @@ static uint64_t give_back(const struct workload *self, const struct plan *plan,
 
 int main(int argc, char **argv)
 {
-	enum { OPTION_BYTES = 1, OPTION_PATTERN, OPTION_ROUNDS, OPTION_NO_HUGE, OPTION_COMPACT };
+	enum {
+		OPTION_BYTES = 1,
+		OPTION_PATTERN,
+		OPTION_ROUNDS,
+		OPTION_NO_HUGE,
+		OPTION_COMPACT,
+		OPTION_HOLD_MS
+	};
 	static const struct option options[] = {
 		{"bytes", required_argument, NULL, OPTION_BYTES},
 		{"pattern", required_argument, NULL, OPTION_PATTERN},
 		{"rounds", required_argument, NULL, OPTION_ROUNDS},
 		{"no-huge", no_argument, NULL, OPTION_NO_HUGE},
 		{"compact", no_argument, NULL, OPTION_COMPACT},
+		{"hold-ms", required_argument, NULL, OPTION_HOLD_MS},
 		WORKLOAD_OPTIONS,
 	};
 	struct plan plan = {.rounds = 1, .page_bytes = (size_t)sysconf(_SC_PAGESIZE)};
@@ -154,6 +165,10 @@ int main(int argc, char **argv)
 		case OPTION_COMPACT:
 			plan.compact = true;
 			break;
+		case OPTION_HOLD_MS:
+			plan.hold_ms = (unsigned int)workload_number(&self, "--hold-ms", optarg, 0,
+								     HOLD_MAX_MS);
+			break;
 		}
 	}
 	if (!plan.size_text || !plan.pattern_text)
@@ -177,6 +192,10 @@ int main(int argc, char **argv)
 			if (write_text(COMPACT_PATH, "1"))
 				workload_fail(&self, "writing to %s", COMPACT_PATH);
 			workload_mark(&self, "compact");
+		}
+		if (plan.hold_ms) {
+			sleep_ms(plan.hold_ms);
+			workload_mark(&self, "hold/%u", plan.hold_ms);
 		}
 		munmap(memory, plan.pages * plan.page_bytes);
 		workload_mark(&self, "release/%llu", (unsigned long long)(plan.pages - now));

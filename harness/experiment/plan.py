@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -214,8 +214,23 @@ class Step:
 
 
 def known_plans() -> list[str]:
-    """Names of the experiments that come with mmscope."""
-    return sorted(path.stem for path in DEFINITIONS.glob("*.toml"))
+    """Names of the experiments that come with mmscope, without comparisons."""
+    return sorted(name for name, content in _definitions() if not is_comparison(content))
+
+
+def known_comparisons() -> list[str]:
+    """Names of the comparisons that come with mmscope: see ``experiment.comparison``."""
+    return sorted(name for name, content in _definitions() if is_comparison(content))
+
+
+def is_comparison(content: Mapping[str, Any]) -> bool:
+    """Whether a definition is of several configurations, not of one experiment."""
+    return "variants" in content
+
+
+def _definitions() -> Iterator[tuple[str, dict[str, Any]]]:
+    for path in DEFINITIONS.glob("*.toml"):
+        yield path.stem, parse_definition(path)
 
 
 def load_plan(name_or_path: str) -> Plan:
@@ -224,8 +239,13 @@ def load_plan(name_or_path: str) -> Plan:
     Raises:
         UsageError: no such plan, not TOML, or a value out of place (names file and field).
     """
-    path = _path_of(name_or_path)
+    path = find_definition(name_or_path, known_plans(), "experiment")
     content = _read(path)
+    if is_comparison(content):
+        raise UsageError(
+            f"{path}: a comparison of several configurations, not one experiment",
+            fix=f"run it with `mmscope sweep {name_or_path}`",
+        )
     try:
         return Plan.model_validate(content)
     except ValidationError as error:
@@ -240,14 +260,19 @@ def load_plan(name_or_path: str) -> Plan:
         raise UsageError(f"{path}: {error.message}", fix=error.fix) from None
 
 
-def _path_of(name_or_path: str) -> Path:
+def find_definition(name_or_path: str, known: Sequence[str], kind: str) -> Path:
+    """The file of a definition by its name, or the path itself if it ends in .toml.
+
+    Raises:
+        UsageError: no definition has that name; ``known`` are those of its ``kind``.
+    """
     path = Path(name_or_path)
     if path.suffix != ".toml":
         path = DEFINITIONS / f"{name_or_path}.toml"
         if not path.is_file():
             raise UsageError(
-                f"no experiment is called {name_or_path!r}",
-                fix=f"use one of {', '.join(known_plans())}, or the path of a .toml file",
+                f"no {kind} is called {name_or_path!r}",
+                fix=f"use one of {', '.join(known)}, or the path of a .toml file",
             )
     return path
 
@@ -255,17 +280,21 @@ def _path_of(name_or_path: str) -> Path:
 def _read(path: Path) -> dict[str, Any]:
     """The file's content over that of its ``base``, if it names one: what it says itself wins,
     key by key within ``machine``, ``sampling`` and ``trace``. A base has no base itself."""
-    content = _parse(path)
+    content = parse_definition(path)
     if "base" not in content:
         return content
     base = content.pop("base")
-    bases = [name for name in known_plans() if "base" not in _parse(_path_of(name))]
+    bases = [
+        name
+        for name in known_plans()
+        if "base" not in parse_definition(DEFINITIONS / f"{name}.toml")
+    ]
     if base not in bases:
         raise UsageError(
             f"{path}: base: {base!r} is no experiment to build on",
             fix=f"use one of {', '.join(bases)}",
         )
-    below = _parse(_path_of(base))
+    below = parse_definition(DEFINITIONS / f"{base}.toml")
     for key in ("machine", "sampling", "trace"):
         own = content.get(key, {})
         if isinstance(own, dict) and (own or key in below):
@@ -273,7 +302,12 @@ def _read(path: Path) -> dict[str, Any]:
     return {**below, **content}
 
 
-def _parse(path: Path) -> dict[str, Any]:
+def parse_definition(path: Path) -> dict[str, Any]:
+    """The file's content.
+
+    Raises:
+        UsageError: it cannot be read, or is not TOML.
+    """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

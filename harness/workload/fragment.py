@@ -19,10 +19,14 @@ class Fragment(Mechanism):
 
     compact: bool = False
     """Tell the kernel to compact memory while it is in shreds."""
+    hold_ms: int = Field(default=0, ge=0, le=600_000)
+    """Keep it in shreds for so long: the kernel may put it together by itself."""
 
     def argv(self, placement: Placement) -> list[str]:
         argv = own_program("fragment", placement, "--bytes", self.bytes)
         argv += ["--pattern", self.pattern, "--rounds", str(self.rounds)]
         if not self.huge:
             argv.append("--no-huge")
-        return [*argv, "--compact"] if self.compact else argv
+        if self.compact:
+            argv.append("--compact")
+        return [*argv, "--hold-ms", str(self.hold_ms)] if self.hold_ms else argv
