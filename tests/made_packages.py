@@ -35,13 +35,16 @@ def make_elf(
     notes: Sequence[tuple[bytes, int, bytes]] = (),
     *,
     bits: int = 64,
+    order: str = "<",
 ) -> bytes:
-    """A little-endian ELF file with these sections and one note segment."""
+    """An ELF file with these sections and one note segment; ``order`` as struct names it."""
     word = {32: "I", 64: "Q"}[bits]
     header_bytes, program_bytes, section_bytes = {32: (52, 32, 40), 64: (64, 56, 64)}[bits]
     body = bytearray(header_bytes)
     note_data = b"".join(
-        struct.pack("<III", len(owner) + 1, len(text), kind) + _pad4(owner + b"\0") + _pad4(text)
+        struct.pack(f"{order}III", len(owner) + 1, len(text), kind)
+        + _pad4(owner + b"\0")
+        + _pad4(text)
         for owner, kind, text in notes
     )
     note_offset = len(body)
@@ -53,20 +56,20 @@ def make_elf(
         names += name.encode() + b"\0"
         data = names if name == ".shstrtab" else content
         header = (name_offset, 1, 0, 0, len(body), len(data), 0, 0, 1, 0)
-        headers.append(struct.pack(f"<II{word * 4}II{word * 2}", *header))
+        headers.append(struct.pack(f"{order}II{word * 4}II{word * 2}", *header))
         body += data
     program_offset = len(body)
     if notes:
         place = (note_offset, 0, 0, len(note_data), 0)
         if bits == 64:
-            body += struct.pack("<IIQQQQQQ", 4, 4, *place, 4)
+            body += struct.pack(f"{order}IIQQQQQQ", 4, 4, *place, 4)
         else:
-            body += struct.pack("<IIIIIIII", 4, *place, 4, 4)
+            body += struct.pack(f"{order}IIIIIIII", 4, *place, 4, 4)
     section_offset = len(body)
     body += b"".join(headers)
     body[:header_bytes] = struct.pack(
-        f"<16sHHI{word * 3}IHHHHHH",
-        b"\x7fELF" + bytes([bits // 32, 1, 1]),
+        f"{order}16sHHI{word * 3}IHHHHHH",
+        b"\x7fELF" + bytes([bits // 32, "<>".index(order) + 1, 1]),
         2,
         machine,
         1,

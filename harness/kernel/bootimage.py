@@ -3,7 +3,7 @@
 x86_64 and i386: the ELF vmlinux inside the bzImage, entered through PVH, so that the guest does
 not spend seconds decompressing itself; an i386 kernel without that entry (Debian's flavour 686) is
 booted as the bzImage that it comes as. arm64: the raw Image, taken out of gzip or an EFI zboot
-wrapper where a release uses one.
+wrapper where a release uses one. m68k: the ELF vmlinux that its build makes.
 """
 
 from __future__ import annotations
@@ -75,10 +75,20 @@ def _arm64(vmlinuz: bytes, source: str) -> BootImage:
     return BootImage(name="Image", content=_raw_arm64(vmlinuz, source))
 
 
+def _m68k(vmlinux: bytes, source: str) -> BootImage:
+    if vmlinux[:4] != MAGIC:
+        raise BuildError(f"{source}: not an ELF file", fix="give the vmlinux of the build")
+    elf = parse_elf(vmlinux, source)
+    if elf.machine != MACHINE["m68k"]:
+        raise BuildError(f"{source}: an ELF file for machine {elf.machine}, not m68k")
+    return BootImage(name="vmlinux", content=vmlinux)
+
+
 _UNWRAP: Mapping[str, Callable[[bytes, str], BootImage]] = {
     "x86_64": _x86_64,
     "arm64": _arm64,
     "i386": _i386,
+    "m68k": _m68k,
 }
 
 

@@ -1,4 +1,4 @@
-"""The little of ELF that is needed: sections by name, and notes. Little-endian only."""
+"""The little of ELF that is needed: sections by name, and notes."""
 
 from __future__ import annotations
 
@@ -9,43 +9,46 @@ from dataclasses import dataclass
 from harness.errors import BuildError
 
 MAGIC = b"\x7fELF"
-MACHINE = {"x86_64": 62, "arm64": 183, "i386": 3}
+MACHINE = {"x86_64": 62, "arm64": 183, "i386": 3, "m68k": 4}
 """``e_machine`` of each architecture."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Class:
-    """How wide the fields of one ELF class are, and where those that moved lie."""
+    """How the fields of one ELF class and byte order lie."""
 
     header: struct.Struct
     program: struct.Struct
     section: struct.Struct
+    note: struct.Struct
     program_file_offset: int
     """Which field of a program header is ``p_offset``."""
     program_file_bytes: int
     """Which one is ``p_filesz``."""
 
 
-_CLASSES: Mapping[int, _Class] = {
-    1: _Class(
-        header=struct.Struct("<16sHHIIIIIHHHHHH"),
-        program=struct.Struct("<IIIIIIII"),
-        section=struct.Struct("<IIIIIIIIII"),
-        program_file_offset=1,
-        program_file_bytes=4,
-    ),
-    2: _Class(
-        header=struct.Struct("<16sHHIQQQIHHHHHH"),
-        program=struct.Struct("<IIQQQQQQ"),
-        section=struct.Struct("<IIQQQQIIQQ"),
-        program_file_offset=2,
-        program_file_bytes=5,
-    ),
-}
-"""``e_ident[EI_CLASS]``: 32-bit and 64-bit files."""
+def _class(byte_order: str, bits: int) -> _Class:
+    narrow = bits == 32
+    header, program, section = (
+        ("16sHHIIIIIHHHHHH", "IIIIIIII", "IIIIIIIIII")
+        if narrow
+        else ("16sHHIQQQIHHHHHH", "IIQQQQQQ", "IIQQQQIIQQ")
+    )
+    return _Class(
+        header=struct.Struct(byte_order + header),
+        program=struct.Struct(byte_order + program),
+        section=struct.Struct(byte_order + section),
+        note=struct.Struct(byte_order + "III"),
+        program_file_offset=1 if narrow else 2,
+        program_file_bytes=4 if narrow else 5,
+    )
 
-_NOTE = struct.Struct("<III")
-_LITTLE_ENDIAN = 1
+
+_CLASSES: Mapping[tuple[int, int], _Class] = {
+    (width, order): _class("<>"[order - 1], 32 * width) for width in (1, 2) for order in (1, 2)
+}
+"""``e_ident[EI_CLASS]`` (1: 32 bits, 2: 64) and ``e_ident[EI_DATA]`` (1: little-endian, 2: big)."""
+
 _PT_NOTE = 4
 _SHT_NOBITS = 8
 
@@ -101,9 +104,10 @@ class Elf:
                 yield from self._notes(start, start + header[self.layout.program_file_bytes])
 
     def _notes(self, start: int, end: int) -> Iterator[Note]:
-        while start + _NOTE.size <= end:
-            name_bytes, description_bytes, kind = self._unpack(_NOTE, start)
-            name_start = start + _NOTE.size
+        note = self.layout.note
+        while start + note.size <= end:
+            name_bytes, description_bytes, kind = self._unpack(note, start)
+            name_start = start + note.size
             description_start = name_start + _align4(name_bytes)
             start = description_start + _align4(description_bytes)
             if start > len(self.data):
@@ -133,11 +137,12 @@ def parse_elf(data: bytes, source: str) -> Elf:
     """Read the header.
 
     Raises:
-        BuildError: not a little-endian ELF file, or a truncated one.
+        BuildError: not an ELF file, or a truncated one.
     """
-    layout = _CLASSES.get(data[4]) if data[:4] == MAGIC and len(data) > 5 else None
-    if layout is None or data[5] != _LITTLE_ENDIAN or len(data) < layout.header.size:
-        raise BuildError(f"{source}: not a little-endian ELF file")
+    known = data[:4] == MAGIC and len(data) > 5
+    layout = _CLASSES.get((data[4], data[5])) if known else None
+    if layout is None or len(data) < layout.header.size:
+        raise BuildError(f"{source}: not an ELF file, or a truncated one")
     fields = layout.header.unpack_from(data)
     program_bytes, section_bytes = layout.program.size, layout.section.size
     if (fields[10] and fields[9] != program_bytes) or (fields[12] and fields[11] != section_bytes):

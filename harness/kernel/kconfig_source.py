@@ -13,7 +13,7 @@ from pathlib import Path
 
 from harness.errors import BuildError
 
-SRCARCH: Mapping[str, str] = {"x86_64": "x86", "i386": "x86", "arm64": "arm64"}
+SRCARCH: Mapping[str, str] = {"x86_64": "x86", "i386": "x86", "arm64": "arm64", "m68k": "m68k"}
 """Our name of an architecture → its directory in the source."""
 
 _SYMBOL = re.compile(r"(?:menu)?config\s+(\w+)$")

@@ -21,12 +21,15 @@ class Port:
     name: str
     generic_flavour: str
     """The flavour of its kernel that is meant where none is named."""
+    archived: bool = True
+    """Whether Debian's archive has packages for it: kernels, and programs for the guest's root."""
 
 
 PORTS: Mapping[str, Port] = {
     "x86_64": Port(name="amd64", generic_flavour="amd64"),
     "arm64": Port(name="arm64", generic_flavour="arm64"),
     "i386": Port(name="i386", generic_flavour="686-pae"),
+    "m68k": Port(name="m68k", generic_flavour="m68k", archived=False),
 }
 """mmscope's name of an architecture → Debian's."""
 
@@ -65,13 +68,13 @@ class Kernel:
     release: str
     """``uname -r``."""
     arch: str
-    """``x86_64``, ``arm64`` or ``i386``."""
+    """``x86_64``, ``arm64``, ``i386`` or ``m68k``."""
     package: str
     version: str
     directory: Path
     boot_image: Path
     """What QEMU's ``-kernel`` takes: a PVH ELF vmlinux (x86_64, i386), the bzImage of a kernel
-    that cannot be entered so (i386), or a raw Image (arm64)."""
+    that cannot be entered so (i386), a raw Image (arm64), or an ELF vmlinux (m68k)."""
     modules_directory: Path
     """The tree that the guest would have in /lib/modules/RELEASE."""
     config_path: Path

@@ -14,16 +14,18 @@ from harness.kernel.kconfig import is_set
 
 _QUERY_LIMIT_S = 60.0
 
-_KBUILD_ARCH = {"x86_64": "x86_64", "i386": "i386", "arm64": "arm64"}
+_KBUILD_ARCH = {"x86_64": "x86_64", "i386": "i386", "arm64": "arm64", "m68k": "m68k"}
 _GNU_PREFIX = {
     "x86_64": "x86_64-linux-gnu-",
     "i386": "i686-linux-gnu-",
     "arm64": "aarch64-linux-gnu-",
+    "m68k": "m68k-linux-gnu-",
 }
 _CROSS_PACKAGE = {
     "x86_64": "gcc-x86-64-linux-gnu",
     "i386": "gcc-i686-linux-gnu",
     "arm64": "gcc-aarch64-linux-gnu",
+    "m68k": "gcc-m68k-linux-gnu",
 }
 _HOST_ARCH = {"x86_64": "x86_64", "aarch64": "arm64", "i686": "i386"}
 

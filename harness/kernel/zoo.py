@@ -12,7 +12,7 @@ from harness.kernel.build import build_kernel, find_built, gather_inputs
 from harness.kernel.cache import Progress, cache_root
 from harness.kernel.custom import CustomKernel
 from harness.kernel.make import Make, run_make
-from harness.kernel.package import Kernel
+from harness.kernel.package import Kernel, port_of
 from harness.kernel.source_tree import cached_source, obtain_source
 from harness.kernel.toolchain import Toolchain, find_toolchain
 
@@ -50,7 +50,8 @@ def obtain_custom(
     if source is None:
         root = open_root(
             custom.suite,
-            arch,
+            # sources are of no architecture: any index that the archive has names them
+            arch if port_of(arch).archived else "x86_64",
             cache=cache,
             environment=environment,
             host_root=host_root,
