@@ -18,7 +18,7 @@ import typer
 
 import harness
 from analysis.errors import AnalysisError
-from harness.cli import boot, capture, check, doctor, kernels, replay, report, run
+from harness.cli import boot, capture, check, doctor, kernels, replay, report, run, sweep
 from harness.cli.terminal import error_console
 from harness.errors import MmscopeError
 
@@ -59,6 +59,7 @@ app.command()(boot.boot)
 app.command()(capture.capture)
 app.command("capture-all")(capture.capture_all)
 app.command()(run.run)
+app.command()(sweep.sweep)
 app.command()(check.check)
 app.command()(replay.replay)
 app.command()(report.report)
