@@ -103,7 +103,7 @@ def gather_inputs(
         InfrastructureError: a fragment is missing or has a line that means nothing.
     """
     custom.check_arch(arch)
-    paths = fragment_paths(custom.fragments, arch, fragments)
+    paths = fragment_paths(custom.fragments, arch, *custom.own_fragments, fragments)
     local = Request(symbol="LOCALVERSION", value=f'"-{custom.name}"', where="its name")
     return Inputs(
         kernel=custom,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -10,10 +11,13 @@ from pathlib import Path
 from typing import Literal
 
 from harness.errors import InfrastructureError, UsageError
-from harness.kernel.catalog import CATALOG_PATH
+from harness.kernel.catalog import CATALOG_PATH, known_suites
 from harness.kernel.package import PORTS
 
 Base = Literal["allnoconfig", "stock"]
+
+CATALOG_VARIABLE = "MMSCOPE_CATALOG"
+"""Names a catalogue of a person's own, whose custom kernels are known beside ours."""
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
 _SERIES = re.compile(r"\d+\.\d+")
@@ -36,6 +40,13 @@ class CustomKernel:
     configuration of the generic kernel."""
     fragments: tuple[str, ...]
     """In the order in which they are joined."""
+    catalog: Path = CATALOG_PATH
+    """The file that describes it; its fragments lie in ``fragments/`` beside it, or are ours."""
+
+    @property
+    def own_fragments(self) -> tuple[Path, ...]:
+        """Where its fragments lie that are not ours."""
+        return () if self.catalog == CATALOG_PATH else (self.catalog.parent / "fragments",)
 
     def check_arch(self, arch: str) -> None:
         """Raises UsageError when there is no such kernel for ``arch``."""
@@ -54,7 +65,9 @@ def custom_kernels(path: Path = CATALOG_PATH) -> dict[str, CustomKernel]:
     """
     try:
         catalog = tomllib.loads(path.read_text(encoding="utf-8"))
-        kernels = {name: _custom(name, entry) for name, entry in catalog.get("custom", {}).items()}
+        kernels = {
+            name: _custom(name, entry, path) for name, entry in catalog.get("custom", {}).items()
+        }
         clash = sorted(kernels.keys() & catalog.get("suites", {}).keys())
         if clash:
             raise ValueError(f"{clash[0]} is the name of a suite and of a custom kernel")
@@ -65,7 +78,34 @@ def custom_kernels(path: Path = CATALOG_PATH) -> dict[str, CustomKernel]:
     return kernels
 
 
-def _custom(name: str, entry: Mapping[str, object]) -> CustomKernel:
+def known_custom(environment: Mapping[str, str] = os.environ) -> dict[str, CustomKernel]:
+    """Our custom kernels, and those of the catalogue that ``$MMSCOPE_CATALOG`` names.
+
+    Raises:
+        UsageError: there is no such catalogue, or it uses a name of ours.
+        InfrastructureError: a catalogue says something that has no meaning.
+    """
+    kernels = custom_kernels()
+    named = environment.get(CATALOG_VARIABLE)
+    if not named:
+        return kernels
+    path = Path(named).absolute()
+    if not path.is_file():
+        raise UsageError(
+            f"there is no catalogue {named}",
+            fix=f"give an existing file to --catalog, or unset {CATALOG_VARIABLE}",
+        )
+    own = custom_kernels(path)
+    clash = sorted(own.keys() & {*kernels.keys(), *known_suites()}) if path != CATALOG_PATH else []
+    if clash:
+        raise UsageError(
+            f"{path}: {clash[0]!r} is the name of a kernel of mmscope's own catalogue",
+            fix="give it another name",
+        )
+    return kernels | own
+
+
+def _custom(name: str, entry: Mapping[str, object], path: Path) -> CustomKernel:
     if not _NAME.fullmatch(name):
         raise ValueError(f"custom kernel {name!r}: a name is of a-z, 0-9 and single hyphens")
     known = {"why", "suite", "linux", "arches", "base", "fragments"}
@@ -101,4 +141,5 @@ def _custom(name: str, entry: Mapping[str, object]) -> CustomKernel:
         arches=arches,
         base="stock" if base == "stock" else "allnoconfig",
         fragments=texts("fragments"),
+        catalog=path,
     )

@@ -39,7 +39,7 @@ from harness.kernel.catalog import (
     parse_spec,
     releases_like,
 )
-from harness.kernel.custom import custom_kernels
+from harness.kernel.custom import known_custom
 from harness.kernel.package import (
     RECORD_NAME,
     Kernel,
@@ -89,7 +89,7 @@ def obtain(
     """
     debian_arch(arch)
     cache = cache_root(environment)
-    custom = custom_kernels().get(spec or "")
+    custom = known_custom(environment).get(spec or "")
     if custom is not None:
         return obtain_custom(
             custom,
@@ -103,7 +103,7 @@ def obtain(
         )
     if spec is not None and (kernel := find_cached(cache, spec, arch)) is not None:
         return kernel
-    wanted = _parse(spec, arch, cache, host_root)
+    wanted = _parse(spec, arch, cache, environment, host_root)
     known = read_answer(wanted, cache)
     if known is not None and 0 <= clock() - known.t_s < FRESH_S:
         return replace(known.kernel, name=wanted.name)
@@ -140,14 +140,17 @@ def _config_of(
     return kernel.config_path.read_text(encoding="utf-8")
 
 
-def _parse(spec: str | None, arch: str, cache: Path, host_root: Path) -> KernelSpec:
+def _parse(
+    spec: str | None, arch: str, cache: Path, environment: Mapping[str, str], host_root: Path
+) -> KernelSpec:
     suites = known_suites()
     cached = [kernel.release for kernel in list_cached(cache, arch)]
     host_suite = read_host(host_root).suite
     try:
         return parse_spec(spec, arch, host_suite=host_suite, suites=suites, cached=cached)
     except UsageError as error:
-        made = [custom.name for custom in custom_kernels().values() if arch in custom.arches]
+        recipes = known_custom(environment).values()
+        made = [custom.name for custom in recipes if arch in custom.arches]
         if "suites" in error.details:
             error.details["custom kernels"] = ", ".join(made) or "none"
         raise

@@ -86,27 +86,27 @@ def render_requests(requests: Iterable[Request]) -> str:
     return "".join(f"{request.line}\n" for request in requests)
 
 
-def fragment_paths(
-    names: Iterable[str], arch: str, directory: Path = FRAGMENTS_DIRECTORY
-) -> list[Path]:
+def fragment_paths(names: Iterable[str], arch: str, *directories: Path) -> list[Path]:
     """The files of fragments: ``NAME.config``, and after it ``NAME.ARCH.config`` if there is one.
+
+    Of several directories (none: ours), the first that has a fragment of the name counts.
 
     Raises:
         InfrastructureError: a fragment has no file for this architecture at all.
     """
     paths = []
+    places = directories or (FRAGMENTS_DIRECTORY,)
     for name in names:
-        found = [
-            path
-            for path in (directory / f"{name}.config", directory / f"{name}.{arch}.config")
-            if path.is_file()
-        ]
-        if not found:
+        for directory in places:
+            both = (directory / f"{name}.config", directory / f"{name}.{arch}.config")
+            if found := [path for path in both if path.is_file()]:
+                paths += found
+                break
+        else:
             raise InfrastructureError(
-                f"there is no fragment {name!r} for {arch} in {directory}",
-                fix=f"write {directory / f'{name}.config'}, or correct the name in the catalogue",
+                f"there is no fragment {name!r} for {arch} in {' or '.join(map(str, places))}",
+                fix=f"write {places[0] / f'{name}.config'}, or correct the name in the catalogue",
             )
-        paths += found
     return paths
 
 

@@ -322,7 +322,7 @@ def test_a_newer_source_is_built_when_asked_for(build: Builder) -> None:
 
 
 def test_every_verb_finds_it_by_its_name(build: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch_module, "custom_kernels", lambda: {"slab": RECIPE})
+    monkeypatch.setattr(fetch_module, "known_custom", lambda environment: {"slab": RECIPE})
     first = build()
     found = obtain(
         "slab",
