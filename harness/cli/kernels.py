@@ -3,77 +3,116 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from harness.cli.kernel_table import all_rows, kernel_row, render_table, render_totals
 from harness.cli.options import Arch, Json
 from harness.cli.prepare import prepare
 from harness.cli.terminal import TerminalProgress
-from harness.errors import InfrastructureError, UsageError
+from harness.errors import DiskFullError, InfrastructureError, NetworkError, UsageError
 from harness.image.assembly import build_image
 from harness.kernel.cache import cache_root
-from harness.kernel.catalog import list_cached
-from harness.kernel.custom import CustomKernel, custom_kernels
+from harness.kernel.custom import CATALOG_VARIABLE, CustomKernel, known_custom
 from harness.kernel.fetch import obtain
-from harness.kernel.kconfig import max_nodes, page_size_bytes, read_kconfig
+from harness.kernel.kconfig import read_kconfig
 from harness.kernel.kconfig_diff import diff_configs, render_diff
 from harness.kernel.package import Kernel, debian_arch
-from harness.kernel.traits import memory_model, orders, slab_allocator, zones
+from harness.kernel.stock import stock_kernels
 from harness.kernel.zoo import find_custom
 
 app = typer.Typer(
     help="Kernels that can be booted: stock ones and custom ones.", no_args_is_help=True
 )
 
+DEFAULT_ARCH = "x86_64"
+
+Catalog = Annotated[
+    Path | None,
+    typer.Option(
+        "--catalog",
+        envvar=CATALOG_VARIABLE,
+        help="A file like kernel-configs/catalog.toml with custom kernels of your own; their "
+        "fragments lie in fragments/ beside it, or are ours.",
+    ),
+]
+OneArch = Annotated[
+    str | None, typer.Option("--arch", help="Of this architecture. [default: x86_64; --all: every]")
+]
+
 
 @app.command("list")
 def list_kernels(
     as_json: Json = False,
     arch: Annotated[str | None, typer.Option("--arch", help="Only those of one.")] = None,
+    catalog: Catalog = None,
 ) -> None:
-    """List the kernels in the cache, and the custom kernels that are not built yet.
+    """List the kernels in the cache, and those of the catalogue that are not fetched or built yet.
+
+    BUILT is how long a custom kernel took to build here.
 
     Example: `mmscope kernels list --json`
     """
     if arch is not None:
         debian_arch(arch)
-    rows = [_row(kernel) for kernel in list_cached(cache_root(), arch)]
-    rows += _unbuilt(arch)
+    recipes = known_custom(_environment(catalog))
+    rows = all_rows(recipes.values(), cache_root(), arch)
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
         return
     if not any(row["cached"] for row in rows):
         typer.echo("no kernel is cached yet; fetch one: mmscope kernels fetch")
-    for line in _table(rows):
+    for line in render_table(rows):
         typer.echo(line)
 
 
 @app.command()
 def fetch(
-    name: Annotated[
-        str | None, typer.Argument(help="SUITE or SUITE/FLAVOUR; the host's suite by default.")
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="SUITE or SUITE/FLAVOUR; the host's suite by default."),
     ] = None,
-    arch: Arch = "x86_64",
+    arch: OneArch = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every stock kernel that the catalogue names.")
+    ] = False,
 ) -> None:
-    """Fetch and verify a kernel and its guest's userland, so that it boots without a network.
+    """Fetch and verify kernels and their guest's userland, so that they boot without a network.
 
     Example: `mmscope kernels fetch bookworm-backports --arch arm64`
     """
-    progress = TerminalProgress()
-    try:
-        kernel = prepare(arch, name, progress.note).kernel
-    finally:
-        progress.close()
-    typer.echo(f"{kernel.arch} {kernel.release} ({kernel.package} {kernel.version})")
+    if everything and names:
+        raise UsageError("--all fetches every kernel: name none, or leave --all out")
+    if arch is not None:
+        debian_arch(arch)
+    wanted: list[tuple[str | None, str]]
+    if everything:
+        wanted = [(spec.name, spec.arch) for spec in stock_kernels() if arch in (None, spec.arch)]
+    else:
+        asked: list[str | None] = [*(names or [])] or [None]
+        wanted = [(name, arch or DEFAULT_ARCH) for name in asked]
+
+    def one(name: str | None, arch: str, progress: TerminalProgress) -> Kernel:
+        return prepare(arch, name, progress.note).kernel
+
+    _each(wanted, one, go_on=everything, done="fetched")
 
 
 @app.command()
 def build(
-    names: Annotated[list[str], typer.Argument(help="Custom kernels; see `mmscope kernels list`.")],
-    arch: Arch = "x86_64",
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Custom kernels; see `mmscope kernels list`.")
+    ] = None,
+    arch: OneArch = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every custom kernel of the catalogue.")
+    ] = False,
     as_json: Json = False,
+    catalog: Catalog = None,
 ) -> None:
     """Build custom kernels from Debian's linux-source, as kernel-configs/catalog.toml has them.
 
@@ -83,24 +122,75 @@ def build(
 
     Example: `mmscope kernels build slab slob`
     """
-    recipes = [_recipe(name) for name in names]
-    for recipe in recipes:
-        recipe.check_arch(arch)
-    built = []
+    if everything == bool(names):
+        raise UsageError("name the kernels to build, or --all", fix="mmscope kernels list")
+    environment = _environment(catalog)
+    recipes = known_custom(environment)
+    wanted: list[tuple[str | None, str]]
+    if everything:
+        wanted = [
+            (recipe.name, each)
+            for recipe in recipes.values()
+            for each in recipe.arches
+            if arch in (None, each)
+        ]
+    else:
+        wanted = [(name, arch or DEFAULT_ARCH) for name in names or []]
+    for name, each in wanted:
+        _recipe(name or "", recipes).check_arch(each)
+
+    def one(name: str | None, arch: str, progress: TerminalProgress) -> Kernel:
+        kernel = obtain(name, arch, progress=progress.note, environment=environment, newest=True)
+        build_image(kernel, progress=progress.note)
+        return kernel
+
+    _each(wanted, one, go_on=everything, done="built", as_json=as_json)
+
+
+def _each(
+    wanted: Sequence[tuple[str | None, str]],
+    one: Callable[[str | None, str, TerminalProgress], Kernel],
+    *,
+    go_on: bool,
+    done: str,
+    as_json: bool = False,
+) -> None:
+    """Fetch or build kernels in turn and list them; ``go_on`` to the next when one cannot be had.
+
+    Raises:
+        InfrastructureError: names each that could not be had, after all were tried.
+    """
+    got: list[Kernel] = []
+    failed: dict[str, str] = {}
     progress = TerminalProgress()
     try:
-        for recipe in recipes:
-            progress.stage(f"{recipe.name}: {recipe.why}")
-            kernel = obtain(recipe.name, arch, progress=progress.note, newest=True)
-            build_image(kernel, progress=progress.note)
-            built.append(kernel)
+        for number, (name, arch) in enumerate(wanted, start=1):
+            label = f"{name or 'the default kernel'} {arch}"
+            if len(wanted) > 1:
+                progress.stage(f"{number}/{len(wanted)} {label}")
+            try:
+                got.append(one(name, arch, progress))
+            except (DiskFullError, NetworkError):
+                raise
+            except InfrastructureError as error:
+                if not go_on:
+                    raise
+                failed[label] = error.render()
+                progress.stage(f"  {label}: {error.message}")
     finally:
         progress.close()
+    rows = [kernel_row(kernel) for kernel in got]
     if as_json:
-        typer.echo(json.dumps([_row(kernel) for kernel in built], indent=1))
-        return
-    for kernel in built:
-        typer.echo(f"{kernel.arch} {kernel.release} ({kernel.package} {kernel.version})")
+        typer.echo(json.dumps(rows, indent=1))
+    else:
+        for kernel in got:
+            typer.echo(f"{kernel.arch} {kernel.release} ({kernel.package} {kernel.version})")
+        if len(wanted) > 1 and rows:
+            typer.echo(render_totals(rows))
+    if failed:
+        raise InfrastructureError(
+            f"{len(failed)} of {len(wanted)} kernels could not be {done}", details=failed
+        )
 
 
 @app.command()
@@ -138,15 +228,19 @@ def diff(
     typer.echo(json.dumps({"kernels": [first, second], "differences": rows}, indent=1))
 
 
-def _recipe(name: str) -> CustomKernel:
-    recipes = custom_kernels()
+def _environment(catalog: Path | None) -> Mapping[str, str]:
+    """Ours, with the catalogue that an option names."""
+    return os.environ if catalog is None else {**os.environ, CATALOG_VARIABLE: str(catalog)}
+
+
+def _recipe(name: str, recipes: Mapping[str, CustomKernel]) -> CustomKernel:
     try:
         return recipes[name]
     except KeyError:
         raise UsageError(
             f"there is no custom kernel {name!r}",
             details={"there are": ", ".join(recipes) or "none"},
-            fix="name one of these, or add it to kernel-configs/catalog.toml; stock kernels are "
+            fix="name one of these, or add it to a catalogue (--catalog); stock kernels are "
             "fetched: mmscope kernels fetch",
         ) from None
 
@@ -157,7 +251,7 @@ def _config(name: str, arch: str, progress: TerminalProgress) -> dict[str, str]:
         path = Path(name)
         if path.is_file():
             return read_kconfig(path)
-    recipe = custom_kernels().get(name)
+    recipe = known_custom().get(name)
     if recipe is None:
         return read_kconfig(obtain(name, arch, progress=progress.note).config_path)
     recipe.check_arch(arch)
@@ -168,100 +262,3 @@ def _config(name: str, arch: str, progress: TerminalProgress) -> dict[str, str]:
             fix=f"mmscope kernels build {name} --arch {arch}",
         )
     return read_kconfig(kernel.config_path)
-
-
-def _row(kernel: Kernel) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "name": kernel.name,
-        "arch": kernel.arch,
-        "release": kernel.release,
-        "package": kernel.package,
-        "version": kernel.version,
-        "cached": True,
-        "custom": kernel.package.startswith("linux-source-"),
-        "size_bytes": _size_bytes(kernel.directory),
-    }
-    try:
-        config = read_kconfig(kernel.config_path)
-    except (OSError, InfrastructureError):
-        return row
-    return row | {
-        "page_size_bytes": page_size_bytes(config),
-        "orders": orders(config, kernel.release),
-        "zones": list(zones(config)),
-        "memory_model": memory_model(config),
-        "slab": slab_allocator(config),
-        "max_nodes": max_nodes(config),
-    }
-
-
-def _unbuilt(arch: str | None) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": recipe.name,
-            "arch": each,
-            "release": None,
-            "package": f"linux-source-{recipe.linux}",
-            "version": None,
-            "cached": False,
-            "custom": True,
-            "why": recipe.why,
-        }
-        for recipe in custom_kernels().values()
-        for each in recipe.arches
-        if arch in (None, each) and find_custom(recipe, each) is None
-    ]
-
-
-def _table(rows: list[dict[str, Any]]) -> list[str]:
-    table = [
-        (
-            "ARCH",
-            "RELEASE",
-            "NAME",
-            "PAGE",
-            "ORDERS",
-            "NODES",
-            "MODEL",
-            "SLAB",
-            "ZONES",
-            "DISK",
-            "VERSION",
-        )
-    ]
-    for row in rows:
-        if not row["cached"]:
-            continue
-        page = row.get("page_size_bytes")
-        table.append(
-            (
-                row["arch"],
-                row["release"],
-                row["name"],
-                f"{page >> 10}K" if page else "?",
-                str(row.get("orders", "?")),
-                str(row.get("max_nodes", "?")),
-                row.get("memory_model", "?"),
-                row.get("slab", "?"),
-                " ".join(row.get("zones", ["?"])),
-                f"{row['size_bytes'] >> 20}M",
-                row["version"],
-            )
-        )
-    widths = [max(len(cells[column]) for cells in table) for column in range(len(table[0]))]
-    lines = [
-        "  ".join(f"{cell:{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip()
-        for cells in table
-    ]
-    unbuilt = [row for row in rows if not row["cached"]]
-    if len(lines) == 1:
-        lines = []
-    if unbuilt:
-        lines += ["", "not built yet (mmscope kernels build NAME):"]
-        width = max(len(row["name"]) for row in unbuilt)
-        lines += [f"{row['arch']:8}{row['name']:{width}}  {row['why']}" for row in unbuilt]
-    return lines
-
-
-def _size_bytes(directory: Path) -> int:
-    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
