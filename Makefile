@@ -21,7 +21,7 @@ ONLY ?= *
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup boot-uma boot-numa boot-numa4 shell replay captures conformance doctor test test-fast lint format bench lock clean
+.PHONY: help setup boot-uma boot-numa boot-numa4 shell replay captures conformance tour doctor test test-fast lint format bench lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ captures: setup ## Take the captures of kernel-configs/captures.toml anew; ONLY=
 conformance: setup ## Hold every rule against every capture; write the README's table
 	$(BIN)/python -m analysis.report.conformance $(CAPTURES) --write README.md \
 		--details docs/conformance.md
+
+tour: setup ## Every stop of the tour on its kernel, then the book; goes on where it stands
+	$(MMSCOPE) tour
 
 doctor: setup ## Say what is installed, whether KVM works, what is cached
 	$(MMSCOPE) doctor

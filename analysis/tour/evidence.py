@@ -15,6 +15,7 @@ from analysis.capture.source import open_source
 from analysis.errors import CaptureError, MissingInputError, ParseError
 
 BOOT_NAME = "boot.json"
+STOP_NAME = "stop.json"
 _FILES = "files"
 _AGAIN = "walk the stop again with `mmscope tour STOP --again`"
 
@@ -151,11 +152,22 @@ class StopEvidence:
 def open_stop(name: str, path: Path) -> StopEvidence:
     """The evidence of a stop in its directory, one boot a subdirectory.
 
+    Boots are in the order in which they were made where ``stop.json`` tells it, else by name.
+
     Raises:
         CaptureError: there is no boot, or one that cannot be read.
     """
-    found = sorted(path.glob(f"*/{BOOT_NAME}"), key=lambda file: (file.stat().st_mtime_ns, file))
-    boots = {boot.label: boot for boot in (BootEvidence(file.parent) for file in found)}
+    found = [BootEvidence(file.parent) for file in sorted(path.glob(f"*/{BOOT_NAME}"))]
+    order = _labels(path)
+    found.sort(key=lambda boot: order.index(boot.label) if boot.label in order else len(order))
+    boots = {boot.label: boot for boot in found}
     if not boots:
         raise CaptureError(f"{path}: no boot of the stop {name} here", fix=_AGAIN)
     return StopEvidence(name=name, boots=MappingProxyType(boots))
+
+
+def _labels(path: Path) -> list[str]:
+    try:
+        return list(map(str, json.loads((path / STOP_NAME).read_text(encoding="utf-8"))["labels"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return []

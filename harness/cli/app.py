@@ -18,7 +18,7 @@ import typer
 
 import harness
 from analysis.errors import AnalysisError
-from harness.cli import boot, capture, check, doctor, kernels, replay, report, run, sweep
+from harness.cli import boot, capture, check, doctor, kernels, replay, report, run, sweep, tour
 from harness.cli.terminal import error_console
 from harness.errors import MmscopeError
 
@@ -63,6 +63,8 @@ app.command()(sweep.sweep)
 app.command()(check.check)
 app.command()(replay.replay)
 app.command()(report.report)
+app.command()(tour.tour)
+app.command("tour-stop", hidden=True)(tour.tour_stop)
 
 
 def main() -> NoReturn:

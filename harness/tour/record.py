@@ -76,6 +76,7 @@ class StopRecord(BaseModel):
     seconds: float
     complaint: str = ""
     """What went wrong, empty when nothing did."""
+    exit_code: int = 0
     fix: str = ""
     details: dict[str, str] = {}
 

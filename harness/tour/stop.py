@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -57,3 +60,22 @@ class Stop:
     def directory(self) -> str:
         """Name of its directory in a tour: ``zones-highmem``."""
         return self.name.replace("/", "-")
+
+    def digest(self) -> str:
+        """Changes whenever the stop would boot or gather something else, as far as its own module
+        decides: its machines, and the text of the module that gathers."""
+        known = hashlib.sha256()
+        for boot in self.boots:
+            for field in fields(boot):
+                value = getattr(boot, field.name)
+                if callable(value):
+                    value = _source(value)
+                known.update(f"{field.name}={value!r}\n".encode())
+        return known.hexdigest()
+
+
+def _source(function: Callable[[Evidence], None]) -> str:
+    try:
+        return Path(inspect.getfile(inspect.unwrap(function))).read_text(encoding="utf-8")
+    except (OSError, TypeError):
+        return repr(getattr(function, "__qualname__", ""))

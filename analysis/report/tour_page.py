@@ -1,0 +1,274 @@
+"""The tour as a book: one self-contained page in each language."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup, escape
+
+from analysis.compare.claim import Claim, Number
+from analysis.figures.files import replace_file, svg_bytes
+from analysis.report import inline_svg
+from analysis.tour.finding import Listing
+from analysis.tour.judge import JudgedStop, JudgedTour, judge_tour, machine_words
+from analysis.tour.registry import TOPICS
+from analysis.tour.words import LANGUAGES, TEXTS, Language, StopWords, stop_words, topic_words
+from analysis.verdict import Verdict
+
+_ROWS_MAX = 12
+"""Claims of one kind shown in full; of more that hold, the page says how many there are."""
+
+_TONES = {"holds": "good", "fails": "bad", "unknown": "fair", "broken": "bad", "not walked": "dim"}
+_CODE = re.compile(r"`([^`]+)`")
+_BREAK = re.compile(r"\s*\n\s*")
+_WIDE = re.compile(r"[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Group:
+    """Claims of one id, one after another."""
+
+    id: str
+    sentence: Markup
+    rows: Sequence[Claim]
+    more: int
+
+
+def write_pages(tour: Path, languages: Sequence[Language] = LANGUAGES) -> list[Path]:
+    """Judges a recorded tour and writes ``tour.LANGUAGE.html`` into its directory.
+
+    Raises:
+        CaptureError: it is no tour.
+        OSError: a page cannot be written.
+    """
+    judged = judge_tour(tour)
+    plates = draw_plates(judged)
+    pages = []
+    for language in languages:
+        path = tour / page_name(language)
+        replace_file(path, render_tour(judged, language, plates=plates).encode("utf-8"))
+        pages.append(path)
+    return pages
+
+
+def page_name(language: Language) -> str:
+    """``tour.en.html``."""
+    return f"tour.{language}.html"
+
+
+def draw_plates(tour: JudgedTour) -> Mapping[tuple[str, str], str]:
+    """Every figure of a tour as SVG, by stop and exhibit; one drawing serves all languages."""
+    drawn = {}
+    for stop in tour.stops:
+        for exhibit in stop.finding.exhibits if stop.finding else ():
+            if not isinstance(exhibit, Listing):
+                drawn[stop.name, exhibit.id] = svg_bytes(exhibit.draw()).decode("utf-8")
+    return drawn
+
+
+def render_tour(
+    tour: JudgedTour,
+    language: Language,
+    *,
+    plates: Mapping[tuple[str, str], str],
+) -> str:
+    """The page as text: no scripts, nothing loaded from elsewhere."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("analysis.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    ui = page_words(language)
+    words = stop_words(language)
+    environment.filters |= {
+        "prose": lambda text: paragraphs(text, language),
+        "line": lambda text: inline_text(text, language),
+        "said": lambda value: said(value, ui["nothing"]),
+    }
+    known = {stop.name: stop for stop in tour.stops}
+    order = [name for judges in TOPICS.values() for name in judges if name in known]
+    stops = [_stop(known[name], words.get(name), language, plates, order, ui) for name in order]
+    chapters = []
+    for topic in TOPICS:
+        own = [stop for stop in stops if stop["topic"] == topic]
+        if own:
+            chapters.append(
+                {"topic": topic, "words": topic_words(language, topic).chapter, "stops": own}
+            )
+    return environment.get_template("tour.html").render(
+        ui=ui,
+        chapters=chapters,
+        result=_result(tour, ui),
+        tone="bad" if tour.exit_code else "good",
+        made=max((stop.made for stop in tour.stops), default=""),
+        others=[
+            {"href": page_name(other), "lang": page_words(other)["language"], "text": ui["other"]}
+            for other in LANGUAGES
+            if other != language
+        ],
+    )
+
+
+def page_words(language: Language) -> dict[str, str]:
+    """The page's own words in a language."""
+    text = (TEXTS / language / "page.toml").read_text(encoding="utf-8")
+    return {key: str(value) for key, value in tomllib.loads(text).items()}
+
+
+def inline_text(text: str, language: Language) -> Markup:
+    """One paragraph: lines joined, what stands between backticks set as code."""
+    joined = _BREAK.sub(lambda found: _joint(text, found, language), text.strip())
+    parts = _CODE.split(joined)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if place % 2 else escape(part)
+        for place, part in enumerate(parts)
+    )
+
+
+def paragraphs(text: str, language: Language) -> Markup:
+    """Paragraphs, which an empty line parts."""
+    return Markup("\n").join(
+        Markup("<p>{}</p>").format(inline_text(part, language))
+        for part in re.split(r"\n\s*\n", text.strip())
+    )
+
+
+def _joint(text: str, found: re.Match[str], language: Language) -> str:
+    """A line's end: a space, but not between Chinese characters."""
+    around = text.strip()[max(0, found.start() - 1) : found.end() + 1]
+    if language == "zh" and around and _WIDE.match(around[0]) and _WIDE.match(around[-1]):
+        return ""
+    return " "
+
+
+def said(value: Number | None, nothing: str) -> str:
+    """A number with its thousands apart, a text as it is."""
+    if value is None:
+        return nothing
+    if isinstance(value, bool | str):
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}".replace(",", "\u202f") if abs(value) >= 10_000 else str(value)
+    return f"{value:.6g}"
+
+
+def _stop(
+    stop: JudgedStop,
+    words: StopWords | None,
+    language: Language,
+    plates: Mapping[tuple[str, str], str],
+    order: Sequence[str],
+    ui: Mapping[str, str],
+) -> dict[str, Any]:
+    place = order.index(stop.name)
+    evidence = stop.evidence.boots if stop.evidence else {}
+    boots = [
+        {
+            "label": label,
+            "release": boot.release,
+            "arch": boot.arch,
+            "package": _package(boot.record),
+            "machine": machine_words(boot.record),
+            "cmdline": boot.cmdline,
+        }
+        for label, boot in evidence.items()
+    ]
+    claims = stop.finding.claims if stop.finding else ()
+    return {
+        "name": stop.name,
+        "topic": stop.topic,
+        "anchor": anchor(stop.name),
+        "title": words.title if words else stop.name,
+        "words": words,
+        "status": stop.status,
+        "status_word": ui[stop.status],
+        "tone": _TONES[stop.status],
+        "counts": {verdict: count for verdict, count in stop.counts.items() if count},
+        "seconds": stop.seconds,
+        "boots": boots,
+        "kernels": list(dict.fromkeys(f"{boot['release']} {boot['arch']}" for boot in boots)),
+        "exhibits": _exhibits(stop, words, language, plates),
+        "groups": _groups(claims, words, language),
+        "complaint": stop.complaint,
+        "details": stop.details,
+        "fix": stop.fix,
+        "previous": anchor(order[place - 1]) if place else "",
+        "next": anchor(order[place + 1]) if place + 1 < len(order) else "",
+    }
+
+
+def anchor(name: str) -> str:
+    """The id of a stop's section."""
+    return name.replace("/", "-")
+
+
+def _exhibits(
+    stop: JudgedStop,
+    words: StopWords | None,
+    language: Language,
+    plates: Mapping[tuple[str, str], str],
+) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for exhibit in stop.finding.exhibits if stop.finding else ():
+        text = words.exhibits.get(exhibit.id, exhibit.id) if words else exhibit.id
+        caption = inline_text(text, language)
+        if isinstance(exhibit, Listing):
+            lines = [
+                (number in exhibit.marked, line)
+                for number, line in enumerate(exhibit.text.splitlines(), start=1)
+            ]
+            found.append({"id": exhibit.id, "caption": caption, "lines": lines, "plate": None})
+            continue
+        plate = inline_svg.inline(
+            plates[stop.name, exhibit.id],
+            prefix=f"{anchor(stop.name)}-{exhibit.id}",
+            description=caption.striptags(),
+        )
+        found.append({"id": exhibit.id, "caption": caption, "lines": [], "plate": plate})
+    return found
+
+
+def _groups(claims: Sequence[Claim], words: StopWords | None, language: Language) -> list[_Group]:
+    groups = []
+    for claim_id, run in groupby(claims, key=lambda claim: claim.id):
+        rows = list(run)
+        telling = [claim for claim in rows if claim.verdict is not Verdict.HOLDS]
+        holding = [claim for claim in rows if claim.verdict is Verdict.HOLDS]
+        shown = holding[: max(1, _ROWS_MAX - len(telling))]
+        sentence = words.claims.get(claim_id, claim_id) if words else claim_id
+        groups.append(
+            _Group(
+                id=claim_id,
+                sentence=inline_text(sentence, language),
+                rows=[*telling, *shown],
+                more=len(holding) - len(shown),
+            )
+        )
+    return groups
+
+
+def _package(record: Mapping[str, Any]) -> str:
+    kernel = record.get("kernel") or {}
+    return " ".join(filter(None, (kernel.get("package"), kernel.get("version"))))
+
+
+def _result(tour: JudgedTour, ui: Mapping[str, str]) -> str:
+    counts = {
+        "holds": sum(stop.status == "holds" for stop in tour.stops),
+        "fails": sum(stop.status == "fails" for stop in tour.stops),
+        "broken": sum(stop.status == "broken" for stop in tour.stops),
+        "unwalked": sum(stop.status == "not walked" for stop in tour.stops),
+        "total": len(tour.stops),
+    }
+    parts = [ui["result"]]
+    parts += [ui[f"result_{key}"] for key in ("fails", "broken", "unwalked") if counts[key]]
+    return " · ".join(part.format(**counts) for part in parts)
