@@ -31,6 +31,7 @@ PROGRAMS = (
     "hugetlb",
     "loopback",
     "pagecache",
+    "pagewalk",
     "pktring",
     "rebind",
     "slabchurn",
