@@ -1,7 +1,8 @@
 /*
  * mmscope-agent: what the host talks to inside the guest.
  *
- *   mmscope-agent                        serve the virtio-serial ports of this machine
+ *   mmscope-agent [--serial PATH]        serve the virtio-serial ports of this machine, or a
+ *                                        serial port of one that has none
  *   mmscope-agent --pid1[=rooted]        be init (see boot/boot.h)
  *   mmscope-agent --control FD [--stream FD] [--root DIR]
  *                                        serve open files, as the tests on the host do
@@ -21,13 +22,14 @@
 
 #define PORT_WAIT_MS 30000
 
-enum { OPTION_CONTROL = 1, OPTION_STREAM, OPTION_ROOT, OPTION_PID1 };
+enum { OPTION_CONTROL = 1, OPTION_STREAM, OPTION_ROOT, OPTION_PID1, OPTION_SERIAL };
 
 static const struct option long_options[] = {
 	{"control", required_argument, NULL, OPTION_CONTROL},
 	{"stream", required_argument, NULL, OPTION_STREAM},
 	{"root", required_argument, NULL, OPTION_ROOT},
 	{"pid1", optional_argument, NULL, OPTION_PID1},
+	{"serial", required_argument, NULL, OPTION_SERIAL},
 	{0},
 };
 
@@ -47,9 +49,14 @@ static int parse_fd(const char *option, const char *text)
 int main(int argc, char **argv)
 {
 	struct control_options options = {.control_fd = -1, .stream_fd = -1, .root = ""};
+	const char *serial = NULL;
 	int option;
 
 	crc32_init();
+	/* As /init itself, where no script can start us; the kernel's words for init are not ours.
+	 */
+	if (strcmp(argv[0], "/init") == 0)
+		return boot_main(false);
 	while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
 		switch (option) {
 		case OPTION_CONTROL:
@@ -60,6 +67,9 @@ int main(int argc, char **argv)
 			break;
 		case OPTION_ROOT:
 			options.root = optarg;
+			break;
+		case OPTION_SERIAL:
+			serial = optarg;
 			break;
 		case OPTION_PID1:
 			return boot_main(optarg && strcmp(optarg, "rooted") == 0);
@@ -76,10 +86,11 @@ int main(int argc, char **argv)
 		if (write_text("/proc/self/oom_score_adj", "-1000"))
 			perror("mmscope: failed: agent: /proc/self/oom_score_adj");
 		options.may_power_off = true;
-		options.control_fd = port_open(options.root, CONTROL_PORT, PORT_WAIT_MS);
+		options.control_fd = serial ? port_open_serial(serial)
+					    : port_open(options.root, CONTROL_PORT, PORT_WAIT_MS);
 		if (options.control_fd == -1) {
-			fprintf(stderr, "mmscope: failed: agent: port %s: %s\n", CONTROL_PORT,
-				strerror(errno));
+			fprintf(stderr, "mmscope: failed: agent: port %s: %s\n",
+				serial ? serial : CONTROL_PORT, strerror(errno));
 			return 1;
 		}
 	}

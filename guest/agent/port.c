@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <termios.h>
+#include <unistd.h>
 
 #include "lib/io.h"
 
@@ -50,4 +52,28 @@ int port_open(const char *root, const char *name, unsigned int wait_ms)
 		sleep_ms(POLL_MS);
 		wait_ms -= POLL_MS;
 	}
+}
+
+int port_open_serial(const char *path)
+{
+	struct termios settings;
+	int fd = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC);
+	int error;
+
+	if (fd == -1)
+		return -1;
+	if (tcgetattr(fd, &settings) == 0) {
+		cfmakeraw(&settings);
+		/* The emulated port is as fast as the host; only the driver asks for a speed. */
+		cfsetspeed(&settings, B115200);
+		settings.c_cflag |= CLOCAL | CREAD;
+		settings.c_cc[VMIN] = 1;
+		settings.c_cc[VTIME] = 0;
+		if (tcsetattr(fd, TCSANOW, &settings) == 0)
+			return fd;
+	}
+	error = errno;
+	close(fd);
+	errno = error;
+	return -1;
 }

@@ -1,4 +1,4 @@
-/* Finding a virtio-serial port by the name that the host gave it. */
+/* The ports to the host: virtio-serial by the name that it gave them, or a serial port. */
 #ifndef AGENT_PORT_H
 #define AGENT_PORT_H
 
@@ -11,5 +11,11 @@
  * -1 with errno (ENODEV: no such port).
  */
 int port_open(const char *root, const char *name, unsigned int wait_ms);
+
+/*
+ * Opens a serial port for frames, on a machine without virtio: a terminal that passes on every
+ * byte as it is. Returns the descriptor, or -1 with errno.
+ */
+int port_open_serial(const char *path);
 
 #endif

@@ -55,8 +55,14 @@ static pid_t start(char *const argv[])
 static void start_agent(struct init *self)
 {
 	char path[128];
-	char *argv[] = {path, NULL};
+	char serial[64];
+	char *argv[] = {path, NULL, NULL, NULL};
 
+	/* The host names the agent's port where there is no virtio. */
+	if (cmdline_value("mmscope.control", serial, sizeof(serial))) {
+		argv[1] = "--serial";
+		argv[2] = serial;
+	}
 	if (format_text(path, sizeof(path), "%s/mmscope-agent", self->programs))
 		self->agent = start(argv);
 }
@@ -74,6 +80,8 @@ static void start_shell(struct init *self)
 {
 	sigset_t none;
 
+	if (access(self->busybox, X_OK))
+		return;
 	self->shell_start_ns = monotonic_ns();
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);

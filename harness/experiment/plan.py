@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from harness.errors import UsageError
+from harness.kernel.package import port_of
 from harness.machine.spec import NodeSpec, parse_distances, spread_cpus
 from harness.sampling import WINDOW_ARCHES
 from harness.units import parse_size_bytes
@@ -143,7 +144,13 @@ class Plan(_Part):
             windows |= phase.traced
 
     def check_arch(self, arch: str) -> None:
-        """Raises UsageError when a phase is traced that cannot be on this architecture."""
+        """Raises UsageError when a phase cannot be on this architecture."""
+        if not port_of(arch).archived:
+            raise UsageError(
+                f"{self.name}: {arch} guests have no shell and none of the programs that loads "
+                f"are made of; they can be booted and captured",
+                fix=f"use --arch {WINDOW_ARCHES[0]}, or `mmscope capture --arch {arch}`",
+            )
         if arch in WINDOW_ARCHES:
             return
         for step in self.steps(arch):

@@ -21,8 +21,13 @@ from harness.kernel.cache import Progress, install_directory
 from harness.kernel.elf import MACHINE, MAGIC, parse_elf
 from harness.kernel.package import debian_arch
 
+AGENT = "mmscope-agent"
+TOOLS = "mmscope-tools"
+"""In place of busybox, in guests that have none; the others do without it."""
+
 PROGRAMS = (
-    "mmscope-agent",
+    AGENT,
+    TOOLS,
     "mmscope-trace",
     "fallback",
     "files",
@@ -72,6 +77,9 @@ _CROSS: Mapping[str, Compiler] = {
     ),
     "i386": Compiler(
         program="i686-linux-gnu-gcc", packages="gcc-i686-linux-gnu libc6-dev-i386-cross"
+    ),
+    "m68k": Compiler(
+        program="m68k-linux-gnu-gcc", packages="gcc-m68k-linux-gnu libc6-dev-m68k-cross"
     ),
 }
 

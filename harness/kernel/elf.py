@@ -49,6 +49,7 @@ _CLASSES: Mapping[tuple[int, int], _Class] = {
 }
 """``e_ident[EI_CLASS]`` (1: 32 bits, 2: 64) and ``e_ident[EI_DATA]`` (1: little-endian, 2: big)."""
 
+_PT_LOAD = 1
 _PT_NOTE = 4
 _SHT_NOBITS = 8
 
@@ -102,6 +103,19 @@ class Elf:
             if header[0] == _PT_NOTE:
                 start = header[self.layout.program_file_offset]
                 yield from self._notes(start, start + header[self.layout.program_file_bytes])
+
+    def load_end(self) -> int:
+        """One behind the highest physical address that the file fills when it is loaded; 0 when
+        nothing is."""
+        entry = self.layout.program
+        first = self.layout.program_file_offset
+        ends = [0]
+        for number in range(self.program_count):
+            header = self._unpack(entry, self.program_offset + number * entry.size)
+            if header[0] == _PT_LOAD:
+                # after p_offset: p_vaddr, p_paddr, p_filesz, p_memsz
+                ends.append(header[first + 2] + header[first + 4])
+        return max(ends)
 
     def _notes(self, start: int, end: int) -> Iterator[Note]:
         note = self.layout.note

@@ -43,9 +43,10 @@ def is_set(config: Mapping[str, str], symbol: str) -> bool:
 def max_nodes(config: Mapping[str, str]) -> int:
     """MAX_NUMNODES: how many NUMA nodes the kernel can tell apart.
 
-    Kernel: include/linux/numa.h; CONFIG_NODES_SHIFT, which only NUMA kernels have.
+    Kernel: include/linux/numa.h; CONFIG_NODES_SHIFT, which NUMA kernels have, and those with
+    DISCONTIGMEM (to 5.13), to which a node is a piece of memory.
     """
-    if not is_set(config, "CONFIG_NUMA"):
+    if not is_set(config, "CONFIG_NUMA") and not is_set(config, "CONFIG_DISCONTIGMEM"):
         return 1
     return 1 << int(config.get("CONFIG_NODES_SHIFT", "0"))
 
