@@ -56,6 +56,7 @@ _IMAGES = {
     "x86_64": ("bzImage", "arch/x86/boot/bzImage"),
     "i386": ("bzImage", "arch/x86/boot/bzImage"),
     "arm64": ("Image", "arch/arm64/boot/Image"),
+    "m68k": ("vmlinux", "vmlinux"),
 }
 """Target of make, and where it leaves the image."""
 

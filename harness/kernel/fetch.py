@@ -46,6 +46,7 @@ from harness.kernel.package import (
     debian_arch,
     is_kernel,
     load_kernel,
+    port_of,
     render_kernel,
 )
 from harness.kernel.sources import read_host
@@ -103,6 +104,12 @@ def obtain(
         )
     if spec is not None and (kernel := find_cached(cache, spec, arch)) is not None:
         return kernel
+    if not port_of(arch).archived:
+        made = [name for name, kernel in known_custom(environment).items() if arch in kernel.arches]
+        raise UsageError(
+            f"Debian's archive has no kernels for {arch}",
+            fix=f"name a kernel that is built from source: --kernel {made[0]}" if made else None,
+        )
     wanted = _parse(spec, arch, cache, environment, host_root)
     known = read_answer(wanted, cache)
     if known is not None and 0 <= clock() - known.t_s < FRESH_S:
