@@ -7,16 +7,14 @@ foreign architectures on the host. Names count ``-`` and ``_`` as the same, as k
 
 from __future__ import annotations
 
-import lzma
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import zstandard
-
 from harness.errors import BuildError
 from harness.kernel.elf import parse_elf
+from harness.kernel.module_file import read_module
 
 WANTED = (
     "virtio_pci",
@@ -197,7 +195,7 @@ class ModuleTree:
     def _info(self, name: str) -> ModuleInfo:
         if name not in self._infos:
             path = self._paths[name]
-            content = _read_module(path)
+            content = read_module(path)
             section = parse_elf(content, path.name).section(".modinfo")
             if section is None:
                 raise BuildError(f"{path}: no .modinfo section: not a kernel module")
@@ -209,18 +207,6 @@ class ModuleTree:
 def load_order(modules: Iterable[Module]) -> str:
     """The text of /modules/order: one file name a line."""
     return "".join(f"{module.file_name}\n" for module in modules)
-
-
-def _read_module(path: Path) -> bytes:
-    content = path.read_bytes()
-    try:
-        if path.suffix == ".xz":
-            return lzma.decompress(content)
-        if path.suffix == ".zst":
-            return zstandard.ZstdDecompressor().decompressobj().decompress(content)
-    except (lzma.LZMAError, zstandard.ZstdError) as error:
-        raise BuildError(f"{path}: damaged module: {error}") from None
-    return content
 
 
 def _file_name(path: Path) -> str:

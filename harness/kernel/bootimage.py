@@ -24,6 +24,7 @@ from harness.kernel.elf import MACHINE, MAGIC, Elf, parse_elf
 _MAX_IMAGE_BYTES = 1 << 30
 _SETUP_MAGIC = b"HdrS"
 _ARM64_MAGIC = b"ARM\x64"
+_GZIP_MAGIC = b"\x1f\x8b"
 _XEN_PHYS32_ENTRY = 18
 
 
@@ -47,6 +48,34 @@ def boot_image(vmlinuz: bytes, arch: str, source: str) -> BootImage:
     except KeyError:
         raise BuildError(f"{source}: no boot image is known for architecture {arch}") from None
     return unwrap(vmlinuz, source)
+
+
+def unpack_image(image: bytes, source: str) -> tuple[str, bytes]:
+    """The architecture of a kernel image of any of these kinds, and the kernel out of its wrapping.
+
+    Raises:
+        BuildError: it is none of them, is damaged, or is of an architecture without guests here.
+    """
+    if image[:4] == MAGIC or (len(image) >= 0x250 and image[0x202:0x206] == _SETUP_MAGIC):
+        kernel = image if image[:4] == MAGIC else _vmlinux_of_bzimage(image, source)
+        machine = parse_elf(kernel, source).machine
+        for arch, number in MACHINE.items():
+            if machine == number:
+                return arch, kernel
+        raise BuildError(
+            f"{source}: an ELF file for machine {machine}, of which there are no guests",
+            fix=f"give a kernel for {', '.join(MACHINE)}",
+        )
+    if (
+        image[56:60] == _ARM64_MAGIC
+        or image[:2] == _GZIP_MAGIC
+        or (image[:4] == b"MZ\0\0" and image[4:8] == b"zimg")
+    ):
+        return "arm64", _raw_arm64(image, source)
+    raise BuildError(
+        f"{source}: not a kernel image (it starts with {image[:8].hex(' ') or 'nothing'})",
+        fix="give a bzImage, an ELF vmlinux, or an arm64 Image (also gzipped, or EFI zboot)",
+    )
 
 
 def _x86_64(vmlinuz: bytes, source: str) -> BootImage:
@@ -124,7 +153,7 @@ def _raw_arm64(image: bytes, source: str) -> bytes:
         if offset + length > len(image):
             raise BuildError(f"{source}: truncated EFI zboot image")
         image = _decompress(image[offset : offset + length], source)
-    elif image[:2] == b"\x1f\x8b":
+    elif image[:2] == _GZIP_MAGIC:
         image = _decompress(image, source)
     if len(image) < 64 or image[56:60] != _ARM64_MAGIC:
         raise BuildError(f"{source}: not an arm64 Image (no ARM64 magic at offset 56)")
@@ -174,7 +203,7 @@ def _zstd(data: bytes) -> bytes:
 
 
 _FORMATS: tuple[tuple[bytes, Callable[[bytes], bytes]], ...] = (
-    (b"\x1f\x8b", _gzip),
+    (_GZIP_MAGIC, _gzip),
     (b"\xfd7zXZ\0", _xz),
     (b"\x28\xb5\x2f\xfd", _zstd),
     (b"BZh", _bzip2),
