@@ -18,26 +18,33 @@ from types import MappingProxyType
 
 from analysis.errors import BundleError
 from harness.errors import RecordError
+from harness.record.config_diff import Difference, diff_configs
 from harness.record.frames import HEADER_BYTES, Frame, FrameError, FrameType, read_frames
 from harness.record.manifest import MANIFEST_NAME, Manifest, Outcome, WindowRecord
 from harness.record.memory import MemorySample, load_memory_sample
 from harness.record.rundir import RunDirectory
+from harness.record.sweep import SWEEP_NAME, SweepRecord, read_sweep
 from harness.record.trace import TraceRecord, formats_path, read_trace_record, ring_path
 
 __all__ = [
     "MANIFEST_NAME",
     "NO_SOURCE",
+    "SWEEP_NAME",
     "Bundle",
     "Damage",
+    "Difference",
     "Mark",
     "MemorySample",
     "ReadFailure",
     "RecordError",
     "RecordedTrace",
     "Sample",
+    "SweepRecord",
     "TraceRecord",
     "WindowRecord",
+    "diff_configs",
     "open_bundle",
+    "read_sweep",
     "recorded_trace",
 ]
 

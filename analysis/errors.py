@@ -8,7 +8,8 @@
     ├── CaptureError                     a capture of /proc cannot be used            (exit 3)
     ├── MissingInputError                a capture lacks a file that a rule needs     (exit 3)
     │   └── MissingFieldError (also a KeyError)   a file lacks a field                (exit 3)
-    └── TableError                       a table cannot be written or read back       (exit 3)
+    ├── TableError                       a table cannot be written or read back       (exit 3)
+    └── SelectionError                   what is asked for cannot be compared         (exit 2)
 
 They have the shape of the harness' errors (``message``, ``fix``, ``details``, ``exit_code``,
 ``render()``), so that one handler in the command shows both.
@@ -102,3 +103,9 @@ class MissingFieldError(MissingInputError, KeyError):
 
 class TableError(AnalysisError):
     """A table cannot be written, read back, or is not of the declared shape."""
+
+
+class SelectionError(AnalysisError):
+    """What a person asked for is not there, or cannot be held against each other."""
+
+    exit_code = 2
