@@ -68,7 +68,9 @@ def capture_guest(
         record = new_record("guest")
         record.kernel = kernel_record(kernel)
         record.image = image_record(image)
-        record.machine = machine_record(guest.spec, without_places(guest.machine.argv))
+        record.machine = machine_record(
+            guest.spec, without_places(guest.machine.argv), guest.shaped
+        )
         record.settings = dict(settings)
         record.unreadable = unreadable
         record.still = held_still(first, second)

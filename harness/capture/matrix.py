@@ -20,7 +20,8 @@ class MachineRow(BaseModel):
 
     why: str
     """What the machine shows."""
-    nodes: tuple[str, ...] = ("1G",)
+    shapes: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
     cpus: int | None = None
     distances: tuple[str, ...] = ()
     append: str = ""
@@ -66,6 +67,8 @@ class Cell:
     def options(self) -> list[str]:
         """The options of ``mmscope capture`` that make it."""
         words = ["--arch", self.arch, "--kernel", self.kernel]
+        for shape in self.row.shapes:
+            words += ["--shape", shape]
         for node in self.row.nodes:
             words += ["--node", node]
         for distance in self.row.distances:

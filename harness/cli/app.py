@@ -18,7 +18,7 @@ import typer
 
 import harness
 from analysis.errors import AnalysisError
-from harness.cli import boot, capture, check, doctor, kernels, replay, report, run, sweep, tour
+from harness.cli import boot, capture, check, doctor, kernels, replay, report, run, shapes, sweep, tour
 from harness.cli.terminal import error_console
 from harness.errors import MmscopeError
 
@@ -55,6 +55,7 @@ def _options(
 
 app.command()(doctor.doctor)
 app.add_typer(kernels.app, name="kernels")
+app.add_typer(shapes.app, name="shapes")
 app.command()(boot.boot)
 app.command()(capture.capture)
 app.command("capture-all")(capture.capture_all)

@@ -9,7 +9,17 @@ from typing import Annotated
 import typer
 
 from harness.cli.guest_run import guest_run
-from harness.cli.options import Accel, Append, Arch, Cpus, Distances, KernelName, Nodes, Runs
+from harness.cli.options import (
+    Accel,
+    Append,
+    Arch,
+    Cpus,
+    Distances,
+    KernelName,
+    Nodes,
+    Runs,
+    Shapes,
+)
 from harness.cli.prepare import DEFAULT_RUNS, asked_machine, asked_spec, prepare
 from harness.cli.terminal import TerminalProgress
 from harness.errors import LostMachineError, UsageError
@@ -21,6 +31,7 @@ GUEST_SHELL = "/bin/sh"
 
 def boot(
     arch: Arch = "x86_64",
+    shape: Shapes = None,
     node: Nodes = None,
     distance: Distances = None,
     cpus: Cpus = None,
@@ -47,13 +58,13 @@ def boot(
             fix="mmscope boot --command 'cat /proc/buddyinfo'",
         )
     platform_of(arch)
-    asked = asked_machine(node, distance, cpus, append)
+    asked = asked_machine(node, distance, cpus, append, arch=arch, shape=shape)
     progress = TerminalProgress()
     try:
-        prepared = prepare(arch, kernel, progress.note)
+        prepared = prepare(arch, kernel, progress.note, asked)
         spec = asked_spec(asked, prepared, accel, progress.note)
         with guest_run(
-            "boot", spec, prepared, runs, progress=progress.note, ssh=shell, keep=keep
+            "boot", spec, prepared, runs, shape=asked, progress=progress.note, ssh=shell, keep=keep
         ) as guest:
             progress.close()
             status = _shell(guest) if shell else _command(guest, str(command))

@@ -19,7 +19,17 @@ from harness.capture.host import capture_host
 from harness.capture.matrix import Cell, cells, load_matrix
 from harness.capture.record import RECORD_NAME
 from harness.cli.guest_run import guest_run
-from harness.cli.options import Accel, Append, Arch, Cpus, Distances, KernelName, Nodes, Runs
+from harness.cli.options import (
+    Accel,
+    Append,
+    Arch,
+    Cpus,
+    Distances,
+    KernelName,
+    Nodes,
+    Runs,
+    Shapes,
+)
 from harness.cli.prepare import DEFAULT_RUNS, asked_machine, asked_spec, prepare
 from harness.cli.terminal import TerminalProgress
 from harness.errors import GuestError, UsageError
@@ -35,6 +45,7 @@ def capture(
         bool, typer.Option("--host", help="Of this machine, which is only read.")
     ] = False,
     arch: Arch = "x86_64",
+    shape: Shapes = None,
     node: Nodes = None,
     distance: Distances = None,
     cpus: Cpus = None,
@@ -52,7 +63,7 @@ def capture(
     Example: `mmscope capture here --host && mmscope check here`
     """
     if host:
-        if node or distance or cpus or append or sysctl or kernel or accel:
+        if shape or node or distance or cpus or append or sysctl or kernel or accel:
             raise UsageError(
                 "--host takes no option of a guest: the machine is read as it is",
                 fix="leave out either --host or the guest's options",
@@ -64,14 +75,16 @@ def capture(
         return
     platform_of(arch)
     settings = parse_settings(sysctl or [])
-    asked = asked_machine(node, distance, cpus, append)
+    asked = asked_machine(node, distance, cpus, append, arch=arch, shape=shape)
     if directory.exists():
         raise UsageError(f"{directory} exists already", fix="name a directory that is not there")
     progress = TerminalProgress()
     try:
-        prepared = prepare(arch, kernel, progress.note)
+        prepared = prepare(arch, kernel, progress.note, asked)
         spec = asked_spec(asked, prepared, accel, progress.note)
-        with guest_run("capture", spec, prepared, runs, progress=progress.note) as guest:
+        with guest_run(
+            "capture", spec, prepared, runs, shape=asked, progress=progress.note
+        ) as guest:
             capture_guest(
                 guest,
                 prepared.kernel,

@@ -14,6 +14,8 @@ from harness.cli.prepare import Prepared
 from harness.errors import MmscopeError
 from harness.experiment.outcome import outcome_of
 from harness.experiment.provenance import image_record, kernel_record, machine_record
+from harness.experiment.shaping import apply_shape
+from harness.machine.shape import Composition
 from harness.machine.spec import MachineSpec
 from harness.record.manifest import Manifest, Outcome, OutcomeKind, this_process
 from harness.record.rundir import RunDirectory
@@ -27,11 +29,12 @@ def guest_run(
     prepared: Prepared,
     runs: Path,
     *,
+    shape: Composition | None = None,
     progress: Callable[[str], None],
     ssh: bool = False,
     keep: bool = False,
 ) -> Iterator[Guest]:
-    """A booted guest; what it printed lies in a directory below ``runs`` if anything fails.
+    """A booted guest, its shape applied; what it printed lies below ``runs`` if anything fails.
 
     Raises:
         MmscopeError: as the body does, with the run directory among its details.
@@ -51,7 +54,9 @@ def guest_run(
     directory.write_manifest(manifest)
     try:
         with Guest(spec, directory, ssh=ssh, progress=progress) as guest:
-            manifest.machine = machine_record(guest.spec, guest.machine.argv)
+            if shape is not None:
+                apply_shape(guest, shape, progress)
+            manifest.machine = machine_record(guest.spec, guest.machine.argv, guest.shaped)
             manifest.timings_s["boot"] = round(guest.boot_s, 3)
             directory.write_manifest(manifest)
             yield guest

@@ -34,5 +34,9 @@ Nodes = Annotated[
 Distances = Annotated[
     list[str] | None, typer.Option("--distance", help="FROM,TO=DISTANCE between nodes.")
 ]
+Shapes = Annotated[
+    list[str] | None,
+    typer.Option("--shape", help="A shape of `mmscope shapes list`. Repeat to compose."),
+]
 Cpus = Annotated[int | None, typer.Option("--cpus", help="CPUs in all, dealt out.")]
 Append = Annotated[list[str] | None, typer.Option("--append", help="Further kernel parameters.")]

@@ -8,24 +8,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.errors import UsageError
 from harness.image.assembly import Image, build_image
 from harness.kernel.fetch import obtain
 from harness.kernel.kconfig import is_set, max_nodes, read_kconfig
 from harness.kernel.package import Kernel
 from harness.machine.accel import choose_accel
 from harness.machine.process import find_qemu
+from harness.machine.shape import Composition, check_needs, compose
+from harness.machine.shape_catalog import find_shapes
 from harness.machine.spec import (
     KernelLimits,
     MachineSpec,
     NodeSpec,
     check_spec,
     kernel_node_numbers,
-    parse_distances,
-    spread_cpus,
     unseen_bytes,
 )
-from harness.units import format_size, parse_size_bytes
+from harness.units import format_size
 
 DEFAULT_RUNS = Path("runs")
 
@@ -38,51 +37,66 @@ class Prepared:
     image: Image
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AskedMachine:
-    """A machine as the options --node, --distance, --cpus and --append describe it."""
-
-    nodes: tuple[NodeSpec, ...]
-    distances: tuple[tuple[int, int, int], ...]
-    append: tuple[str, ...]
-
-
 def asked_machine(
     node: Sequence[str] | None,
     distance: Sequence[str] | None,
     cpus: int | None,
     append: Sequence[str] | None,
-) -> AskedMachine:
-    """The options read; one node of 1 GiB where none is asked for.
+    *,
+    arch: str = "x86_64",
+    shape: Sequence[str] | None = None,
+) -> Composition:
+    """The machine that --shape, --node, --distance, --cpus and --append describe together; one
+    node of 1 GiB where nothing lays out the nodes.
 
     Raises:
         UsageError: one of them is malformed, or they do not fit together.
     """
-    nodes = spread_cpus([parse_size_bytes(size) for size in node or ["1G"]], cpus)
-    distances = parse_distances(distance or [], len(nodes))
-    if distances and len(nodes) == 1:
-        raise UsageError("--distance needs more than one --node")
     words = tuple(word for text in append or [] for word in text.split())
-    return AskedMachine(nodes=nodes, distances=distances, append=words)
+    return compose(
+        find_shapes(shape or []),
+        arch=arch,
+        nodes=tuple(node or ()),
+        cpus=cpus,
+        distances=tuple(distance or ()),
+        append=words,
+    )
 
 
 def asked_spec(
-    asked: AskedMachine, prepared: Prepared, accel: str | None, note: Callable[[str], None]
+    asked: Composition, prepared: Prepared, accel: str | None, note: Callable[[str], None]
 ) -> MachineSpec:
     """The asked machine with this kernel and image, checked, its accelerator chosen.
 
     Raises:
         UsageError: QEMU or the kernel would refuse it.
     """
-    spec = bare_spec(prepared, asked.nodes, distances=asked.distances, append=asked.append)
+    spec = replace(
+        bare_spec(prepared, asked.nodes, distances=asked.distances, append=asked.append),
+        hot=asked.hot,
+        swap_bytes=asked.swap_bytes,
+    )
     return checked_spec(spec, prepared.kernel, accel, note)
 
 
-def prepare(arch: str, kernel_name: str | None, note: Callable[[str], None]) -> Prepared:
-    """Fetches, verifies and builds what is not in the cache yet."""
+def prepare(
+    arch: str,
+    kernel_name: str | None,
+    note: Callable[[str], None],
+    shape: Composition | None = None,
+) -> Prepared:
+    """Fetches, verifies and builds what is not in the cache yet.
+
+    Raises:
+        UsageError: the shape needs what this kernel is built without.
+    """
     find_qemu(arch)
     kernel = obtain(kernel_name, arch, progress=note)
-    return Prepared(kernel=kernel, image=build_image(kernel, progress=note))
+    modules: tuple[str, ...] = ()
+    if shape is not None:
+        check_needs(shape, read_kconfig(kernel.config_path), kernel.release)
+        modules = shape.modules
+    return Prepared(kernel=kernel, image=build_image(kernel, progress=note, modules=modules))
 
 
 def bare_spec(

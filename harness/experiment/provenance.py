@@ -6,6 +6,7 @@ from harness.image.assembly import Image
 from harness.kernel.package import Kernel
 from harness.machine.argv import cpu_model, kernel_command_line
 from harness.machine.process import qemu_version
+from harness.machine.shape import UNSHAPED, Shaped
 from harness.machine.spec import MachineSpec
 from harness.record.manifest import ImageRecord, KernelRecord, MachineRecord, NodeRecord
 
@@ -32,8 +33,8 @@ def image_record(image: Image) -> ImageRecord:
     )
 
 
-def machine_record(spec: MachineSpec, argv: list[str]) -> MachineRecord:
-    """The manifest's words for a machine that was started."""
+def machine_record(spec: MachineSpec, argv: list[str], shaped: Shaped = UNSHAPED) -> MachineRecord:
+    """The manifest's words for a machine that was started, and shaped (``Guest.shaped``)."""
     return MachineRecord(
         arch=spec.arch,
         accel=spec.accel,
@@ -50,4 +51,6 @@ def machine_record(spec: MachineSpec, argv: list[str]) -> MachineRecord:
         cmdline=kernel_command_line(spec),
         qemu=qemu_version(argv[0]),
         qemu_argv=argv,
+        shapes=list(shaped.names),
+        steps=list(shaped.steps),
     )

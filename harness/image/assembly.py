@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,8 +71,12 @@ def build_image(
     environment: Mapping[str, str] = os.environ,
     guest: Path = GUEST_DIRECTORY,
     host_root: Path = Path("/"),
+    modules: Sequence[str] = (),
 ) -> Image:
     """The image for ``kernel``; parts that the cache has are not built again.
+
+    ``modules`` are loaded at boot beside those that every guest has; an image without any is the
+    same as ever.
 
     Raises:
         MissingToolError: a compiler, mkfs.erofs, apt or the keyring is not installed.
@@ -91,7 +95,9 @@ def build_image(
         root = build_root(apt, cache=cache, progress=progress)
     programs = build_programs(kernel.arch, cache=cache, progress=progress, guest=guest)
     scripts = read_scripts(guest / "init")
-    return assemble(kernel, root, programs, scripts, cache=cache, progress=progress)
+    return assemble(
+        kernel, root, programs, scripts, cache=cache, progress=progress, modules=modules
+    )
 
 
 def read_scripts(directory: Path) -> dict[str, bytes]:
@@ -121,18 +127,20 @@ def assemble(
     *,
     cache: Path,
     progress: Progress,
+    modules: Sequence[str] = (),
 ) -> Image:
     """Put the initramfs together, unless the cache has it."""
-    key = _key(kernel, root, programs, scripts)
+    wanted = (*WANTED, *modules)
+    key = _key(kernel, root, programs, scripts, wanted)
     target = cache / "images" / f"{kernel.arch}-{kernel.release}-{key[:16]}"
 
     def build(temporary: Path) -> None:
         progress(f"building the initramfs for {kernel.release}")
-        modules = ModuleTree(kernel.modules_directory).closure(WANTED)
+        loaded = ModuleTree(kernel.modules_directory).closure(wanted)
         binaries = {name: (programs.directory / name).read_bytes() for name in PROGRAMS}
         entries = initramfs_entries(
             busybox=root.busybox.read_bytes(),
-            modules=modules,
+            modules=loaded,
             programs=binaries,
             scripts=scripts,
         )
@@ -141,7 +149,7 @@ def assemble(
         record = {
             "sha256": hashlib.sha256(archive).hexdigest(),
             "size_bytes": len(archive),
-            "modules": [module.name for module in modules],
+            "modules": [module.name for module in loaded],
         }
         write_atomically(temporary / RECORD_NAME, json.dumps(record, indent=2) + "\n")
 
@@ -151,7 +159,7 @@ def assemble(
     record = _read_record(target)
     if record is None:
         raise InfrastructureError(f"{target} vanished while it was used", fix="try again")
-    sha256, modules = record
+    sha256, names = record
     return Image(
         arch=kernel.arch,
         initramfs=target / INITRAMFS_NAME,
@@ -159,7 +167,7 @@ def assemble(
         initramfs_sha256=sha256,
         root_sha256=root.sha256,
         packages=root.packages,
-        modules=modules,
+        modules=names,
     )
 
 
@@ -191,7 +199,13 @@ def initramfs_entries(
     return with_parents(entries)
 
 
-def _key(kernel: Kernel, root: Root, programs: Programs, scripts: Mapping[str, bytes]) -> str:
+def _key(
+    kernel: Kernel,
+    root: Root,
+    programs: Programs,
+    scripts: Mapping[str, bytes],
+    wanted: Sequence[str],
+) -> str:
     inputs = [
         _LAYOUT,
         kernel.arch,
@@ -201,7 +215,7 @@ def _key(kernel: Kernel, root: Root, programs: Programs, scripts: Mapping[str, b
         root.sha256,
         programs.key,
         [(path, hashlib.sha256(content).hexdigest()) for path, content in sorted(scripts.items())],
-        WANTED,
+        wanted,
     ]
     return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
 

@@ -102,7 +102,7 @@ class Endpoints:
     stream: int
     trace: int
     memory: tuple[int | None, ...]
-    """Aligned with the spec's nodes; None for a memory-less one."""
+    """Aligned with the spec's nodes, then its hot memory; None for a memory-less node."""
     swap: int | None = None
     """The swap disk, where the spec has one."""
     restored: bool = False
@@ -157,9 +157,10 @@ def qemu_argv(spec: MachineSpec, endpoints: Endpoints) -> list[str]:
         "-smp",
         str(spec.cpus),
         "-m",
-        format_size(spec.memory_bytes),
+        _memory_size(spec),
     ]
     argv += _memory_arguments(spec, endpoints)
+    argv += _hot_arguments(spec, endpoints)
     argv += [
         "-kernel",
         str(spec.kernel),
@@ -241,7 +242,8 @@ def qemu_argv(spec: MachineSpec, endpoints: Endpoints) -> list[str]:
 def _memory_arguments(spec: MachineSpec, endpoints: Endpoints) -> list[str]:
     argv: list[str] = []
     share = "off" if endpoints.private_memory else "on"
-    for node, (part, memory_fd) in enumerate(zip(spec.nodes, endpoints.memory, strict=True)):
+    files = endpoints.memory[: len(spec.nodes)]
+    for node, (part, memory_fd) in enumerate(zip(spec.nodes, files, strict=True)):
         if part.size_bytes:
             assert memory_fd is not None
             argv += [
@@ -258,4 +260,47 @@ def _memory_arguments(spec: MachineSpec, endpoints: Endpoints) -> list[str]:
     if spec.is_numa:
         for source, target, distance in spec.distances:
             argv += ["-numa", f"dist,src={source},dst={target},val={distance}"]
+    return argv
+
+
+def _memory_size(spec: MachineSpec) -> str:
+    """``-m``: a machine that memory is never added to has no slots for it."""
+    size = format_size(spec.memory_bytes)
+    if not spec.hot:
+        return size
+    most = format_size(spec.memory_bytes + spec.hot_bytes)
+    return f"size={size},slots={len(spec.hot)},maxmem={most}"
+
+
+def hot_backend(spec: MachineSpec, index: int) -> str:
+    """Name of the backend of ``spec.hot[index]``: numbered on from the nodes', as its file is."""
+    return f"ram{len(spec.nodes) + index}"
+
+
+def hot_device(index: int) -> str:
+    """Name of the device of ``spec.hot[index]``."""
+    return f"hot{index}"
+
+
+def _hot_arguments(spec: MachineSpec, endpoints: Endpoints) -> list[str]:
+    """Devices that must be there from the start: PCI's root bus takes none later."""
+    argv: list[str] = []
+    share = "off" if endpoints.private_memory else "on"
+    files = endpoints.memory[len(spec.nodes) :]
+    for index, (part, memory_fd) in enumerate(zip(spec.hot, files, strict=True)):
+        if part.by != "virtio-mem":
+            continue
+        backend = hot_backend(spec, index)
+        argv += [
+            "-object",
+            (
+                f"memory-backend-file,id={backend},size={part.size_bytes},"
+                f"mem-path=/proc/self/fd/{memory_fd},share={share}"
+            ),
+            "-device",
+            (
+                f"virtio-mem-pci,id={hot_device(index)},memdev={backend},node={part.node},"
+                "requested-size=0"
+            ),
+        ]
     return argv

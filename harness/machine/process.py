@@ -80,8 +80,8 @@ class Machine:
     """A running guest's host side. Use it as a context manager: leaving ends QEMU.
 
     ``control``, ``stream`` and ``trace`` are the host's ends of the guest's ports; whoever reads
-    them closes them. ``memory_fds`` are the guest's RAM, one file a node (None: no memory);
-    ``swap_fd`` is its swap disk.
+    them closes them. ``memory_fds`` are the guest's RAM, one file a node (None: no memory), then
+    what can be added to it; ``swap_fd`` is its swap disk.
     """
 
     private_memory = False
@@ -187,7 +187,8 @@ class Machine:
             self._stack.callback(self.stream.close)
             self._stack.callback(self.trace.close)
             self.memory_fds = tuple(
-                self._keep(self._memory_file(node)) for node in range(len(self.spec.nodes))
+                self._keep(self._memory_file(place))
+                for place in range(len(self.spec.nodes) + len(self.spec.hot))
             )
             self.swap_fd = self._keep(self._swap_file())
             endpoints = Endpoints(
@@ -229,11 +230,18 @@ class Machine:
                 details={**self.evidence(), "argv": " ".join(self.argv)},
             ) from None
 
-    def _memory_file(self, node: int) -> int | None:
-        size_bytes = self.spec.nodes[node].size_bytes
+    def _memory_file(self, place: int) -> int | None:
+        """A file for a node's memory, or, past the last node, for memory to be added."""
+        nodes = self.spec.nodes
+        if place >= len(nodes):
+            size_bytes = self.spec.hot[place - len(nodes)].size_bytes
+            return memory_file(
+                f"mmscope-hot{place - len(nodes)}", size_bytes, fix="add less memory"
+            )
+        size_bytes = nodes[place].size_bytes
         if not size_bytes:
             return None
-        return memory_file(f"mmscope-node{node}", size_bytes, fix="ask for a smaller --node")
+        return memory_file(f"mmscope-node{place}", size_bytes, fix="ask for a smaller --node")
 
     def _swap_file(self) -> int | None:
         if not self.spec.swap_bytes:

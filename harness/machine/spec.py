@@ -50,6 +50,24 @@ class NodeSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HotMemory:
+    """Memory that the guest does not boot with: a device that is given it when it runs."""
+
+    by: str
+    """``pc-dimm``: plugged in; ``virtio-mem``: there from the start, and empty until it is asked
+    to grow."""
+    size_bytes: int
+    node: int = 0
+
+
+HOT_BY = ("pc-dimm", "virtio-mem")
+
+HOT_ALIGN_BYTES = 128 * MIB
+"""Hot-added memory comes in whole memory blocks: a section of x86 and of arm64 with 4 KiB or
+16 KiB pages (64 KiB: 512 MiB)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MachineSpec:
     """Everything that decides QEMU's argument list, and nothing that does not.
 
@@ -77,6 +95,8 @@ class MachineSpec:
     dma_disk: bool = False
     """A second null disk whose rings the driver takes from DMA memory, which is contiguous memory
     (CMA) on kernels that have it: taken each time the driver is bound to the disk."""
+    hot: tuple[HotMemory, ...] = ()
+    """Memory to be added once the guest runs; see ``harness.machine.hotplug``."""
     network: bool = False
     """User-mode network, loopback only, no way out, one forwarded port for ssh."""
 
@@ -91,6 +111,11 @@ class MachineSpec:
     @property
     def memory_bytes(self) -> int:
         return sum(node.size_bytes for node in self.nodes)
+
+    @property
+    def hot_bytes(self) -> int:
+        """What can be added to ``memory_bytes``."""
+        return sum(part.size_bytes for part in self.hot)
 
 
 def spread_cpus(sizes_bytes: Sequence[int], cpus: int | None) -> tuple[NodeSpec, ...]:
@@ -186,11 +211,14 @@ class KernelLimits:
     release: str = ""
 
 
+def q35_low_bytes(memory_bytes: int) -> int:
+    """How much of a q35 machine's memory lies below 4 GiB."""
+    return memory_bytes if memory_bytes < _Q35_SPLIT_BYTES else _Q35_LOW_BYTES
+
+
 def unseen_bytes(spec: MachineSpec, limits: KernelLimits) -> int:
     """How much of the memory lies where this kernel cannot address it."""
-    if limits.pae or spec.memory_bytes < _Q35_SPLIT_BYTES:
-        return 0
-    return spec.memory_bytes - _Q35_LOW_BYTES
+    return 0 if limits.pae else spec.memory_bytes - q35_low_bytes(spec.memory_bytes)
 
 
 def check_spec(spec: MachineSpec, limits: KernelLimits) -> None:
@@ -210,10 +238,10 @@ def check_spec(spec: MachineSpec, limits: KernelLimits) -> None:
             fix=f"give at least {format_size(MIN_MEMORY_BYTES)}",
         )
     most_bytes = PAE_MEMORY_BYTES if spec.arch == "i386" else MAX_MEMORY_BYTES
-    if spec.memory_bytes > most_bytes:
+    if spec.memory_bytes + spec.hot_bytes > most_bytes:
         raise UsageError(
-            f"{format_size(spec.memory_bytes)} of memory in all is more than the emulated CPU "
-            f"can address",
+            f"{format_size(spec.memory_bytes + spec.hot_bytes)} of memory in all is more than the "
+            f"emulated CPU can address",
             fix=f"give at most {format_size(most_bytes)}",
         )
     if spec.is_numa and not limits.numa:
@@ -237,5 +265,25 @@ def check_spec(spec: MachineSpec, limits: KernelLimits) -> None:
             f"{format_size(NODE_ALIGN_BYTES)}",
             fix="give a whole number of MiB, divisible by 2",
         )
+    _check_hot(spec)
     if spec.root is None and spec.network:
         raise UsageError("a guest without a root file system has no ssh server")
+
+
+def _check_hot(spec: MachineSpec) -> None:
+    for part in spec.hot:
+        if part.by not in HOT_BY:
+            raise UsageError(
+                f"memory cannot be added by {part.by!r}", fix=f"use one of: {', '.join(HOT_BY)}"
+            )
+        if not part.size_bytes or part.size_bytes % HOT_ALIGN_BYTES:
+            raise UsageError(
+                f"{part.by}: {format_size(part.size_bytes)} is not a multiple of "
+                f"{format_size(HOT_ALIGN_BYTES)}, the size of a memory block",
+                fix=f"add {format_size(HOT_ALIGN_BYTES)} or a multiple of it",
+            )
+        if part.node >= len(spec.nodes):
+            raise UsageError(
+                f"{part.by}: there is no node {part.node} to add memory to",
+                fix=f"the machine's nodes are numbered 0 to {len(spec.nodes) - 1}",
+            )

@@ -93,6 +93,10 @@ class MachineRecord(_Record):
     cmdline: str
     qemu: str
     qemu_argv: list[str]
+    shapes: list[str] = []
+    """Names of the catalogue of shapes that it was put together from."""
+    steps: list[str] = []
+    """What these shapes did in the guest after boot, in words."""
 
 
 class PhaseRecord(_Record):

@@ -12,6 +12,7 @@ from types import TracebackType
 from harness.deadline import StallClock
 from harness.errors import MmscopeError, SessionError
 from harness.machine.process import Machine
+from harness.machine.shape import UNSHAPED, Shaped
 from harness.machine.snapshot import Clone, Template, save_template
 from harness.machine.spec import MachineSpec
 from harness.record.rundir import RunDirectory
@@ -57,6 +58,8 @@ class Guest:
         self._stopped = False
         self._stack = contextlib.ExitStack()
         self.boot_s = 0.0
+        self.shaped: Shaped = UNSHAPED
+        """What was made of it since it booted: see ``harness.experiment.shaping``."""
         self.host_key = ""
 
     @classmethod
