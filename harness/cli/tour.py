@@ -14,7 +14,7 @@ import typer
 
 from harness.cli.options import Accel, Json
 from harness.cli.terminal import TerminalProgress
-from harness.cli.tour_boot import booter, prepare_kernels
+from harness.cli.tour_boot import booter, prepare_parts
 from harness.errors import UsageError
 from harness.mortal import mortal
 from harness.tour.record import StopRecord
@@ -160,10 +160,10 @@ def _walk(
     if not wanted:
         return
     on.stage("kernels and guest images")
-    lacking = prepare_kernels(wanted, build=build, note=on.note)
+    lacking = prepare_parts(wanted, build=build, note=on.note)
     ready = []
     for stop in wanted:
-        missing = [lacking.get((part.arch, part.kernel)) for part in stop.boots]
+        missing = [lacking.get((stop.name, part.label)) for part in stop.boots]
         error = next(filter(None, missing), None)
         if error is None:
             ready.append(stop)

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from harness.cli.prepare import Prepared, asked_machine, asked_spec, prepare
+from harness.cli.prepare import asked_spec, prepare
 from harness.errors import InfrastructureError, MmscopeError
+from harness.experiment.shaping import apply_shape
 from harness.kernel.custom import custom_kernels
 from harness.kernel.zoo import find_custom
-from harness.machine.spec import MachineSpec
+from harness.machine.shape import Composition, Layout, compose
+from harness.machine.shape_catalog import find_shapes
 from harness.record.rundir import RunDirectory
 from harness.session.guest import Guest
 from harness.tour.evidence import Evidence
@@ -38,20 +40,47 @@ def check_built(arch: str, name: str | None) -> None:
         )
 
 
-def prepare_kernels(
+def prepare_parts(
     stops: Iterable[Stop], *, build: bool, note: Callable[[str], None]
-) -> dict[tuple[str, str | None], MmscopeError]:
-    """Fetches every kernel of the stops once, and its image; those that cannot be had, and why."""
-    failed: dict[tuple[str, str | None], MmscopeError] = {}
-    wanted = dict.fromkeys((part.arch, part.kernel) for stop in stops for part in stop.boots)
-    for arch, name in wanted:
-        try:
-            if not build:
-                check_built(arch, name)
-            prepare(arch, name, note)
-        except MmscopeError as error:
-            failed[arch, name] = error
+) -> dict[tuple[str, str], MmscopeError]:
+    """Fetches the kernel and makes the image of every boot, each once.
+
+    By (stop, label), those that cannot be had, and why.
+    """
+    failed: dict[tuple[str, str], MmscopeError] = {}
+    known: dict[tuple[str, str | None, tuple[str, ...]], MmscopeError | None] = {}
+    for stop, part in ((stop, part) for stop in stops for part in stop.boots):
+        key = (part.arch, part.kernel, part.shapes)
+        if key not in known:
+            known[key] = _lacks(part, build=build, note=note)
+        error = known[key]
+        if error is not None:
+            failed[stop.name, part.label] = error
     return failed
+
+
+def _lacks(part: StopBoot, *, build: bool, note: Callable[[str], None]) -> MmscopeError | None:
+    try:
+        if not build:
+            check_built(part.arch, part.kernel)
+        prepare(part.arch, part.kernel, note, machine_of(part))
+    except MmscopeError as error:
+        return error
+    return None
+
+
+def machine_of(part: StopBoot) -> Composition:
+    """The machine of a boot: its shapes, and its own words where they say nothing.
+
+    Raises:
+        UsageError: they do not fit together.
+    """
+    return compose(
+        find_shapes(part.shapes),
+        arch=part.arch,
+        append=part.append.split(),
+        default=Layout(nodes=part.nodes, cpus=part.cpus, distances=part.distances),
+    )
 
 
 def booter(accel: str | None, note: Callable[[str], None]) -> Booter:
@@ -59,9 +88,13 @@ def booter(accel: str | None, note: Callable[[str], None]) -> Booter:
 
     @contextlib.contextmanager
     def boot(part: StopBoot, directory: Path) -> Iterator[Evidence]:
-        prepared = prepare(part.arch, part.kernel, note)
-        spec = part_spec(part, prepared, accel, note)
+        machine = machine_of(part)
+        prepared = prepare(part.arch, part.kernel, note, machine)
+        spec = asked_spec(machine, prepared, accel, note)
+        if swap_bytes := parse_size_bytes(part.swap):
+            spec = replace(spec, swap_bytes=swap_bytes)
         with Guest(spec, RunDirectory(directory), progress=note) as guest:
+            apply_shape(guest, machine, note)
             yield Evidence(
                 guest,
                 kernel=prepared.kernel,
@@ -73,18 +106,3 @@ def booter(accel: str | None, note: Callable[[str], None]) -> Booter:
             )
 
     return boot
-
-
-def part_spec(
-    part: StopBoot, prepared: Prepared, accel: str | None, note: Callable[[str], None]
-) -> MachineSpec:
-    """The machine of a boot, checked.
-
-    Raises:
-        UsageError: QEMU or the kernel would refuse it.
-    """
-    asked = asked_machine(part.nodes, part.distances, part.cpus, [part.append])
-    spec = asked_spec(asked, prepared, accel, note)
-    if swap_bytes := parse_size_bytes(part.swap):
-        spec = replace(spec, swap_bytes=swap_bytes)
-    return spec

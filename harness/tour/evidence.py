@@ -64,7 +64,7 @@ class Evidence:
             shapes=list(shapes),
             kernel=kernel_record(kernel),
             image=image_record(image),
-            machine=machine_record(guest.spec, without_places(guest.machine.argv)),
+            machine=machine_record(guest.spec, without_places(guest.machine.argv), guest.shaped),
             boot_s=round(guest.boot_s, 3),
         )
         self._write()
