@@ -43,6 +43,7 @@ __all__ = [
     "TraceRecord",
     "WindowRecord",
     "diff_configs",
+    "load_memory_sample",
     "open_bundle",
     "read_sweep",
     "recorded_trace",

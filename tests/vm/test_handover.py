@@ -3,8 +3,6 @@ own log: every block, in list order."""
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +22,7 @@ from analysis.model.eras import era_of
 from analysis.model.freelist import Migratetype
 from analysis.model.handover.first_lists import first_lists
 from harness.cli.prepare import bare_spec, prepare
-from harness.machine.process import Machine
+from harness.machine.restart import restart_behind
 from harness.machine.spec import NodeSpec
 from harness.record.memory import MemorySample
 from harness.record.rundir import RunDirectory
@@ -32,7 +30,6 @@ from harness.sampling.memory import MemorySampler
 from harness.sampling.memory.kallsyms import read_kallsyms
 from harness.session.guest import Guest
 from tests.vm.conftest import MIB
-from tests.vm.gdb import Gdb
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(300)]
 
@@ -44,13 +41,6 @@ CASES = [
     ("arm64", "bookworm-backports/arm64-16k"),
     ("arm64", "sid"),
 ]
-BOOT_S = 60.0
-STACK_POINTER = 7
-"""x86_64's rsp among gdb's registers."""
-BREAKPOINT = "T05"
-"""SIGTRAP, as gdb's protocol says that one was reached."""
-LINK_REGISTER = 30
-"""arm64's x30."""
 
 
 class Handover(NamedTuple):
@@ -79,7 +69,7 @@ def handover(
         with MemorySampler(guest.machine, prepared.kernel) as sampler:
             kallsyms = read_kallsyms(sampler.kernel.space, sampler.kernel.info)
             (function,) = kallsyms.addresses_of("memblock_free_all")
-            stop_behind(guest.machine, function, where / "gdb")
+            restart_behind(guest.machine, function)
             yield Handover(snapshot, sampler.sample("handover/now"))
 
 
@@ -92,36 +82,6 @@ def told(guest: Guest, where: Path, config: Path) -> Snapshot:
     files["dmesg"] = log.__bytes__
     files["config"] = config.read_bytes
     return Snapshot(Source(path=where, kind="capture", files=files))
-
-
-def stop_behind(machine: Machine, function: int, path: Path) -> None:
-    """Starts the machine anew, with clean memory, up to where a function has returned.
-
-    Without that, struct pages that are made later would be those of the boot before. The first
-    MiB is left alone: a PC's firmware looks there for how it was left.
-    """
-    machine.qmp.execute("stop")
-    machine.qmp.execute("set-action", {"reboot": "reset"})
-    for memory_fd in machine.memory_fds:
-        if memory_fd is not None:
-            for offset in range(MIB, os.fstat(memory_fd).st_size, MIB):
-                os.pwrite(memory_fd, bytes(MIB), offset)
-    machine.qmp.execute("system_reset")
-    while machine.qmp.execute("query-status")["status"] != "prelaunch":
-        time.sleep(0.05)
-    machine.qmp.human(f"gdbserver unix:{path},server=on,wait=off")
-    with Gdb(path, BOOT_S) as gdb:
-        gdb.set_breakpoint(function)
-        assert gdb.run_to_stop().startswith(BREAKPOINT)
-        gdb.clear_breakpoint(function)
-        if machine.spec.arch == "x86_64":
-            back = int.from_bytes(gdb.read(gdb.register(STACK_POINTER), 8), "little")
-        else:
-            back = gdb.register(LINK_REGISTER)
-        gdb.set_breakpoint(back)
-        assert gdb.run_to_stop().startswith(BREAKPOINT)
-        gdb.clear_breakpoint(back)
-        machine.qmp.execute("stop")
 
 
 def test_free_lists_are_those_that_memblock_makes(handover: Handover) -> None:
