@@ -18,7 +18,20 @@ import typer
 
 import harness
 from analysis.errors import AnalysisError
-from harness.cli import boot, capture, check, doctor, kernels, replay, report, run, shapes, sweep, tour
+from harness.cli import (
+    boot,
+    capture,
+    check,
+    compare,
+    doctor,
+    kernels,
+    replay,
+    report,
+    run,
+    shapes,
+    sweep,
+    tour,
+)
 from harness.cli.terminal import error_console
 from harness.errors import MmscopeError
 
@@ -63,6 +76,7 @@ app.command()(run.run)
 app.command()(sweep.sweep)
 app.command()(check.check)
 app.command()(replay.replay)
+app.command()(compare.compare)
 app.command()(report.report)
 app.command()(tour.tour)
 app.command("tour-stop", hidden=True)(tour.tour_stop)

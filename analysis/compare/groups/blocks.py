@@ -20,7 +20,7 @@ _WOULD_SUCCEED = -1000
 
 
 def measure(run: Run, sheet: Sheet) -> None:
-    """Shares and sizes at every moment, indices by node, zone and order at the worst and the end."""
+    """Shares and sizes at every moment; indices by zone and order, at the worst and at the end."""
     free = free_by_size(run)
     for moment, number in moments(run.calendar):
         for size, label, head in ((LARGE_BYTES, "2M", True), (_MIDDLE_BYTES, "64k", False)):

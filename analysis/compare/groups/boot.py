@@ -33,7 +33,7 @@ def measure(run: Run, sheet: Sheet) -> None:
         "the run did not keep the sysctl",
     )
     for field, title in (("MemFree", "free memory"), ("MemAvailable", "memory available")):
-        column = meminfo[field] if field in meminfo else None
+        column = meminfo.get(field)
         sheet.put(
             Measure(
                 id=f"{field.lower()}_kb@boot",
@@ -80,7 +80,7 @@ def _zones(run: Run, sheet: Sheet) -> None:
 
 def _unmanaged() -> Measure:
     return _settled(
-        "unmanaged_kb", "memory present but not managed (present − managed)", weight=3.0
+        "unmanaged_kb", "memory present but not managed (present less managed)", weight=3.0
     )
 
 

@@ -31,7 +31,7 @@ def select(arguments: Sequence[str]) -> list[Selected]:
     """The groups in the order in which they are named: the first is the base.
 
     Raises:
-        SelectionError: an argument names no run, two groups have one name, or there is but one group.
+        SelectionError: no run is there, two groups have one name, or there is but one group.
         RecordError: a sweep's record is damaged.
     """
     found = [group for argument in arguments for group in _groups(argument)]
@@ -97,7 +97,7 @@ def _sweep(path: Path) -> list[Selected]:
 
 def _runs(pattern: str, argument: str) -> list[Path]:
     """Run directories that a path or pattern means: itself, or all directly in it."""
-    matches = [Path(match) for match in sorted(glob.glob(pattern))]
+    matches = [Path(match) for match in sorted(glob.glob(pattern))]  # noqa: PTH207 - may be absolute
     if not matches:
         raise SelectionError(
             f"{argument}: nothing is at {pattern}",

@@ -23,7 +23,7 @@ def measure(run: Run, sheet: Sheet) -> None:
         ("Slab", "memory in slabs (Slab)", False),
         ("SUnreclaim", "memory in slabs that cannot be reclaimed (SUnreclaim)", True),
     ):
-        column = meminfo[field] if field in meminfo else None
+        column = meminfo.get(field)
         for moment, number in moments(run.calendar):
             sheet.put(
                 _slab(field, title, moment, detail=detail),

@@ -1,0 +1,72 @@
+"""What the figures of a comparison share: a colour a group, and which measures are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from analysis.compare.groups.comparison import Comparison
+from analysis.compare.groups.conclusion import importance
+from analysis.compare.groups.measure import Measure
+from analysis.compare.groups.pair import Compared, Finding
+from analysis.figures import style
+
+_PALETTE = (
+    style.BLUE,
+    style.VERMILION,
+    style.GREEN,
+    style.PURPLE,
+    style.ORANGE,
+    style.SKY,
+    style.MUTED,
+)
+
+
+_MOMENTS = 3
+
+
+def group_colors(names: Sequence[str]) -> dict[str, str]:
+    """Group → its colour, the same in every figure."""
+    return {name: _PALETTE[number % len(_PALETTE)] for number, name in enumerate(names)}
+
+
+def telling(found: Comparison, most: int) -> list[Measure]:
+    """The headline measures that differ in any pair, by importance; where none does, those whose
+    groups lie furthest apart for their noise. Of one kind, a few moments are enough."""
+    ranks: dict[Measure, float] = {}
+    fallback: dict[Measure, float] = {}
+    for held in found.held:
+        for each in held.pair.headlines:
+            if not each.first or not each.second:
+                continue
+            fallback[each.measure] = max(fallback.get(each.measure, 0.0), _apart(each))
+            if each.finding is Finding.DIFFERS:
+                ranks[each.measure] = max(ranks.get(each.measure, 0.0), importance(each))
+    chosen = ranks or fallback
+    picked: list[Measure] = []
+    for measure in sorted(chosen, key=lambda measure: -chosen[measure]):
+        if sum(measure.title == other.title for other in picked) < _MOMENTS:
+            picked.append(measure)
+    return picked[:most]
+
+
+def of_measure(found: Comparison, measure: Measure) -> Mapping[str, Compared]:
+    """Second group's name → the measure in that pair, where both have numbers."""
+    return {
+        held.pair.second: each
+        for held in found.held
+        for each in held.pair.headlines
+        if each.measure == measure and each.first and each.second
+    }
+
+
+def caption(found: Comparison) -> str:
+    """Which groups, of how many runs."""
+    told = ", ".join(
+        f"{group.name} ({len(group.runs)} runs of {group.runs[0].configured.release})"
+        for group in found.groups
+    )
+    return f"{found.groups[0].runs[0].configured.arch}: {told}"
+
+
+def _apart(each: Compared) -> float:
+    return abs(each.difference) / (each.floor + (each.noise or 0.0))
