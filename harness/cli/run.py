@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Accel, Arch, Json, KernelName, Runs
+from harness.cli.options import Accel, Arch, Json, KernelName, Runs, Shapes
 from harness.cli.prepare import DEFAULT_RUNS, checked_spec, prepare
 from harness.cli.terminal import TerminalProgress
 from harness.cli.verdict import analyse_and_show
@@ -22,6 +22,7 @@ def run(
     experiment: Annotated[str, typer.Argument(help="A name (boot-numa) or a .toml file.")],
     arch: Arch = "x86_64",
     kernel: KernelName = None,
+    shape: Shapes = None,
     accel: Accel = None,
     runs: Runs = DEFAULT_RUNS,
     seed: Annotated[
@@ -38,13 +39,16 @@ def run(
     """
     platform_of(arch)
     plan = load_plan(experiment)
+    if shape:
+        plan = plan.with_shapes(shape)
     plan.check_arch(arch)
     if seed is not None:
         plan = plan.model_copy(update={"seed": seed})
+    shaped = plan.composition(arch)
     progress = TerminalProgress()
     try:
         progress.stage("kernel and guest image")
-        prepared = prepare(arch, kernel, progress.note)
+        prepared = prepare(arch, kernel, progress.note, shaped)
         request = RunRequest(
             plan=plan,
             kernel=prepared.kernel,

@@ -12,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from harness.errors import UsageError
 from harness.kernel.package import port_of
-from harness.machine.spec import NodeSpec, parse_distances, spread_cpus
+from harness.machine.shape import Composition, Layout, common_arch, compose
+from harness.machine.shape_catalog import find_shapes
+from harness.machine.spec import NodeSpec
 from harness.sampling import WINDOW_ARCHES
 from harness.units import parse_size_bytes
 from harness.workload.load import Load
@@ -29,7 +31,10 @@ class _Part(BaseModel):
 
 
 class MachinePlan(_Part):
-    nodes: list[Size] = Field(min_length=1)
+    shapes: list[str] = []
+    """Names of the catalogue of shapes, put together; one that lays out the nodes takes the place
+    of ``nodes``, ``cpus`` and ``distances``."""
+    nodes: list[Size] = Field(default=["1G"], min_length=1)
     cpus: int | None = None
     distances: list[str] = []
     append: list[str] = []
@@ -112,7 +117,6 @@ class Plan(_Part):
     @model_validator(mode="after")
     def _sound(self) -> Plan:
         nodes = self.nodes()
-        parse_distances(self.machine.distances, len(nodes))
         names = [step.name for step in self.steps()]
         for name in names:
             if names.count(name) > 1:
@@ -175,17 +179,51 @@ class Plan(_Part):
     @property
     def swap_bytes(self) -> int:
         """Size of the swap disk; 0: there is none."""
-        return parse_size_bytes(self.machine.swap)
+        return self.composition().swap_bytes or parse_size_bytes(self.machine.swap)
+
+    def composition(self, arch: str | None = None) -> Composition:
+        """The machine that its shapes and the rest of ``machine`` make together.
+
+        Without an architecture, on one where all its shapes are possible.
+
+        Raises:
+            UsageError: they contradict each other, or are impossible on this architecture.
+        """
+        machine = self.machine
+        shapes = find_shapes(machine.shapes)
+        return compose(
+            shapes,
+            arch=arch or common_arch(shapes),
+            append=[word for text in machine.append for word in text.split()],
+            default=Layout(
+                nodes=tuple(machine.nodes), cpus=machine.cpus, distances=tuple(machine.distances)
+            ),
+        )
+
+    def with_shapes(self, names: Sequence[str]) -> Plan:
+        """The same on a machine with further shapes.
+
+        Raises:
+            UsageError: there is no such shape, or a phase does not fit the machine any more.
+        """
+        machine = self.machine.model_copy(update={"shapes": [*self.machine.shapes, *names]})
+        try:
+            return Plan.model_validate(self.model_dump() | {"machine": machine.model_dump()})
+        except ValidationError as error:
+            first = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise UsageError(
+                f"{self.name} cannot run on the shapes {', '.join(names)}: {first}",
+                fix="leave them out, or choose another experiment",
+            ) from None
 
     def nodes(self) -> tuple[NodeSpec, ...]:
         """The machine's nodes with CPUs dealt out."""
-        sizes = [parse_size_bytes(size) for size in self.machine.nodes]
-        return spread_cpus(sizes, self.machine.cpus)
+        return self.composition().nodes
 
     def steps(self, arch: str | None = None) -> Iterator[Step]:
         """The phases with ``each_node`` and ``again`` spelled out; those for ``arch``, or all."""
         with_memory = [node for node, part in enumerate(self.nodes()) if part.size_bytes]
-        uma = len(self.machine.nodes) == 1
+        uma = len(self.nodes()) == 1
         for phase in self.phases:
             if arch is not None and arch not in phase.arch:
                 continue

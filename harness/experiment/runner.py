@@ -26,11 +26,12 @@ from harness.experiment.preparation import (
     swap_on,
 )
 from harness.experiment.provenance import image_record, kernel_record, machine_record
+from harness.experiment.shaping import apply_shape
 from harness.experiment.window import SampleShelf, Window
 from harness.image.assembly import Image
 from harness.kernel.package import Kernel
 from harness.machine.snapshot import Template
-from harness.machine.spec import MachineSpec, kernel_node_numbers, parse_distances
+from harness.machine.spec import MachineSpec, kernel_node_numbers
 from harness.record.manifest import (
     Manifest,
     Outcome,
@@ -72,15 +73,17 @@ class RunRequest:
 def machine_spec(request: RunRequest) -> MachineSpec:
     """The plan's machine with this kernel and image."""
     plan = request.plan
+    shape = plan.composition(request.kernel.arch)
     return MachineSpec(
         arch=request.kernel.arch,
         accel=request.accel,
-        nodes=plan.nodes(),
-        distances=parse_distances(plan.machine.distances, len(plan.machine.nodes)),
+        nodes=shape.nodes,
+        distances=shape.distances,
         kernel=request.kernel.boot_image,
         initramfs=request.image.initramfs,
         root=request.image.root,
-        append=tuple(plan.machine.append),
+        append=shape.append,
+        hot=shape.hot,
         swap_bytes=plan.swap_bytes,
         dma_disk=plan.machine.dma_disk,
     )
@@ -99,6 +102,7 @@ class Run:
             request.kernel, groups=plan.groups, buffer_kb=plan.trace.buffer_kb
         )
         self._spec = machine_spec(request)
+        self._shape = plan.composition(request.kernel.arch)
         self._numbers = kernel_node_numbers(self._spec)
         self.directory = RunDirectory.create(
             request.runs_root, f"{request.plan.name}-{request.kernel.arch}"
@@ -162,7 +166,8 @@ class Run:
                 self._window_on_clone(template, prepared, number, step)
 
     def _start(self, guest: Guest) -> None:
-        self.manifest.machine = machine_record(self._spec, guest.machine.argv)
+        apply_shape(guest, self._shape, self._progress.note)
+        self.manifest.machine = machine_record(self._spec, guest.machine.argv, guest.shaped)
         self.manifest.timings_s["boot"] = round(guest.boot_s, 3)
         self._save()
         run_shell(guest, self._request.plan.setup, "setup")
@@ -261,7 +266,7 @@ class Run:
         return run, record
 
     def _prepare(self, guest: Guest, step: Step) -> None:
-        if step.phase.swap:
+        if step.phase.swap and not self._shape.swap_bytes:  # a shape's is on already
             swap_on(guest)
         run_shell(guest, step.phase.before, f"before {step.name}")
 

@@ -7,6 +7,7 @@ same thing, neither wins: the composition is refused, and both are named.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -174,6 +175,21 @@ def compose(
     )
 
 
+def common_arch(shapes: Sequence[Shape]) -> str:
+    """An architecture on which all of these shapes are possible.
+
+    Raises:
+        UsageError: there is none.
+    """
+    for arch in ARCHES:
+        if all(arch in shape.arches for shape in shapes):
+            return arch
+    names = ", ".join(shape.name for shape in shapes)
+    raise UsageError(
+        f"no architecture has all of the shapes {names}", fix="`mmscope shapes list` says which has"
+    )
+
+
 def check_needs(composition: Composition, config: Mapping[str, str], release: str) -> None:
     """Raises UsageError when a shape needs what this kernel's configuration lacks."""
     for name, symbol in composition.needs:
@@ -268,7 +284,8 @@ def _laid_out(shape: Shape, cpus: int | None) -> tuple[NodeSpec, ...]:
 
 
 def _pmem_words(shape: Shape, nodes: Sequence[NodeSpec]) -> Iterator[str]:
-    """``memmap=`` for persistent memory in the highest place below 4 GiB that is free for it.
+    """``memmap=`` for persistent memory in the highest place below 4 GiB that is free for it and
+    within one node.
 
     Kernel: arch/x86/kernel/e820.c, parse_memmap_one(): SIZE!START is RAM turned into memory of
     the kind that nd_e820 looks for, whether it was RAM or not; so it must lie within.
@@ -276,13 +293,16 @@ def _pmem_words(shape: Shape, nodes: Sequence[NodeSpec]) -> Iterator[str]:
     if not shape.pmem_bytes:
         return
     low_bytes = q35_low_bytes(sum(node.size_bytes for node in nodes))
+    borders = list(itertools.accumulate(node.size_bytes for node in nodes))
     end = (low_bytes - PMEM_BELOW_BYTES) // PMEM_ALIGN_BYTES * PMEM_ALIGN_BYTES
+    while any(end - shape.pmem_bytes < border < end for border in borders):
+        end -= PMEM_ALIGN_BYTES
     start = end - shape.pmem_bytes
     if start < 2 * PMEM_ALIGN_BYTES:
         least = shape.pmem_bytes + PMEM_BELOW_BYTES + 2 * PMEM_ALIGN_BYTES
         raise UsageError(
-            f"shape {shape.name!r} takes {format_size(shape.pmem_bytes)} from the middle of "
-            f"memory, and {format_size(low_bytes)} of it is too little for that",
-            fix=f"give the machine at least {format_size(least)}",
+            f"shape {shape.name!r} takes {format_size(shape.pmem_bytes)} from the middle of a "
+            f"node, and none of this machine of {format_size(low_bytes)} has it to give",
+            fix=f"give the machine one node of at least {format_size(least)}",
         )
     yield f"memmap={format_size(shape.pmem_bytes)}!{start:#x}"
