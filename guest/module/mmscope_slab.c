@@ -4,9 +4,11 @@
  *
  * In /sys/kernel/debug/mmscope_slab:
  *
- *   command   one command per write; an error comes back as the write's error:
+ *   command   commands, separated by semicolons; the first that fails ends them, and its error
+ *             is the write's. After "quiet;" nothing else runs on this CPU between them, and only
+ *             alloc and free of caches are allowed.
  *               create NAME SIZE ALIGN FLAGS   FLAGS: - or hwcache,reclaim,rcu,account,alone,ctor
- *               alloc NAME COUNT [quiet]       quiet: nothing else runs meanwhile on this CPU
+ *               alloc NAME COUNT
  *               shrink NAME
  *               destroy NAME                   refused while the cache has live objects
  *               kmalloc COUNT SIZE KIND        KIND: normal, account, reclaim, dma
@@ -18,14 +20,16 @@
  *                                              REST when divided by EVERY
  *               dump REQUEST                   the kernel's own words about an object, to its log
  *               reset                          free everything, destroy all caches, count from 0
- *   objects   a line for each live object, in the order of requests:
- *               REQUEST KIND NAME SIZE USABLE ADDRESS PFN HEAD_PFN ORDER NODE
+ *   objects   a line for each request, in order; STATE: live or freed, ORDER that of the pages
+ *             that its memory lay in, HEAD_PFN the first of them:
+ *               REQUEST STATE KIND NAME SIZE USABLE ADDRESS PFN HEAD_PFN ORDER
  *   frames    a line for each live area: REQUEST PFN PFN …
  *   state     the module's limits, what it knows of the kernel, and a line for each cache
  *
  * Nothing stays behind: removing the module frees what it holds.
  */
 #include <linux/debugfs.h>
+#include <linux/io.h>
 #include <linux/kernel.h>
 #include <linux/mm.h>
 #include <linux/module.h>
@@ -39,30 +43,33 @@
 #include <linux/version.h>
 #include <linux/vmalloc.h>
 
-#define REQUESTS_MAX     32768u
-#define CACHES_MAX       16u
-#define NAME_BYTES       32u
+#define REQUESTS_MAX	 32768u
+#define CACHES_MAX	 16u
+#define NAME_BYTES	 32u
 #define OBJECT_BYTES_MAX (1u << 22)
-#define AREA_BYTES_MAX   (1u << 26)
-#define ORDER_MAX        9u
-#define TOTAL_BYTES_MAX  (1ull << 28)
-#define COMMAND_BYTES    128u
+#define AREA_BYTES_MAX	 (1u << 26)
+#define ORDER_MAX	 9u
+#define TOTAL_BYTES_MAX	 (1ull << 28)
+#define COMMAND_BYTES	 1024u
 
-enum kind { KIND_NONE, KIND_CACHE, KIND_KMALLOC, KIND_VMALLOC, KIND_VMAP, KIND_PAGES, KINDS };
+enum kind { KIND_CACHE, KIND_KMALLOC, KIND_VMALLOC, KIND_VMAP, KIND_PAGES, KINDS };
 
-static const char *const kind_names[KINDS] = {"none", "cache", "kmalloc", "vmalloc", "vmap",
-					      "pages"};
+static const char *const kind_names[KINDS] = {"cache", "kmalloc", "vmalloc", "vmap", "pages"};
 
 struct request {
 	void *address;
 	u32 size;
 	u8 kind;
-	/* Of a cache's object: which; of pages: their order. */
+	/* Of a cache's object: which. */
 	u8 which;
+	/* Of the pages that it lies in, when it was allocated. */
+	u8 order;
+	bool freed;
 };
 
 struct cache {
 	struct kmem_cache *cache;
+	/* Kept when it is destroyed, for the list of what was asked of it. */
 	char name[NAME_BYTES];
 	char flags[NAME_BYTES];
 	u32 size;
@@ -77,6 +84,8 @@ static u64 total_bytes;
 static struct cache caches[CACHES_MAX];
 static atomic_t constructed = ATOMIC_INIT(0);
 static struct dentry *directory;
+/* Not on the stack, and not allocated: the allocators are what is looked at. */
+static char line[COMMAND_BYTES];
 
 static void construct(void *object)
 {
@@ -137,7 +146,7 @@ static int create(const char *name, u32 size, u32 align, const char *flags_text)
 	if (error)
 		return error;
 	for (u32 i = 0; i < CACHES_MAX && !cache; i++)
-		if (!caches[i].cache)
+		if (!*caches[i].name)
 			cache = &caches[i];
 	if (!cache)
 		return -ENOSPC;
@@ -148,6 +157,8 @@ static int create(const char *name, u32 size, u32 align, const char *flags_text)
 	cache->live = 0;
 	cache->cache =
 		kmem_cache_create(cache->name, size, align, flags, constructor ? construct : NULL);
+	if (!cache->cache)
+		*cache->name = '\0';
 	return cache->cache ? 0 : -ENOMEM;
 }
 
@@ -168,34 +179,36 @@ static int check_room(u32 count, u64 bytes)
 	return count * bytes > TOTAL_BYTES_MAX - total_bytes ? -ENOSPC : 0;
 }
 
+static struct page *page_of(const void *address)
+{
+	return is_vmalloc_addr(address) ? vmalloc_to_page(address) : virt_to_page(address);
+}
+
 static void keep(void *address, u32 size, enum kind kind, u8 which)
 {
-	requests[requested++] =
-		(struct request){.address = address, .size = size, .kind = kind, .which = which};
+	u8 order = (u8)compound_order(compound_head(page_of(address)));
+
+	requests[requested++] = (struct request){
+		.address = address, .size = size, .kind = kind, .which = which, .order = order};
 	total_bytes += size;
 }
 
 static int alloc_objects(struct cache *cache, u32 count, bool quiet)
 {
 	int error = check_room(count, cache->size);
-	u32 done;
 
 	if (error)
 		return error;
-	if (quiet)
-		preempt_disable();
-	for (done = 0; done < count; done++) {
+	while (count--) {
 		void *object = kmem_cache_alloc(cache->cache,
 						quiet ? GFP_NOWAIT | __GFP_NOWARN : GFP_KERNEL);
 
 		if (!object)
-			break;
+			return -ENOMEM;
 		keep(object, cache->size, KIND_CACHE, (u8)(cache - caches));
 		cache->live++;
 	}
-	if (quiet)
-		preempt_enable();
-	return done == count ? 0 : -ENOMEM;
+	return 0;
 }
 
 static int alloc_kmalloc(u32 count, u32 size, const char *kind)
@@ -292,7 +305,9 @@ static int alloc_blocks(u32 count, u32 order)
 
 		if (!page)
 			return -ENOMEM;
-		keep(page_address(page), PAGE_SIZE << order, KIND_PAGES, (u8)order);
+		keep(page_address(page), PAGE_SIZE << order, KIND_PAGES, 0);
+		/* Such pages know nothing of each other. */
+		requests[requested - 1].order = (u8)order;
 	}
 	return 0;
 }
@@ -327,18 +342,18 @@ static void release(struct request *request)
 		unmap(request);
 		break;
 	case KIND_PAGES:
-		free_pages((unsigned long)request->address, request->which);
+		free_pages((unsigned long)request->address, request->order);
 		break;
 	default:
 		return;
 	}
 	total_bytes -= request->size;
-	*request = (struct request){.kind = KIND_NONE};
+	request->freed = true;
 }
 
 static bool is_meant(const struct request *request, const char *what)
 {
-	if (request->kind == KIND_NONE)
+	if (request->freed)
 		return false;
 	if (!strcmp(what, "all") || !strcmp(what, kind_names[request->kind]))
 		return true;
@@ -363,16 +378,18 @@ static int free_requests(const char *what, const char *direction, u32 every, u32
 static void reset(void)
 {
 	free_requests("all", "forward", 1, 0);
-	for (u32 i = 0; i < CACHES_MAX; i++)
+	for (u32 i = 0; i < CACHES_MAX; i++) {
 		if (caches[i].cache)
 			destroy(&caches[i]);
+		*caches[i].name = '\0';
+	}
 	requested = 0;
 	atomic_set(&constructed, 0);
 }
 
 static int dump(u32 number)
 {
-	if (number >= requested || requests[number].kind == KIND_NONE)
+	if (number >= requested || requests[number].freed)
 		return -ENOENT;
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 13, 0) && defined(CONFIG_PRINTK)
 	pr_info("mmscope_slab: request %u at %px:", number, requests[number].address);
@@ -383,64 +400,84 @@ static int dump(u32 number)
 #endif
 }
 
-static int run_command(char *line)
+static int run_command(char *command, bool quiet)
 {
 	char name[NAME_BYTES];
 	char word[NAME_BYTES];
 	u32 first;
 	u32 second;
 	struct cache *cache;
-	int fields;
 
-	if (!strcmp(line, "reset")) {
+	if (sscanf(command, "alloc %31s %u", name, &first) == 2) {
+		cache = find_cache(name);
+		return cache ? alloc_objects(cache, first, quiet) : -ENOENT;
+	}
+	if (sscanf(command, "free %31s %31s %u %u", name, word, &first, &second) == 4) {
+		if (quiet && !find_cache(name))
+			return -ENOENT;
+		return free_requests(name, word, first, second);
+	}
+	if (quiet)
+		return -EINVAL;
+	if (!strcmp(command, "reset")) {
 		reset();
 		return 0;
 	}
-	if (sscanf(line, "create %31s %u %u %31s", name, &first, &second, word) == 4)
+	if (sscanf(command, "create %31s %u %u %31s", name, &first, &second, word) == 4)
 		return create(name, first, second, word);
-	fields = sscanf(line, "alloc %31s %u %31s", name, &first, word);
-	if (fields >= 2) {
-		if (fields == 3 && strcmp(word, "quiet"))
-			return -EINVAL;
-		cache = find_cache(name);
-		return cache ? alloc_objects(cache, first, fields == 3) : -ENOENT;
-	}
-	if (sscanf(line, "shrink %31s", name) == 1) {
+	if (sscanf(command, "shrink %31s", name) == 1) {
 		cache = find_cache(name);
 		return cache ? kmem_cache_shrink(cache->cache) : -ENOENT;
 	}
-	if (sscanf(line, "destroy %31s", name) == 1) {
+	if (sscanf(command, "destroy %31s", name) == 1) {
 		cache = find_cache(name);
 		return cache ? destroy(cache) : -ENOENT;
 	}
-	if (sscanf(line, "kmalloc %u %u %31s", &first, &second, word) == 3)
+	if (sscanf(command, "kmalloc %u %u %31s", &first, &second, word) == 3)
 		return alloc_kmalloc(first, second, word);
-	if (sscanf(line, "vmalloc %u %u", &first, &second) == 2)
+	if (sscanf(command, "vmalloc %u %u", &first, &second) == 2)
 		return alloc_vmalloc(first, second);
-	if (sscanf(line, "vmap %u %u", &first, &second) == 2)
+	if (sscanf(command, "vmap %u %u", &first, &second) == 2)
 		return alloc_vmap(first, second);
-	if (sscanf(line, "pages %u %u", &first, &second) == 2)
+	if (sscanf(command, "pages %u %u", &first, &second) == 2)
 		return alloc_blocks(first, second);
-	if (sscanf(line, "free %31s %31s %u %u", name, word, &first, &second) == 4)
-		return free_requests(name, word, first, second);
-	if (sscanf(line, "dump %u", &first) == 1)
+	if (sscanf(command, "dump %u", &first) == 1)
 		return dump(first);
 	return -EINVAL;
+}
+
+static int run_commands(char *rest)
+{
+	bool quiet = false;
+	char *command;
+	int error = 0;
+
+	while (!error && (command = strsep(&rest, ";"))) {
+		command = strim(command);
+		if (!strcmp(command, "quiet") && !quiet) {
+			quiet = true;
+			preempt_disable();
+		} else {
+			error = run_command(command, quiet);
+		}
+	}
+	if (quiet)
+		preempt_enable();
+	return error;
 }
 
 static ssize_t command_write(struct file *file, const char __user *text, size_t size,
 			     loff_t *position)
 {
-	char line[COMMAND_BYTES];
-	int error;
+	int error = -EFAULT;
 
 	if (size >= sizeof(line))
 		return -E2BIG;
-	if (copy_from_user(line, text, size))
-		return -EFAULT;
-	line[size] = '\0';
 	mutex_lock(&lock);
-	error = run_command(strim(line));
+	if (!copy_from_user(line, text, size)) {
+		line[size] = '\0';
+		error = run_commands(line);
+	}
 	mutex_unlock(&lock);
 	return error ? error : (ssize_t)size;
 }
@@ -467,30 +504,23 @@ static void list_stop(struct seq_file *file, void *request)
 	mutex_unlock(&lock);
 }
 
-static struct page *page_of(const void *address)
-{
-	return is_vmalloc_addr(address) ? vmalloc_to_page(address) : virt_to_page(address);
-}
-
 static int show_object(struct seq_file *file, void *item)
 {
 	const struct request *request = item;
 	const char *name = request->kind == KIND_CACHE ? caches[request->which].name : "-";
 	size_t usable = request->size;
-	struct page *page;
-	struct page *head;
+	unsigned long pfn = 0;
 
-	if (request->kind == KIND_NONE)
-		return 0;
-	if (request->kind == KIND_KMALLOC)
+	if (!request->freed && request->kind == KIND_KMALLOC)
 		usable = ksize(request->address);
-	page = page_of(request->address);
-	head = compound_head(page);
-	seq_printf(file, "%u %s %s %u %zu %px %lu %lu %u %d\n", (u32)(request - requests),
-		   kind_names[request->kind], name, request->size, usable, request->address,
-		   page_to_pfn(page), page_to_pfn(head),
-		   request->kind == KIND_PAGES ? request->which : compound_order(head),
-		   page_to_nid(page));
+	if (!is_vmalloc_addr(request->address))
+		pfn = virt_to_phys(request->address) >> PAGE_SHIFT;
+	else if (!request->freed)
+		pfn = page_to_pfn(vmalloc_to_page(request->address));
+	seq_printf(file, "%u %s %s %s %u %zu %px %lu %lu %u\n", (u32)(request - requests),
+		   request->freed ? "freed" : "live", kind_names[request->kind], name,
+		   request->size, usable, request->address, pfn,
+		   pfn & ~((1ul << request->order) - 1), request->order);
 	return 0;
 }
 
@@ -498,7 +528,7 @@ static int show_frames(struct seq_file *file, void *item)
 {
 	const struct request *request = item;
 
-	if (request->kind != KIND_VMALLOC && request->kind != KIND_VMAP)
+	if (request->freed || (request->kind != KIND_VMALLOC && request->kind != KIND_VMAP))
 		return 0;
 	seq_printf(file, "%u", (u32)(request - requests));
 	for (unsigned long offset = 0; offset < request->size; offset += PAGE_SIZE)

@@ -21,7 +21,12 @@ from analysis.model.slab.slab import (
 from analysis.procfs import cpulist
 
 
-def _machine(snapshot: Snapshot, era: SlabEra) -> SlabMachine:
+def slab_machine(snapshot: Snapshot, era: SlabEra) -> SlabMachine:
+    """What SLAB's geometry depends on beside the cache.
+
+    Raises:
+        MissingInputError: an input is missing.
+    """
     page = snapshot.page_size_bytes
     largest = kmalloc_largest(era, page_size=page, page_order_max=10)
     sizes = kmalloc_sizes(
@@ -40,7 +45,7 @@ def _machine(snapshot: Snapshot, era: SlabEra) -> SlabMachine:
 def _slab_geometry(snapshot: Snapshot) -> Iterator[Claim]:
     inputs.require(snapshot, "SLAB")
     inputs.plain_objects(snapshot)
-    machines = [_machine(snapshot, era) for era in inputs.eras(snapshot)]
+    machines = [slab_machine(snapshot, era) for era in inputs.eras(snapshot)]
     zeroed = snapshot.cmdline.last("init_on_free") in ("1", "on", "y") or inputs.option(
         snapshot, "INIT_ON_FREE_DEFAULT_ON"
     )
