@@ -49,7 +49,7 @@ def prepare_parts(
     """
     failed: dict[tuple[str, str], MmscopeError] = {}
     known: dict[tuple[str, str | None, tuple[str, ...]], MmscopeError | None] = {}
-    for stop, part in ((stop, part) for stop in stops for part in stop.boots):
+    for stop, part in [(each, part) for each in stops for part in each.boots]:
         key = (part.arch, part.kernel, part.shapes)
         if key not in known:
             known[key] = _lacks(part, build=build, note=note)

@@ -85,6 +85,7 @@ def show_stop(stop: JudgedStop, words: StopWords | None) -> None:
                 console.print(text, highlight=False)
     console.print()
     said = ""
+    worked: set[str] = set()
     for claim in stop.finding.claims:
         sentence = words.claims.get(claim.id, claim.id) if words else claim.id
         if sentence != said:
@@ -92,7 +93,9 @@ def show_stop(stop: JudgedStop, words: StopWords | None) -> None:
             said = sentence
         console.print(f"  {_claim(claim)}", highlight=False)
         for line in claim.working:
-            console.print(f"      [dim]{escape(line)}[/]", highlight=False)
+            if line not in worked:  # several claims come from the same inputs
+                console.print(f"      [dim]{escape(line)}[/]", highlight=False)
+        worked.update(claim.working)
     console.print()
 
 
@@ -113,8 +116,10 @@ def _claim(claim: Claim) -> str:
     unit = f" {claim.unit}" if claim.unit else ""
     head = f"[{_COLOURS[claim.verdict.value]}]{claim.verdict.value}[/] "
     told = f"{claim.id}{f' ({scope})' if scope else ''}: "
-    if claim.verdict is Verdict.HOLDS:
+    if claim.verdict is Verdict.HOLDS and claim.predicted == claim.observed:
         return head + escape(f"{told}model and kernel say {claim.observed}{unit}")
+    if claim.verdict is Verdict.HOLDS:
+        return head + escape(f"{told}model {claim.predicted}, kernel {claim.observed}{unit}")
     return head + escape(
         f"{told}model {claim.predicted}, kernel {claim.observed}{unit}; {claim.why}"
     )

@@ -1,0 +1,62 @@
+"""How much of a request each zone of a zonelist takes before the next one is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZoneRoom:
+    """A zone as a request for single pages meets it; pages."""
+
+    node: int
+    zone: str
+    free_pages: int
+    low: int
+    """Low watermark, with its boost."""
+    reserve: int
+    """lowmem_reserve against requests that could use a higher zone."""
+    batch: int
+    """Taken at a time by a per-cpu list."""
+
+    @property
+    def floor(self) -> int:
+        """The zone is passed over while it has no more than so many free pages."""
+        return self.low + self.reserve
+
+    @property
+    def room(self) -> int:
+        """What it gives before it is passed over, not counting the rest of a last batch."""
+        return max(0, self.free_pages - self.floor)
+
+
+def shares(pages: int, zones: Sequence[ZoneRoom]) -> tuple[int, ...]:
+    """How many of ``pages`` single pages come from each zone, in the order of the zonelist.
+
+    The list is walked from its beginning for every refill of a per-cpu list, and a zone is passed
+    over once it is down to its low watermark and what it keeps from requests that could be served
+    higher up; a whole batch is taken at a time, so that it may end up to a batch less one below.
+
+    Kernel: mm/page_alloc.c, ``get_page_from_freelist`` with ``ALLOC_WMARK_LOW``,
+        ``zone_watermark_fast`` and ``__zone_watermark_ok``, ``rmqueue_bulk``; 5.10, 6.1, 6.12.
+    Ignores: pages that lie on per-cpu lists already, pages that others take or free meanwhile
+        (kswapd, which is woken only when every zone of the list is down), cpusets, memory policies,
+        zone_reclaim_mode, dirty limits, avoidance of fragmentation, reserves of high orders.
+    """
+    left = pages
+    taken = []
+    for zone in zones:
+        part = min(left, zone.room)
+        taken.append(part)
+        left -= part
+    return tuple(taken)
+
+
+def rest(zone: ZoneRoom) -> tuple[int, int]:
+    """The free pages that are left in a zone which was passed over: the least and the most.
+
+    Kernel: as ``shares``.
+    Ignores: as ``shares``; a zone that was below already.
+    """
+    return zone.floor - max(zone.batch, 1) + 1, zone.floor
