@@ -283,14 +283,19 @@ def hot_device(index: int) -> str:
 
 
 def _hot_arguments(spec: MachineSpec, endpoints: Endpoints) -> list[str]:
-    """Devices that must be there from the start: PCI's root bus takes none later."""
+    """Devices that must be there from the start: what sits on PCI's root bus, which takes none
+    later, and, in a machine that goes on from a saved one, what was plugged into that. That came
+    later there, and took what addresses were left."""
     argv: list[str] = []
     share = "off" if endpoints.private_memory else "on"
     files = endpoints.memory[len(spec.nodes) :]
-    for index, (part, memory_fd) in enumerate(zip(spec.hot, files, strict=True)):
-        if part.by != "virtio-mem":
+    hot = sorted(enumerate(spec.hot), key=lambda pair: pair[1].by == "pc-dimm")
+    for index, part in hot:
+        memory_fd = files[index]
+        if part.by == "pc-dimm" and not endpoints.restored:
             continue
         backend = hot_backend(spec, index)
+        device = f"id={hot_device(index)},memdev={backend},node={part.node}"
         argv += [
             "-object",
             (
@@ -298,9 +303,8 @@ def _hot_arguments(spec: MachineSpec, endpoints: Endpoints) -> list[str]:
                 f"mem-path=/proc/self/fd/{memory_fd},share={share}"
             ),
             "-device",
-            (
-                f"virtio-mem-pci,id={hot_device(index)},memdev={backend},node={part.node},"
-                "requested-size=0"
-            ),
+            f"virtio-mem-pci,{device},requested-size=0"
+            if part.by == "virtio-mem"
+            else f"pc-dimm,{device}",
         ]
     return argv

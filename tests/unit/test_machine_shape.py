@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.errors import UsageError
+from harness.machine.argv import Endpoints, qemu_argv
 from harness.machine.shape import ARCHES, Composition, Layout, check_needs, common_arch, compose
 from harness.machine.shape_catalog import find_shapes, load_shapes
 from harness.machine.spec import HotMemory, KernelLimits, MachineSpec, NodeSpec, check_spec
@@ -20,8 +22,8 @@ WANTED = {
 }
 
 
-def made(*names: str, arch: str = "x86_64", **options: object) -> Composition:
-    return compose(find_shapes(names), arch=arch, **options)  # type: ignore[arg-type]
+def made(*names: str, arch: str = "x86_64", **options: Any) -> Composition:
+    return compose(find_shapes(names), arch=arch, **options)
 
 
 def spec_of(composition: Composition, arch: str = "x86_64") -> MachineSpec:
@@ -110,7 +112,7 @@ def test_a_list_is_as_good_as_repeating_and_twice_is_once() -> None:
         (("small", "pmem"), {}, "none of this machine of 192M"),
     ],
 )
-def test_contradictions(names: tuple[str, ...], options: dict[str, object], complaint: str) -> None:
+def test_contradictions(names: tuple[str, ...], options: dict[str, Any], complaint: str) -> None:
     with pytest.raises(UsageError, match=complaint) as caught:
         made(*names, **options)
     assert caught.value.fix
@@ -212,3 +214,30 @@ def test_a_fault_in_the_catalogue_is_named(text: str, complaint: str, tmp_path: 
         load_shapes(path)
     assert complaint in caught.value.message
     assert "shapes.toml" in caught.value.message
+
+
+def words(composition: Composition, *, restored: bool = False) -> list[str]:
+    spec = spec_of(composition)
+    memory = tuple(range(20, 20 + len(spec.nodes) + len(spec.hot)))
+    ends = Endpoints(
+        qmp=10, console=11, control=12, stream=13, trace=14, memory=memory, restored=restored
+    )
+    return qemu_argv(spec, ends)
+
+
+def test_slots_are_there_only_where_memory_is_added() -> None:
+    plain, hot = words(made("numa2")), words(made("numa2", "hot-dimm"))
+    assert plain[plain.index("-m") + 1] == "1G"
+    assert hot[hot.index("-m") + 1] == "size=1G,slots=1,maxmem=1280M"
+    hot[hot.index("-m") + 1] = "1G"
+    assert [word.replace(" memhp_default_state=offline", "") for word in hot] == plain
+
+
+def test_what_was_plugged_is_there_when_a_saved_machine_goes_on() -> None:
+    composition = made("uma", "hot-dimm", "virtio-mem")
+    booted, restored = words(composition), words(composition, restored=True)
+    devices = [word for word in booted if word.startswith(("pc-dimm", "virtio-mem-pci"))]
+    assert devices == ["virtio-mem-pci,id=hot1,memdev=ram2,node=0,requested-size=0"]
+    again = [word for word in restored if word.startswith(("pc-dimm", "virtio-mem-pci"))]
+    assert again == [*devices, "pc-dimm,id=hot0,memdev=ram1,node=0"]
+    assert "mem-path=/proc/self/fd/21," in next(word for word in restored if "id=ram1," in word)
