@@ -25,7 +25,7 @@ METHOD = (
     "(Westfall and Young, step down), which holds the probability of any false finding in the "
     "whole comparison at 5 %, whatever the number of measures; the p of a pair is multiplied by "
     "the number of pairs. Details are tested the same way, only where a headline differs. "
-    "Intervals are 95 % percentile intervals of 20,000 bootstrap resamples of whole runs, widened "
+    "Intervals are 95 % percentile intervals of 10,000 bootstrap resamples of whole runs, widened "
     "for small groups. Noise is the difference of two means that the spread of repeats makes by "
     "itself (95 %). A difference below a hundredth of the mean, or below the measure's own floor, "
     "is said to be little even where it is beyond the noise."
