@@ -36,7 +36,7 @@ Distances = Annotated[
 ]
 Shapes = Annotated[
     list[str] | None,
-    typer.Option("--shape", help="A shape of `mmscope shapes list`. Repeat to compose."),
+    typer.Option("--shape", help="Shapes of `mmscope shapes list`; repeat, or part by commas."),
 ]
 Cpus = Annotated[int | None, typer.Option("--cpus", help="CPUs in all, dealt out.")]
 Append = Annotated[list[str] | None, typer.Option("--append", help="Further kernel parameters.")]
