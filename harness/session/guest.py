@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 
 from harness.deadline import StallClock
-from harness.errors import MmscopeError, SessionError
+from harness.errors import GuestError, LostMachineError, MmscopeError, SessionError
+from harness.machine.diagnosis import diagnose
 from harness.machine.process import Machine
 from harness.machine.shape import UNSHAPED, Shaped
 from harness.machine.snapshot import Clone, Template, save_template
@@ -25,6 +26,7 @@ BOOT_STALL_S = 60.0
 """Longest silence of a booting guest; a healthy one under TCG prints every second or so."""
 BOOT_CEILING_S = 600.0
 _POWER_OFF_S = 10.0
+_EXPLAINED_BYTES = 256 << 10
 _FORWARD = re.compile(r"TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)\s+\S+\s+22\b")
 
 
@@ -106,10 +108,23 @@ class Guest:
                     r"mmscope: hostkey ssh-ed25519 (\S+)\r?\n", clock, "waiting for ssh"
                 )
                 serial.wait_line(r"(mmscope: ssh-ready)\r?\n", clock, "waiting for ssh")
+        except (GuestError, LostMachineError) as error:
+            self._explain(error)
+            raise
         finally:
             serial.close()
         self.boot_s = time.monotonic() - start_s
         self._progress(f"guest is up after {self.boot_s:.1f} s")
+
+    def _explain(self, error: MmscopeError) -> None:
+        """Adds to the error what the console says of its cause."""
+        with contextlib.suppress(OSError):
+            console = self.run.console_path.read_bytes()[-_EXPLAINED_BYTES:]
+            ended = self.machine.poll() is not None
+            text = console.decode(errors="replace")
+            if (found := diagnose(text, self.spec.arch, ended=ended)) is not None:
+                error.details = {"diagnosis": found.why, **error.details}
+                error.fix = found.fix
 
     def _restore(self, template: Template) -> None:
         start_s = time.monotonic()
