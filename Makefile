@@ -17,11 +17,13 @@ REPLAY_KERNELS ?= $(or $(KERNEL),default)
 REPLAY_ARCHES = $(if $(filter file,$(origin ARCH)),x86_64 arm64,$(ARCH))
 
 CAPTURES ?= tests/fixtures/captures
+COMPARISON ?= slub-slab-slob
+SWEEPS ?= $(wildcard $(RUNS)/*/sweep.json)
 ONLY ?= *
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup boot-uma boot-numa boot-numa4 shell replay captures conformance tour doctor test test-fast lint format bench lock clean
+.PHONY: help setup boot-uma boot-numa boot-numa4 shell replay captures conformance comparisons sweep tour doctor test test-fast lint format bench lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +69,13 @@ captures: setup ## Take the captures of kernel-configs/captures.toml anew; ONLY=
 conformance: setup ## Hold every rule against every capture; write the README's table
 	$(BIN)/python -m analysis.report.conformance $(CAPTURES) --write README.md \
 		--details docs/conformance.md
+
+sweep: setup ## Run every variant of a comparison five times: COMPARISON=slub-slab-slob
+	$(MMSCOPE) sweep $(COMPARISON) --runs $(RUNS)
+
+comparisons: setup ## Write down what the sweeps below RUNS found
+	$(BIN)/python -m analysis.report.comparisons $(patsubst %/sweep.json,%,$(SWEEPS)) \\
+		--write docs/comparisons.md
 
 tour: setup ## Every stop of the tour on its kernel, then the book; goes on where it stands
 	$(MMSCOPE) tour

@@ -44,7 +44,8 @@ def runs_of_one_configuration(random: np.random.Generator, runs: int = RUNS) -> 
 
 def floors(first: Array, second: Array) -> Array:
     mean = np.abs(np.concatenate([first, second])).mean(axis=0)
-    return np.maximum(3.0, 0.01 * mean)
+    least: Array = np.maximum(3.0, 0.01 * mean)
+    return least
 
 
 def adjusted(first: Array, second: Array) -> Array:

@@ -13,6 +13,7 @@ from analysis.compare.groups.wording import amount, change
 
 _PER_SUBJECT = 3
 """Measures named of a subject; the others are counted."""
+_DETAILS = 4
 _REASONS = 3
 
 
@@ -22,6 +23,7 @@ def conclusion(pair: Pair, pairs: int = 1) -> list[str]:
     sentences = [_verdict(pair, differing, pairs)]
     ranked = sorted(_by_subject(differing).items(), key=lambda item: -importance(item[1][0]))
     sentences += [_subject(pair, subject, found) for subject, found in ranked]
+    sentences += _details(pair)
     sentences += _caches(pair)
     sentences += _not_differing(pair)
     sentences += _unknown(pair)
@@ -89,12 +91,35 @@ def _told(each: Compared) -> str:
         interval = ", in every run"
     elif each.difference_interval is not None:
         low, high = each.difference_interval
-        interval = f", 95 % interval of the difference {amount(low, each.measure.unit, sign=True)}"
-        interval += f" to {amount(high, each.measure.unit, sign=True)}"
+        unit = "points" if each.measure.unit == "%" else each.measure.unit
+        interval = f", 95 % interval of the difference {amount(low, unit, sign=True)}"
+        interval += f" to {amount(high, unit, sign=True)}"
     return (
         f"{each.measure} {amount(each.first_mean, each.measure.unit)} → "
         f"{amount(each.second_mean, each.measure.unit)} ({change(each)}{interval})"
     )
+
+
+def _details(pair: Pair) -> list[str]:
+    """The phases and moments in which most differs, where headlines do."""
+    found = [
+        each
+        for each in pair.details
+        if each.finding is Finding.DIFFERS
+        and each.measure.subject != "time"
+        and " cache=" not in each.measure.id
+        and " node=" not in each.measure.id
+    ]
+    if not found:
+        return []
+    found.sort(key=lambda each: -importance(each))
+    told = [
+        f"{each.measure} {amount(each.first_mean, each.measure.unit)} → "
+        f"{amount(each.second_mean, each.measure.unit)}"
+        for each in found[:_DETAILS]
+    ]
+    more = len(found) - len(told)
+    return [f"Phase by phase: {'; '.join(told)}{f'; and {more} more' if more > 0 else ''}."]
 
 
 def _caches(pair: Pair) -> list[str]:

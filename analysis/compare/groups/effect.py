@@ -4,8 +4,7 @@ Intervals are percentiles of bootstrap resamples, widened for small groups (Hest
 "What teachers should know about the bootstrap"): a resample of five runs spreads less than five
 new runs would, and the normal distribution's tails are too short for five; where the groups'
 spreads differ, even more so. With five runs they cover the truth in 95 of 100 cases where the
-spreads are alike, and in 92 where one group hardly spreads. The unit tests measure
-how often they cover the truth.
+spreads are alike, and in 92 where one group hardly spreads: the unit tests measure it.
 """
 
 from __future__ import annotations
