@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.errors import UsageError
+from harness.machine.shape_catalog import find_shapes
 
 
 class MachineRow(BaseModel):
@@ -96,6 +97,11 @@ def load_matrix(path: Path) -> Matrix:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise UsageError(f"{path}: {where}: {first['msg']}") from None
+    for name, machine_row in matrix.machines.items():
+        try:
+            find_shapes(machine_row.shapes)
+        except UsageError as error:
+            raise UsageError(f"{path}: machines.{name}: {error.message}", fix=error.fix) from None
     for row in matrix.kernels:
         for machine in _machines(matrix, row):
             if machine not in matrix.machines:

@@ -141,6 +141,7 @@ def test_the_matrix_covers_what_it_must() -> None:
             "node",
         ),
         ("kernels=[{kernel='k',arch='x',machines=['a']}]\n[machines]", "'a', which is not in"),
+        ("kernels=[]\n[machines.a]\nwhy='x'\nshapes=['huge']", "machines.a: no shape is called"),
         ("][", "captures"),
     ],
 )

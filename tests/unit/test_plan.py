@@ -235,3 +235,44 @@ def test_jobs_at_once_end_with_the_worst_status(statuses: tuple[int, int], worst
     loads: list[SingleLoad] = [Command(command=["sh", "-c", f"exit {s}"]) for s in statuses]
     argv = Together(loads=loads).argv(Placement(label=None, seed=1))
     assert subprocess.run(argv[1:], check=False, timeout=20).returncode == worst
+
+
+def test_shapes_lay_the_machine_out_and_extend_it(tmp_path: Path) -> None:
+    shaped = GOOD.replace("[machine]", '[machine]\nshapes = ["numa4", "zram"]\ncpus = 1')
+    plan = plan_of(shaped, tmp_path)
+    machine = plan.composition("arm64")
+    assert [part.size_bytes >> 20 for part in plan.nodes()] == [512, 256, 0, 1024]
+    assert sum(len(part.cpus) for part in machine.nodes) == 4, "the layout is the shape's"
+    assert machine.modules == ("zram",)
+    more = plan.with_shapes(["hot-dimm"])
+    assert more.composition("x86_64").shapes == ("numa4", "zram", "hot-dimm")
+    with pytest.raises(UsageError, match="'hot-dimm' is not possible on arm64"):
+        more.composition("arm64")
+    assert [step.name for step in more.steps()] == [step.name for step in plan.steps()]
+
+
+def test_a_swap_disk_of_a_shape_is_the_plans(tmp_path: Path) -> None:
+    plan = plan_of(GOOD.replace("[machine]", '[machine]\nshapes = ["swap"]'), tmp_path)
+    assert plan.swap_bytes == 512 << 20
+    assert len(plan.nodes()) == 2
+
+
+@pytest.mark.parametrize(
+    ("shapes", "complaint"),
+    [('["numa2", "numa4"]', "'numa2' and 'numa4'"), ('["numa22"]', "no shape is called 'numa22'")],
+)
+def test_shapes_that_cannot_be_are_named_with_the_file(
+    shapes: str, complaint: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=complaint) as caught:
+        plan_of(GOOD.replace("[machine]", f"[machine]\nshapes = {shapes}"), tmp_path)
+    assert "mine.toml" in caught.value.message
+    assert caught.value.fix
+
+
+def test_a_phase_must_fit_the_machine_with_its_shapes(tmp_path: Path) -> None:
+    text = GOOD.replace('"0"', '"512M"').replace('name = "null"', 'name = "null"\nnode = 1')
+    plan = plan_of(text, tmp_path)
+    assert plan.with_shapes(["numa2"]).nodes()[1].size_bytes
+    with pytest.raises(UsageError, match=r"cannot run on the shapes memoryless: .*no memory"):
+        plan.with_shapes(["memoryless"])
