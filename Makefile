@@ -74,7 +74,7 @@ sweep: setup ## Run every variant of a comparison five times: COMPARISON=slub-sl
 	$(MMSCOPE) sweep $(COMPARISON) --runs $(RUNS)
 
 comparisons: setup ## Write down what the sweeps below RUNS found
-	$(BIN)/python -m analysis.report.comparisons $(patsubst %/sweep.json,%,$(SWEEPS)) \\
+	$(BIN)/python -m analysis.report.comparisons $(patsubst %/sweep.json,%,$(SWEEPS)) \
 		--write docs/comparisons.md
 
 tour: setup ## Every stop of the tour on its kernel, then the book; goes on where it stands

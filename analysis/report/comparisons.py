@@ -22,6 +22,10 @@ from analysis.figures import compare_forest, compare_strips, compare_time
 from analysis.figures.files import png_bytes, replace_file
 
 _FIGURES = (compare_forest, compare_strips, compare_time)
+_ABOUT = (
+    "Each section is one `mmscope sweep NAME` and what `mmscope compare` says of it; sentences, "
+    "tables and figures are made from the runs by `make comparisons`."
+)
 _ROWS = 16
 _SYMBOLS = 12
 _DPI = 80
@@ -49,8 +53,7 @@ def _head() -> list[str]:
     return [
         "# Comparisons of kernel configurations",
         "",
-        "Each section is one `mmscope sweep NAME` and what `mmscope compare` says of it; sentences, "
-        "tables and figures are made from the runs by `make comparisons`, none is typed in.",
+        _ABOUT,
         "",
         METHOD,
         "",
@@ -103,8 +106,7 @@ def _pair(held: Held) -> list[str]:
     differing.sort(key=lambda each: -importance(each))
     if differing:
         lines += [
-            f"| measure | {pair.first} | {pair.second} | change | 95 % interval of the difference "
-            "| noise | p |",
+            f"| measure | {pair.first} | {pair.second} | change | 95 % interval | noise | p |",
             "|---|---:|---:|---:|---:|---:|---:|",
         ]
     for each in differing[:_ROWS]:
