@@ -25,6 +25,8 @@ class Suitable(Enum):
     """Too little free memory to move pages to."""
     NOT_SUITABLE_ZONE = "not_suitable_zone"
     """A failure would be for lack of memory, not for fragmentation."""
+    SUCCESS = "success"
+    """The request would succeed as it is; releases up to 6.1 ask that first."""
 
 
 def compact_gap(order: int) -> int:
@@ -52,6 +54,28 @@ def wanted_free_pages(
     if era.watermark_from_caller:
         return watermark_pages + compact_gap(order) + (low_pages - min_pages if costly else 0)
     return (low_pages if costly else min_pages) + compact_gap(order)
+
+
+def request_met(
+    free_blocks: Sequence[int],
+    order: int,
+    *,
+    usable_free_pages: int,
+    watermark_pages: int,
+    lowmem_reserve_pages: int,
+) -> bool:
+    """Whether a request of ``order`` that has to keep that watermark would succeed as it is.
+
+    ``usable_free_pages``: NR_FREE_PAGES without the high-atomic reserve and CMA pages.
+
+    Kernel: mm/page_alloc.c, ``__zone_watermark_ok``, for requests without a right to reserves.
+    Ignores: pageblock types: a free block of CMA, high-atomic or isolated memory counts here, and
+        not there.
+    """
+    left = usable_free_pages - ((1 << order) - 1)
+    if left <= watermark_pages + lowmem_reserve_pages:
+        return False
+    return any(free_blocks[order:])
 
 
 def compaction_suitable(

@@ -2,6 +2,136 @@
 
 from __future__ import annotations
 
-from harness.tour.stop import Stop
+from harness.tour.evidence import Evidence
+from harness.tour.stop import Stop, StopBoot
+from harness.tour.tracing import FIRST_ARGUMENT, KernelProbe, ZoneFields, traced, zone_fields
+from harness.workload.fragment import Fragment
+from harness.workload.mechanism import Placement
+from harness.workload.thp import Thp
 
-STOPS: tuple[Stop, ...] = ()
+_EVENTS = (
+    "compaction/mm_compaction_try_to_compact_pages",
+    "compaction/mm_compaction_suitable",
+    "compaction/mm_compaction_deferred",
+    "compaction/mm_compaction_begin",
+    "compaction/mm_compaction_end",
+    "compaction/mm_compaction_finished",
+    "compaction/mm_compaction_migratepages",
+    "compaction/mm_compaction_isolate_migratepages",
+    "compaction/mm_compaction_isolate_freepages",
+    "compaction/mm_compaction_kcompactd_sleep",
+    "compaction/mm_compaction_kcompactd_wake",
+    "compaction/mm_compaction_wakeup_kcompactd",
+)
+_DEBUGFS = (
+    "[ -d /sys/kernel/debug/extfrag ] || mount -t debugfs debugfs /sys/kernel/debug || exit 1\n"
+)
+_HUGE = "echo {pages} > /proc/sys/vm/nr_hugepages; cat /proc/sys/vm/nr_hugepages"
+_INDEXES = """
+for turn in $(seq 20); do
+  cat /proc/buddyinfo > /tmp/one
+  cat /sys/kernel/debug/extfrag/extfrag_index > /tmp/extfrag
+  cat /sys/kernel/debug/extfrag/unusable_index > /tmp/unusable
+  cat /proc/buddyinfo > /tmp/two
+  cmp -s /tmp/one /tmp/two && break
+  sleep 0.2
+done
+cat /tmp/one; echo; cat /tmp/extfrag; echo; cat /tmp/unusable; echo; cat /tmp/two
+"""
+"""Shell: free blocks, both indexes, and free blocks again, the same if nothing moved meanwhile."""
+
+
+def _shred(evidence: Evidence, part: str, pattern: str) -> None:
+    """Leaves memory in shreds, and the process that holds what is in use."""
+    load = Fragment(bytes=part, pattern=pattern, hold_ms=300_000)
+    argv = " ".join(load.argv(Placement(label=None, seed=3)))
+    evidence.shell(
+        "shreds",
+        "trap '' HUP\n"
+        f"{argv} > /dev/null & pid=$!; top=0\n"
+        "for turn in $(seq 400); do\n"
+        "  rss=$(cut -d' ' -f2 /proc/$pid/statm) || exit 1\n"
+        "  [ $rss -gt $top ] && top=$rss\n"
+        "  state=$(cut -d' ' -f3 /proc/$pid/stat)\n"
+        "  [ $state = S ] && [ $rss -lt $((top * 3 / 4)) ] && break; sleep 0.1\n"
+        "done\n"
+        "echo $pid $top $rss",
+    )
+
+
+def _suits(fields: ZoneFields) -> KernelProbe:
+    """The state of the zone whenever the kernel asks whether compaction is worth it there."""
+    return KernelProbe(
+        name="suits",
+        function="compaction_suitable",
+        fetches=(
+            f"zone=+0(+{fields.offsets['name']}({FIRST_ARGUMENT})):string",
+            "order=$arg2:s32",
+            "flags=$arg3:u32",
+            "idx=$arg4:s32",
+            *fields.state(FIRST_ARGUMENT),
+            *fields.blocks(FIRST_ARGUMENT),
+        ),
+    )
+
+
+def _gather_direct(evidence: Evidence) -> None:
+    evidence.shell("settings", "echo 0 > /proc/sys/vm/compaction_proactiveness")
+    probe = _suits(zone_fields(evidence.kernel))
+    _shred(evidence, "92%", "stride:2")
+    evidence.shell("indexes-before", _DEBUGFS + _INDEXES)
+    evidence.read("/proc/zoneinfo", "/proc/meminfo", "/proc/sys/vm/extfrag_threshold")
+    with traced(evidence, "trace", _EVENTS, (probe,)):
+        evidence.shell("vmstat-before", "cat /proc/vmstat")
+        evidence.shell("huge", _HUGE.format(pages=16))
+        evidence.shell("huge-more", _HUGE.format(pages=64))
+        evidence.shell("settle", "sleep 1")
+        evidence.shell("vmstat-after", "cat /proc/vmstat")
+    evidence.shell("indexes-after", _INDEXES)
+
+
+def _gather_kcompactd(evidence: Evidence) -> None:
+    evidence.shell("settings", "echo 0 > /proc/sys/vm/compaction_proactiveness")
+    fields = zone_fields(evidence.kernel)
+    probes = (
+        _suits(fields),
+        KernelProbe(name="proactive", function="proactive_compact_node"),
+        KernelProbe(name="scored", function="extfrag_for_order", fetches=(
+            f"zone=+0(+{fields.offsets['name']}({FIRST_ARGUMENT})):string", "order=$arg2:u32",
+            "proactiveness=@sysctl_compaction_proactiveness:u32", *fields.blocks(FIRST_ARGUMENT),
+        )),
+    )  # fmt: skip
+    _shred(evidence, "92%", "stride:2")
+    demand = " ".join(Thp(bytes="24M", holes=0).argv(Placement(label=None, seed=4)))
+    evidence.shell("indexes-before", _DEBUGFS + _INDEXES)
+    evidence.read(
+        "/proc/zoneinfo", "/proc/meminfo", "/proc/sys/vm/extfrag_threshold",
+        "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size",
+    )  # fmt: skip
+    with traced(evidence, "trace", _EVENTS, probes):
+        evidence.shell("vmstat-before", "cat /proc/vmstat")
+        evidence.shell(
+            "demand",
+            "cd /sys/kernel/mm/transparent_hugepage || exit 1\n"
+            f"echo defer > defrag && echo madvise > enabled && {demand}; sleep 1.5",
+        )
+        evidence.shell("vmstat-demand", "cat /proc/vmstat")
+        evidence.shell(
+            "sweep",
+            "for value in 10 15 20 25 30 35 40 50 60 70 80; do\n"
+            "  echo $value > /proc/sys/vm/compaction_proactiveness; sleep 1.2\ndone",
+        )
+        evidence.shell("vmstat-after", "cat /proc/vmstat")
+    evidence.shell("indexes-after", _INDEXES)
+
+
+STOPS: tuple[Stop, ...] = (
+    Stop(
+        name="compaction/direct",
+        boots=(StopBoot(label="main", gather=_gather_direct, nodes=("256M",)),),
+    ),
+    Stop(
+        name="compaction/kcompactd",
+        boots=(StopBoot(label="main", gather=_gather_kcompactd, nodes=("256M",)),),
+    ),
+)

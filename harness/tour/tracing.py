@@ -1,0 +1,170 @@
+"""Tracepoints and kprobes for a stop, read as text once it is over.
+
+A kprobe here may read the kernel's own structures: which zone has how many free pages at the very
+moment of a decision. Where their members lie is taken from the kernel's type information.
+
+Kernel: Documentation/trace/kprobetrace.rst; ``$argN`` needs HAVE_FUNCTION_ARG_ACCESS_API, which
+x86_64 and arm64 have.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from harness.kernel.package import Kernel
+from harness.sampling.memory.kernel import image_btf
+from harness.tour.evidence import Evidence
+
+TRACEFS = "/sys/kernel/tracing"
+INSTANCE = f"{TRACEFS}/instances/mmscope-tour"
+GROUP = "mmscope_tour"
+FIRST_ARGUMENT = "$arg1"
+NODE_0 = "@node_data"
+"""As base of a fetch: node 0, whose pg_data_t the first pointer of node_data leads to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelProbe:
+    """A kprobe at the entry of a function, and what it notes down."""
+
+    name: str
+    function: str
+    fetches: tuple[str, ...] = ()
+    """``free=+1344($arg1):s64``."""
+
+    def definition(self) -> str:
+        """The line for kprobe_events."""
+        return " ".join((f"p:{GROUP}/{self.name}", self.function, *self.fetches))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZoneFields:
+    """Where the members of ``struct zone`` lie, and the zones within their node."""
+
+    offsets: dict[str, int]
+    zone_bytes: int
+    node_zones: int
+    """Offset of the first zone in pg_data_t."""
+    zone_indexes: dict[str, int]
+    """``DMA32`` → 1."""
+    zones: int
+    """Indexes in use: __MAX_NR_ZONES."""
+    orders: int
+    area_bytes: int
+    area_nr_free: int
+
+    def at(self, member: str, base: str, *, name: str, start: int = 0, index: int = 0) -> str:
+        """A fetch of an 8-byte member of the zone that lies ``start`` bytes behind ``base``."""
+        return f"{name}=+{start + self.offsets[member] + 8 * index}({base}):s64"
+
+    def state(self, base: str, *, start: int = 0, suffix: str = "") -> list[str]:
+        """Fetches of all that a watermark check looks at: free pages, marks, boost, and reserves
+        by the request's highest zone (``reserve2``: ZONE_NORMAL)."""
+        return [
+            self.at("vm_stat", base, name=f"free{suffix}", start=start),
+            *(
+                self.at("_watermark", base, name=f"{mark}{suffix}", start=start, index=place)
+                for place, mark in enumerate(("min", "low", "high"))
+            ),
+            self.at("watermark_boost", base, name=f"boost{suffix}", start=start),
+            self.at("nr_reserved_highatomic", base, name=f"highatomic{suffix}", start=start),
+            *(
+                self.at(
+                    "lowmem_reserve", base, name=f"reserve{place}{suffix}", start=start, index=place
+                )
+                for place in range(self.zones)
+            ),
+        ]
+
+    def blocks(self, base: str, *, start: int = 0, suffix: str = "") -> list[str]:
+        """Fetches of the number of free blocks of each order: ``b0``, ``b1`` …"""
+        first = start + self.offsets["free_area"] + self.area_nr_free
+        return [
+            f"b{order}{suffix}=+{first + order * self.area_bytes}({base}):s64"
+            for order in range(self.orders)
+        ]
+
+    def start(self, zone: str) -> int:
+        """Bytes from the begin of a node to one of its zones."""
+        return self.node_zones + self.zone_indexes[zone] * self.zone_bytes
+
+
+def zone_fields(kernel: Kernel) -> ZoneFields:
+    """Reads the layout from the kernel's image.
+
+    Raises:
+        MissingSymbolError: the kernel has no type information.
+    """
+    btf = image_btf(kernel.boot_image.read_bytes(), kernel.release)
+    members = (
+        "vm_stat", "free_area", "_watermark", "watermark_boost", "nr_reserved_highatomic",
+        "lowmem_reserve", "name",
+    )  # fmt: skip
+    return ZoneFields(
+        offsets={member: btf.offset("zone", member) for member in members},
+        zone_bytes=btf.size("zone"),
+        node_zones=btf.offset("pglist_data", "node_zones"),
+        zone_indexes={
+            _zone_name(name): number
+            for name, number in btf.enumerators("zone_type").items()
+            if name.startswith("ZONE_")
+        },
+        zones=btf.enumerator("zone_type", "__MAX_NR_ZONES"),
+        orders=btf.length_of(btf.member("zone", "free_area").type_id),
+        area_bytes=btf.size("free_area"),
+        area_nr_free=btf.offset("free_area", "nr_free"),
+    )
+
+
+def _zone_name(enumerator: str) -> str:
+    name = enumerator.removeprefix("ZONE_")
+    return name if name.startswith("DMA") else name.capitalize()
+
+
+@contextlib.contextmanager
+def traced(
+    evidence: Evidence,
+    name: str,
+    events: Sequence[str],
+    probes: Sequence[KernelProbe] = (),
+    *,
+    buffer_kb: int = 4096,
+) -> Iterator[str]:
+    """Traces while the block runs, which gets the path of the trace. Keeps ``NAME.txt``, and of
+    each CPU's losses ``NAME-stats.txt``.
+
+    ``events``: ``vmscan/mm_vmscan_kswapd_wake``. The clock is monotonic, in seconds.
+
+    Raises:
+        WorkloadFailedError: the kernel refuses an event or a probe, or lacks the probed function.
+    """
+    lines = [f"mkdir -p {INSTANCE} && cd {INSTANCE} && echo 0 > tracing_on"]
+    lines += [_set_probe(probe) for probe in probes]
+    lines += ["echo mono > trace_clock", f"echo {buffer_kb} > buffer_size_kb"]
+    names = [*events, *(f"{GROUP}/{probe.name}" for probe in probes)]
+    lines += [f"echo 1 > events/{event}/enable" for event in names]
+    lines += ["echo > trace", "echo 1 > tracing_on"]
+    evidence.shell(f"{name}-setup", " &&\n".join(lines))
+    yield f"{INSTANCE}/trace"
+    evidence.shell(
+        name, f"cd {INSTANCE} && echo 0 > tracing_on && echo 0 > events/enable && cat trace"
+    )
+    evidence.shell(
+        f"{name}-stats",
+        f"cd {INSTANCE} && for cpu in per_cpu/cpu*; do echo ${{cpu##*/}}; cat $cpu/stats; done",
+    )
+    evidence.shell(
+        f"{name}-teardown",
+        f"rmdir {INSTANCE} && echo > {TRACEFS}/kprobe_events",
+    )
+
+
+def _set_probe(probe: KernelProbe) -> str:
+    """Shell that sets a probe, and says which function the kernel does not have."""
+    complaint = f"{probe.function}: no such function to probe, or not with these arguments"
+    return (
+        f"{{ echo '{probe.definition()}' >> {TRACEFS}/kprobe_events || "
+        f"{{ echo '{complaint}' >&2; exit 1; }}; }}"
+    )
