@@ -94,8 +94,7 @@ def draw(zones: Sequence[ZoneExtent], memory: Sequence[Extent]) -> Figure:
     """A row of what the firmware calls memory, then a row for each node with its zones."""
     holes = [low.end for low in memory] + [high.start for high in memory]
     near = _without_small_holes(memory)
-    borders = [0, *(zone.start for zone in zones), *(zone.end for zone in zones)]
-    borders += [edge for part in near for edge in (part.start, part.end)]
+    borders = [edge for each in (*zones, *near) for edge in (each.start, each.end)]
     scale = scale_of([*borders, max([*holes, *borders])])
     nodes = sorted({zone.node for zone in zones})
     height_in = 0.75 + _ROW_IN * (len(nodes) + 1)
@@ -191,7 +190,7 @@ def _ticks(axes: Axes, scale: Scale) -> None:
             clip_on=False,
         )
         axes.text(
-            min(max(place, need / 2), 1 - need / 2) if row else place,
+            min(place, 1 + _RIGHT_IN / width_in - need / 2),
             -0.26 - 0.34 * row,
             text,
             ha="center",

@@ -27,6 +27,7 @@ _ROWS_MAX = 12
 
 _TONES = {"holds": "good", "fails": "bad", "unknown": "fair", "broken": "bad", "not walked": "dim"}
 _CODE = re.compile(r"`([^`]+)`")
+_STRESSED = re.compile(r"\*([^*\s][^*]*)\*")
 _BREAK = re.compile(r"\s*\n\s*")
 _WIDE = re.compile(r"[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]")
 
@@ -125,11 +126,20 @@ def page_words(language: Language) -> dict[str, str]:
 
 
 def inline_text(text: str, language: Language) -> Markup:
-    """One paragraph: lines joined, what stands between backticks set as code."""
+    """One paragraph: lines joined, what stands between backticks set as code,
+    between asterisks stressed."""
     joined = _BREAK.sub(lambda found: _joint(text, found, language), text.strip())
     parts = _CODE.split(joined)
     return Markup("").join(
-        Markup("<code>{}</code>").format(part) if place % 2 else escape(part)
+        Markup("<code>{}</code>").format(part) if place % 2 else _stressed(part)
+        for place, part in enumerate(parts)
+    )
+
+
+def _stressed(text: str) -> Markup:
+    parts = _STRESSED.split(text)
+    return Markup("").join(
+        Markup("<em>{}</em>").format(part) if place % 2 else escape(part)
         for place, part in enumerate(parts)
     )
 
@@ -192,7 +202,7 @@ def _stop(
         "status": stop.status,
         "status_word": ui[stop.status],
         "tone": _TONES[stop.status],
-        "counts": {verdict: count for verdict, count in stop.counts.items() if count},
+        "counts": stop.counts,
         "seconds": stop.seconds,
         "boots": boots,
         "kernels": list(dict.fromkeys(f"{boot['release']} {boot['arch']}" for boot in boots)),

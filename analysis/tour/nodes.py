@@ -79,7 +79,7 @@ def _uma(evidence: StopEvidence) -> Finding:
                 working=[f"{setting}; the machine has one node"],
             )
         )
-        claims += [_of(label, each) for each in rule_claims(snapshot, "zone_present")]
+        claims += [_of(label, each) for each in rule_claims(snapshot, "zone_present", _telling)]
         text = boot.text("symbols") + boot.text("sysfs")
         exhibits.append(
             pick(f"symbols_{label}", text, r"contig_page_data|node_data|node", marked="_data|node0")
@@ -159,15 +159,21 @@ def _fake(evidence: StopEvidence) -> Finding:
     claims = [
         *rule_claims(snapshot, "fake_node"),
         *rule_claims(snapshot, "node_range"),
-        *rule_claims(snapshot, "zone_present"),
+        *rule_claims(snapshot, "zone_present", _telling),
         *rule_claims(snapshot, "fallback_order"),
     ]
     exhibits = [
-        pick("faking", snapshot.text("dmesg"), r"Faking|numa=fake|Fallback", marked="Faking"),
+        pick("faking", snapshot.text("dmesg"), r"Faking|Fallback", marked="Faking"),
         pick("distances", _distances(snapshot), ""),
         map_plate("map", snapshot),
     ]
     return Finding(claims=tuple(claims), exhibits=tuple(each for each in exhibits if each))
+
+
+def _telling(claim: Claim) -> bool:
+    """Whether a zone has pages, or could be thought to: zones that are empty everywhere say
+    nothing here."""
+    return bool(claim.predicted or claim.observed) or claim.scope.get("zone") == "DMA"
 
 
 def _of(label: str, claim: Claim) -> Claim:

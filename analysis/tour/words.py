@@ -29,7 +29,7 @@ class StopWords(BaseModel):
 
     title: str
     what: str
-    """Paragraphs with an empty line between; `` `code` `` is set as code."""
+    """Paragraphs with an empty line between; `` `code` `` is set as code, ``*this*`` stressed."""
     look: str
     claims: dict[str, str] = {}
     """Claim id → what is claimed."""
