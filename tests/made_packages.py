@@ -98,11 +98,12 @@ def make_vmlinux32(*, pvh: bool = True) -> bytes:
     return make_elf(3, {".text": b"\x90" * 999}, notes=notes, bits=32)
 
 
-def make_bzimage(payload: bytes) -> bytes:
+def make_bzimage(payload: bytes, *, bits: int = 64) -> bytes:
     """A bzImage whose protected-mode part is 32 bytes of stub and then ``payload``."""
     setup = bytearray(1024)
     setup[0x1F1] = 1
     setup[0x202:0x206] = b"HdrS"
+    setup[0x236] = bits == 64
     struct.pack_into("<II", setup, 0x248, 32, len(payload))
     return bytes(setup) + bytes(32) + payload
 
@@ -148,7 +149,7 @@ def kernel_files(release: str, arch: str = "x86_64") -> dict[str, bytes]:
     if arch == "arm64":
         vmlinuz = make_arm64_image()
     if arch == "i386":
-        vmlinuz = make_bzimage(gzip.compress(make_vmlinux32()))
+        vmlinuz = make_bzimage(gzip.compress(make_vmlinux32()), bits=32)
     return {
         f"boot/vmlinuz-{release}": vmlinuz,
         f"boot/config-{release}": b"CONFIG_NUMA=y\nCONFIG_NODES_SHIFT=6\n",

@@ -12,31 +12,37 @@ from harness.cli.guest_run import guest_run
 from harness.cli.options import (
     Accel,
     Append,
-    Arch,
     Cpus,
     Distances,
+    GuestArch,
+    KernelConfig,
     KernelName,
+    Modules,
     Nodes,
     Runs,
     Shapes,
 )
-from harness.cli.prepare import DEFAULT_RUNS, asked_machine, asked_spec, prepare
+from harness.cli.prepare import DEFAULT_RUNS, asked_machine, asked_spec, chosen_arch, prepare
 from harness.cli.terminal import TerminalProgress
 from harness.errors import LostMachineError, UsageError
-from harness.machine.argv import platform_of
+from harness.kernel.kconfig import read_kconfig
+from harness.kernel.needs import check_network
+from harness.kernel.own import OwnFiles
 from harness.session.guest import Guest
 
 GUEST_SHELL = "/bin/sh"
 
 
 def boot(
-    arch: Arch = "x86_64",
+    arch: GuestArch = None,
     shape: Shapes = None,
     node: Nodes = None,
     distance: Distances = None,
     cpus: Cpus = None,
     append: Append = None,
     kernel: KernelName = None,
+    modules: Modules = None,
+    config: KernelConfig = None,
     accel: Accel = None,
     command: Annotated[
         str | None,
@@ -57,11 +63,14 @@ def boot(
             "boot wants either --shell or --command",
             fix="mmscope boot --command 'cat /proc/buddyinfo'",
         )
-    platform_of(arch)
+    arch = chosen_arch(arch, kernel)
     asked = asked_machine(node, distance, cpus, append, arch=arch, shape=shape)
+    files = OwnFiles(modules=modules, config=config)
     progress = TerminalProgress()
     try:
-        prepared = prepare(arch, kernel, progress.note, asked)
+        prepared = prepare(arch, kernel, progress.note, asked, files)
+        if shell:
+            check_network(read_kconfig(prepared.kernel.config_path), prepared.kernel.release)
         spec = asked_spec(asked, prepared, accel, progress.note)
         with guest_run(
             "boot", spec, prepared, runs, shape=asked, progress=progress.note, ssh=shell, keep=keep

@@ -22,18 +22,20 @@ from harness.cli.guest_run import guest_run
 from harness.cli.options import (
     Accel,
     Append,
-    Arch,
     Cpus,
     Distances,
+    GuestArch,
+    KernelConfig,
     KernelName,
+    Modules,
     Nodes,
     Runs,
     Shapes,
 )
-from harness.cli.prepare import DEFAULT_RUNS, asked_machine, asked_spec, prepare
+from harness.cli.prepare import DEFAULT_RUNS, asked_machine, asked_spec, chosen_arch, prepare
 from harness.cli.terminal import TerminalProgress
 from harness.errors import GuestError, UsageError
-from harness.machine.argv import platform_of
+from harness.kernel.own import OwnFiles
 
 _CAPTURE_LIMIT_S = 900.0
 _COMPLAINT_LINES = 20
@@ -44,7 +46,7 @@ def capture(
     host: Annotated[
         bool, typer.Option("--host", help="Of this machine, which is only read.")
     ] = False,
-    arch: Arch = "x86_64",
+    arch: GuestArch = None,
     shape: Shapes = None,
     node: Nodes = None,
     distance: Distances = None,
@@ -55,6 +57,8 @@ def capture(
         typer.Option("--sysctl", help="NAME=VALUE, written in the guest before; repeat."),
     ] = None,
     kernel: KernelName = None,
+    modules: Modules = None,
+    config: KernelConfig = None,
     accel: Accel = None,
     runs: Runs = DEFAULT_RUNS,
 ) -> None:
@@ -63,7 +67,18 @@ def capture(
     Example: `mmscope capture here --host && mmscope check here`
     """
     if host:
-        if shape or node or distance or cpus or append or sysctl or kernel or accel:
+        if (
+            shape
+            or node
+            or distance
+            or cpus
+            or append
+            or sysctl
+            or kernel
+            or accel
+            or modules
+            or config
+        ):
             raise UsageError(
                 "--host takes no option of a guest: the machine is read as it is",
                 fix="leave out either --host or the guest's options",
@@ -73,14 +88,15 @@ def capture(
             typer.echo(f"not readable: {name}: {reason}", err=True)
         typer.echo(directory)
         return
-    platform_of(arch)
+    arch = chosen_arch(arch, kernel)
     settings = parse_settings(sysctl or [])
     asked = asked_machine(node, distance, cpus, append, arch=arch, shape=shape)
     if directory.exists():
         raise UsageError(f"{directory} exists already", fix="name a directory that is not there")
+    files = OwnFiles(modules=modules, config=config)
     progress = TerminalProgress()
     try:
-        prepared = prepare(arch, kernel, progress.note, asked)
+        prepared = prepare(arch, kernel, progress.note, asked, files)
         spec = asked_spec(asked, prepared, accel, progress.note)
         with guest_run(
             "capture", spec, prepared, runs, shape=asked, progress=progress.note

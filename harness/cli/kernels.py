@@ -12,15 +12,17 @@ import typer
 
 from harness.cli.kernel_table import all_rows, kernel_row, render_table, render_totals
 from harness.cli.options import Arch, Json
-from harness.cli.prepare import prepare
+from harness.cli.prepare import DEFAULT_ARCH, prepare
 from harness.cli.terminal import TerminalProgress
 from harness.errors import DiskFullError, InfrastructureError, NetworkError, UsageError
 from harness.image.assembly import build_image
 from harness.kernel.cache import cache_root
 from harness.kernel.custom import CATALOG_VARIABLE, CustomKernel, known_custom
 from harness.kernel.fetch import obtain
-from harness.kernel.kconfig import read_kconfig
+from harness.kernel.kconfig import parse_kconfig, read_kconfig
 from harness.kernel.kconfig_diff import diff_configs, render_diff
+from harness.kernel.kernel_file import read_kernel_file
+from harness.kernel.own import config_of, names_file
 from harness.kernel.package import Kernel, debian_arch
 from harness.kernel.stock import stock_kernels
 from harness.kernel.zoo import find_custom
@@ -28,8 +30,6 @@ from harness.kernel.zoo import find_custom
 app = typer.Typer(
     help="Kernels that can be booted: stock ones and custom ones.", no_args_is_help=True
 )
-
-DEFAULT_ARCH = "x86_64"
 
 Catalog = Annotated[
     Path | None,
@@ -195,7 +195,9 @@ def _each(
 
 @app.command()
 def diff(
-    first: Annotated[str, typer.Argument(help="A kernel, or a file with a configuration.")],
+    first: Annotated[
+        str, typer.Argument(help="A kernel by name or path, or a file with a configuration.")
+    ],
     second: Annotated[str, typer.Argument(help="The other one.")],
     arch: Arch = "x86_64",
     second_arch: Annotated[
@@ -245,12 +247,18 @@ def _recipe(name: str, recipes: Mapping[str, CustomKernel]) -> CustomKernel:
         ) from None
 
 
+def _config_of_file(path: Path) -> dict[str, str]:
+    """A configuration, or that of a kernel image."""
+    try:
+        return read_kconfig(path)
+    except (InfrastructureError, UnicodeDecodeError):
+        return parse_kconfig(config_of(read_kernel_file(path), None), str(path))
+
+
 def _config(name: str, arch: str, progress: TerminalProgress) -> dict[str, str]:
     """The configuration of a kernel by name or by file; nothing is built for it."""
-    if "/" in name or "." in name:
-        path = Path(name)
-        if path.is_file():
-            return read_kconfig(path)
+    if names_file(name):
+        return _config_of_file(Path(name).expanduser())
     recipe = known_custom().get(name)
     if recipe is None:
         return read_kconfig(obtain(name, arch, progress=progress.note).config_path)

@@ -8,14 +8,36 @@ from typing import Annotated
 import typer
 
 Arch = Annotated[str, typer.Option("--arch", help="x86_64, arm64 or i386.")]
+GuestArch = Annotated[
+    str | None,
+    typer.Option(
+        "--arch",
+        help="x86_64, arm64, i386 or m68k. [default: that of a kernel given by path, else x86_64]",
+    ),
+]
 KernelName = Annotated[
     str | None,
     typer.Option(
         "--kernel",
         help=(
-            "SUITE, SUITE/FLAVOUR, a custom kernel or the release of a cached one; "
-            "see `mmscope kernels list`."
+            "SUITE, SUITE/FLAVOUR, a custom kernel or the release of a cached one (see `mmscope "
+            "kernels list`), or the path of a kernel image of your own."
         ),
+    ),
+]
+Modules = Annotated[
+    Path | None,
+    typer.Option(
+        "--modules",
+        help="Modules of a kernel given by path: lib/modules/RELEASE or a directory above it. "
+        "[default: beside the image]",
+    ),
+]
+KernelConfig = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="Configuration of a kernel given by path. [default: in the image, or beside it]",
     ),
 ]
 Accel = Annotated[

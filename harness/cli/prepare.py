@@ -11,8 +11,12 @@ from pathlib import Path
 from harness.image.assembly import Image, build_image
 from harness.kernel.fetch import obtain
 from harness.kernel.kconfig import is_set, max_nodes, read_kconfig
+from harness.kernel.kernel_file import file_arch
+from harness.kernel.needs import check_guest
+from harness.kernel.own import NO_FILES, OwnFiles, names_file, obtain_own
 from harness.kernel.package import Kernel
 from harness.machine.accel import choose_accel
+from harness.machine.argv import platform_of
 from harness.machine.process import find_qemu
 from harness.machine.shape import Composition, check_needs, compose
 from harness.machine.shape_catalog import find_shapes
@@ -27,6 +31,7 @@ from harness.machine.spec import (
 from harness.units import format_size
 
 DEFAULT_RUNS = Path("runs")
+DEFAULT_ARCH = "x86_64"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,19 +84,40 @@ def asked_spec(
     return checked_spec(spec, prepared.kernel, accel, note)
 
 
+def chosen_arch(arch: str | None, kernel_name: str | None) -> str:
+    """The architecture asked for; else that of the image that the kernel is given by.
+
+    Raises:
+        UsageError: no such architecture here, or the image is no kernel.
+    """
+    if arch is None and kernel_name is not None and names_file(kernel_name):
+        arch = file_arch(Path(kernel_name).expanduser())
+    arch = arch or DEFAULT_ARCH
+    platform_of(arch)
+    return arch
+
+
 def prepare(
     arch: str,
     kernel_name: str | None,
     note: Callable[[str], None],
     shape: Composition | None = None,
+    files: OwnFiles = NO_FILES,
 ) -> Prepared:
-    """Fetches, verifies and builds what is not in the cache yet.
+    """Fetches, verifies and builds what is not in the cache yet; ``files`` go with a kernel that
+    is named by the path of its image.
 
     Raises:
-        UsageError: the shape needs what this kernel is built without.
+        UsageError: a guest, or the shape, needs what this kernel is built without; or the image is
+            no kernel of ``arch``.
     """
     find_qemu(arch)
-    kernel = obtain(kernel_name, arch, progress=note)
+    if kernel_name is not None and names_file(kernel_name):
+        kernel = obtain_own(kernel_name, arch, files=files, progress=note)
+    else:
+        files.check_path(kernel_name)
+        kernel = obtain(kernel_name, arch, progress=note)
+        check_guest(read_kconfig(kernel.config_path), arch, kernel.release)
     modules: tuple[str, ...] = ()
     if shape is not None:
         check_needs(shape, read_kconfig(kernel.config_path), kernel.release)

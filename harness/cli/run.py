@@ -7,21 +7,32 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Accel, Arch, Json, KernelName, Runs, Shapes
-from harness.cli.prepare import DEFAULT_RUNS, checked_spec, prepare
+from harness.cli.options import (
+    Accel,
+    GuestArch,
+    Json,
+    KernelConfig,
+    KernelName,
+    Modules,
+    Runs,
+    Shapes,
+)
+from harness.cli.prepare import DEFAULT_RUNS, checked_spec, chosen_arch, prepare
 from harness.cli.terminal import TerminalProgress
 from harness.cli.verdict import analyse_and_show
 from harness.errors import WorkloadFailedError
 from harness.experiment.plan import load_plan
 from harness.experiment.runner import Run, RunRequest, machine_spec
-from harness.machine.argv import platform_of
+from harness.kernel.own import OwnFiles
 from harness.record.rundir import RunDirectory
 
 
 def run(
     experiment: Annotated[str, typer.Argument(help="A name (boot-numa) or a .toml file.")],
-    arch: Arch = "x86_64",
+    arch: GuestArch = None,
     kernel: KernelName = None,
+    modules: Modules = None,
+    config: KernelConfig = None,
     shape: Shapes = None,
     accel: Accel = None,
     runs: Runs = DEFAULT_RUNS,
@@ -37,7 +48,7 @@ def run(
 
     Example: `mmscope run boot-numa --arch arm64`
     """
-    platform_of(arch)
+    arch = chosen_arch(arch, kernel)
     plan = load_plan(experiment)
     if shape:
         plan = plan.with_shapes(shape)
@@ -45,10 +56,11 @@ def run(
     if seed is not None:
         plan = plan.model_copy(update={"seed": seed})
     shaped = plan.composition(arch)
+    files = OwnFiles(modules=modules, config=config)
     progress = TerminalProgress()
     try:
         progress.stage("kernel and guest image")
-        prepared = prepare(arch, kernel, progress.note, shaped)
+        prepared = prepare(arch, kernel, progress.note, shaped, files)
         request = RunRequest(
             plan=plan,
             kernel=prepared.kernel,

@@ -35,6 +35,8 @@ from harness.kernel.cache import (
     read_json_object,
     write_atomically,
 )
+from harness.kernel.kconfig import read_kconfig
+from harness.kernel.needs import guest_modules
 from harness.kernel.package import Kernel
 from harness.kernel.sources import read_host
 
@@ -130,7 +132,7 @@ def assemble(
     modules: Sequence[str] = (),
 ) -> Image:
     """Put the initramfs together, unless the cache has it."""
-    wanted = (*WANTED, *modules)
+    wanted = (*guest_modules(WANTED, read_kconfig(kernel.config_path)), *modules)
     key = _key(kernel, root, programs, scripts, wanted)
     target = cache / "images" / f"{kernel.arch}-{kernel.release}-{key[:16]}"
 

@@ -50,32 +50,48 @@ def boot_image(vmlinuz: bytes, arch: str, source: str) -> BootImage:
     return unwrap(vmlinuz, source)
 
 
-def unpack_image(image: bytes, source: str) -> tuple[str, bytes]:
-    """The architecture of a kernel image of any of these kinds, and the kernel out of its wrapping.
+def image_arch(image: bytes, source: str) -> str:
+    """The architecture of a kernel image of any of these kinds, from the start of its file.
 
     Raises:
-        BuildError: it is none of them, is damaged, or is of an architecture without guests here.
+        BuildError: it is none of them, or of an architecture without guests here.
     """
-    if image[:4] == MAGIC or (len(image) >= 0x250 and image[0x202:0x206] == _SETUP_MAGIC):
-        kernel = image if image[:4] == MAGIC else _vmlinux_of_bzimage(image, source)
-        machine = parse_elf(kernel, source).machine
+    if image[:4] == MAGIC:
+        machine = parse_elf(image, source).machine
         for arch, number in MACHINE.items():
             if machine == number:
-                return arch, kernel
+                return arch
         raise BuildError(
             f"{source}: an ELF file for machine {machine}, of which there are no guests",
             fix=f"give a kernel for {', '.join(MACHINE)}",
         )
+    if len(image) >= 0x250 and image[0x202:0x206] == _SETUP_MAGIC:
+        # The x86 boot protocol: xloadflags, of which the first says that it is a 64-bit kernel.
+        return "x86_64" if image[0x236] & 1 else "i386"
     if (
         image[56:60] == _ARM64_MAGIC
         or image[:2] == _GZIP_MAGIC
         or (image[:4] == b"MZ\0\0" and image[4:8] == b"zimg")
     ):
-        return "arm64", _raw_arm64(image, source)
+        return "arm64"
     raise BuildError(
         f"{source}: not a kernel image (it starts with {image[:8].hex(' ') or 'nothing'})",
         fix="give a bzImage, an ELF vmlinux, or an arm64 Image (also gzipped, or EFI zboot)",
     )
+
+
+def unpack_image(image: bytes, source: str) -> tuple[str, bytes]:
+    """The architecture of a kernel image, and the kernel out of its wrapping.
+
+    Raises:
+        BuildError: see ``image_arch``; or it is damaged.
+    """
+    arch = image_arch(image, source)
+    if arch == "arm64" and image[:4] != MAGIC:
+        return arch, _raw_arm64(image, source)
+    if image[:4] == MAGIC:
+        return arch, image
+    return arch, _vmlinux(image, arch, source).data
 
 
 def _x86_64(vmlinuz: bytes, source: str) -> BootImage:

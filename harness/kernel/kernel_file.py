@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import BuildError, UsageError
-from harness.kernel.bootimage import BootImage, boot_image, unpack_image
+from harness.kernel.bootimage import BootImage, boot_image, image_arch, unpack_image
 
 _BANNER = re.compile(
     rb"Linux version (?P<release>\d+\.\d+[^ \0\n]*) \([^\0\n]*(?P<build>#\d[^\0\n]*)"
 )
+_HEADER_BYTES = 4096
 _CONFIG_START = b"IKCFG_ST"
 _CONFIG_END = b"IKCFG_ED"
 
@@ -72,6 +73,23 @@ def read_kernel_file(path: Path) -> KernelFile:
         content=content,
         image=image,
     )
+
+
+def file_arch(path: Path) -> str:
+    """The architecture of a kernel image, from its first bytes.
+
+    Raises:
+        UsageError: it cannot be read, or is no kernel image.
+    """
+    try:
+        with path.open("rb") as stream:
+            return image_arch(stream.read(_HEADER_BYTES), str(path))
+    except OSError as error:
+        raise UsageError(
+            f"--kernel {path}: {error.strerror or error}", fix="give the file of a kernel image"
+        ) from None
+    except BuildError as error:
+        raise UsageError(f"--kernel {error.message}", fix=error.fix) from None
 
 
 def _embedded_config(kernel: bytes, source: str) -> str | None:

@@ -81,7 +81,7 @@ def unmet_needs(config: Mapping[str, str], arch: str) -> list[Need]:
     ]
 
 
-def check_needs(config: Mapping[str, str], arch: str, release: str) -> None:
+def check_guest(config: Mapping[str, str], arch: str, release: str) -> None:
     """Raises UsageError that names every symbol without which the guest would not come up."""
     if not port_of(arch).archived:
         return
@@ -100,6 +100,17 @@ def check_needs(config: Mapping[str, str], arch: str, release: str) -> None:
         fix="build it with these set to y (or m, with --modules, for virtio and erofs), or take "
         "another --kernel; kernel-configs/fragments/guest.config has all that guests need",
     )
+
+
+def check_network(config: Mapping[str, str], release: str) -> None:
+    """Raises UsageError for a kernel that no guest can be reached by ssh with."""
+    missing = [name for name in ("INET", "VIRTIO_NET") if not is_set(config, f"CONFIG_{name}")]
+    if missing:
+        raise UsageError(
+            f"kernel {release} has no network: it is built without "
+            f"{', '.join(f'CONFIG_{name}' for name in missing)}",
+            fix="use --command instead of --shell",
+        )
 
 
 def guest_modules(wanted: Sequence[str], config: Mapping[str, str]) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from harness.errors import InfrastructureError, UsageError
 from harness.kernel.cache import Progress, cache_root, install_directory, write_atomically
 from harness.kernel.kconfig import parse_kconfig
 from harness.kernel.kernel_file import KernelFile, read_kernel_file
-from harness.kernel.needs import check_needs
+from harness.kernel.needs import check_guest
 from harness.kernel.own_modules import BUILTIN_NAME, OwnModules, own_modules
 from harness.kernel.package import RECORD_NAME, Kernel, is_kernel, load_kernel, render_kernel
 
@@ -82,9 +82,9 @@ def obtain_own(
             f"--kernel {kernel}: it is a kernel for {found.arch}, not for {arch}",
             fix=f"add --arch {found.arch}",
         )
-    config = _config(found, files.config)
+    config = config_of(found, files.config)
     values = parse_kconfig(config, f"the configuration of {kernel}")
-    check_needs(values, found.arch, found.release)
+    check_guest(values, found.arch, found.release)
     modules = own_modules(found.path, found.release, values, files.modules)
     where = f"modules from {modules.directory}" if modules.directory else "no modules"
     progress(f"{kernel}: {found.arch} {found.release}, {where}")
@@ -139,7 +139,7 @@ def _lay_out(directory: Path, found: KernelFile, config: str, modules: OwnModule
     write_atomically(directory / RECORD_NAME, render_kernel(kernel))
 
 
-def _config(found: KernelFile, asked: Path | None) -> str:
+def config_of(found: KernelFile, asked: Path | None) -> str:
     """The configuration: the one asked for, the image's own, or one that lies where it is usual.
 
     Raises:

@@ -23,6 +23,7 @@ from harness.kernel.cache import cache_root
 from harness.kernel.catalog import KernelSpec, list_cached
 from harness.kernel.custom import CATALOG_VARIABLE, custom_kernels, known_custom
 from harness.kernel.package import Kernel, render_kernel
+from tests.made_own_kernel import make_own_bzimage, make_own_vmlinux
 
 STOCK = "CONFIG_SLUB=y\nCONFIG_NUMA=y\nCONFIG_NODES_SHIFT=10\nCONFIG_SPARSEMEM_VMEMMAP=y\n"
 CUSTOM = "CONFIG_SLAB=y\n# CONFIG_NUMA is not set\nCONFIG_ZONE_DMA=y\nCONFIG_VIRTIO_BLK=y\n"
@@ -118,6 +119,18 @@ def test_diff(runner: CliRunner, tmp_path: Path) -> None:
     table = runner.invoke(app, ["diff", "slab", path]).stdout
     assert table.startswith("memory management (6)")
     assert "alike" in runner.invoke(app, ["diff", path, path]).stdout
+
+
+def test_diff_of_kernel_images(runner: CliRunner, tmp_path: Path) -> None:
+    image, other = tmp_path / "vmlinux", tmp_path / "bzImage"
+    image.write_bytes(make_own_vmlinux("6.1.9-mine", "CONFIG_SLUB=y\n"))
+    other.write_bytes(make_own_bzimage("6.1.9-mine", "CONFIG_SLAB=y\n"))
+    report = json.loads(runner.invoke(app, ["diff", str(image), str(other), "--json"]).stdout)
+    assert [row["symbol"] for row in report["differences"]] == ["CONFIG_SLAB", "CONFIG_SLUB"]
+    image.write_bytes(b"neither")
+    error = runner.invoke(app, ["diff", str(image), str(other)]).exception
+    assert isinstance(error, UsageError)
+    assert "not a kernel image" in error.message
 
 
 def test_diff_builds_nothing(runner: CliRunner) -> None:

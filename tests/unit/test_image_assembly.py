@@ -28,6 +28,7 @@ def kernel(tmp_path: Path) -> Kernel:
     for name in WANTED:
         if name != "af_packet":
             (modules / f"kernel/{name}.ko").write_bytes(make_module(name))
+    (directory / "config").write_text("CONFIG_VIRTIO_NET=m\nCONFIG_PACKET=y\n")
     return Kernel(
         name="bookworm",
         release="6.1.0-1-amd64",
@@ -134,6 +135,16 @@ def test_a_kernel_without_a_wanted_module(
     (kernel.modules_directory / "kernel/erofs.ko").unlink()
     with pytest.raises(BuildError, match="module erofs is neither"):
         _assemble(kernel, root, programs, tmp_path / "cache")
+
+
+def test_a_kernel_without_a_network_needs_no_modules_for_it(
+    kernel: Kernel, root: Root, programs: Programs, tmp_path: Path
+) -> None:
+    (kernel.modules_directory / "kernel/virtio_net.ko").unlink()
+    with pytest.raises(BuildError, match="module virtio_net is neither"):
+        _assemble(kernel, root, programs, tmp_path / "cache")
+    kernel.config_path.write_text("# CONFIG_VIRTIO_NET is not set\nCONFIG_PACKET=y\n")
+    assert "virtio_net" not in _assemble(kernel, root, programs, tmp_path / "cache").modules
 
 
 def test_scripts_are_read_with_their_paths(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from harness.kernel.kconfig import parse_kconfig
 from harness.kernel.needs import (
     GUEST_MODULES,
     NEEDS,
-    check_needs,
+    check_guest,
     guest_modules,
     module_symbols,
     unmet_needs,
@@ -44,7 +44,7 @@ def test_our_own_fragment_asks_for_all_of_it(arch: str) -> None:
 @pytest.mark.parametrize("arch", ["x86_64", "arm64", "i386"])
 def test_nothing_is_missing_of_a_whole_configuration(arch: str) -> None:
     assert unmet_needs(_config(arch), arch) == []
-    check_needs(_config(arch), arch, "6.1.9")
+    check_guest(_config(arch), arch, "6.1.9")
 
 
 @pytest.mark.parametrize("need", NEEDS, ids=lambda need: need.symbol)
@@ -58,7 +58,7 @@ def test_each_is_missed(need: object) -> None:
 
 def test_all_that_is_missing_is_named_at_once() -> None:
     with pytest.raises(UsageError) as caught:
-        check_needs(_config(PCI="n", DEVTMPFS="n"), "x86_64", "6.1.9")
+        check_guest(_config(PCI="n", DEVTMPFS="n"), "x86_64", "6.1.9")
     assert "without CONFIG_DEVTMPFS, CONFIG_PCI" in caught.value.message
     assert caught.value.details.keys() == {"CONFIG_DEVTMPFS", "CONFIG_PCI"}
 
