@@ -125,7 +125,9 @@ def _memoryless(evidence: StopEvidence) -> Finding:
     boot = evidence.boot()
     snapshot = boot.snapshot()
     order = _orders(snapshot)
-    empty = next(node for node in snapshot.nodes if node not in _with_memory(snapshot))
+    empty = next((node for node in snapshot.nodes if node not in _with_memory(snapshot)), None)
+    if empty is None:
+        raise MissingInputError("a node without memory")
     pages = SERVED_BYTES // snapshot.page_size_bytes
     claims = [
         *_memory_claims(snapshot),
