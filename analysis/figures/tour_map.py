@@ -94,7 +94,8 @@ def draw(zones: Sequence[ZoneExtent], memory: Sequence[Extent]) -> Figure:
     """A row of what the firmware calls memory, then a row for each node with its zones."""
     holes = [low.end for low in memory] + [high.start for high in memory]
     near = _without_small_holes(memory)
-    borders = [edge for each in (*zones, *near) for edge in (each.start, each.end)]
+    borders = [edge for part in near for edge in (part.start, part.end)]
+    borders += [edge for zone in zones for edge in (zone.start, zone.end)]
     scale = scale_of([*borders, max([*holes, *borders])])
     nodes = sorted({zone.node for zone in zones})
     height_in = 0.75 + _ROW_IN * (len(nodes) + 1)
