@@ -157,6 +157,8 @@ def _walk(
     on: TerminalProgress,
 ) -> None:
     wanted = [stop for stop in stops if again or where.state(stop) is not State.DONE]
+    if done_before := len(stops) - len(wanted):
+        on.stage(f"{done_before} walked already in {where.path}; --again walks anew")
     if not wanted:
         return
     on.stage("kernels and guest images")
@@ -226,7 +228,7 @@ def _list(stops: Sequence[Stop], where: Tour | None, *, as_json: bool) -> None:
             "name": stop.name,
             "state": (where.state(stop) if where else State.ABSENT).value,
             "boots": [
-                {"label": part.label, "arch": part.arch, "kernel": part.kernel or "default"}
+                {"label": part.label, "arch": part.arch, "kernel": part.kernel}
                 for part in stop.boots
             ],
         }

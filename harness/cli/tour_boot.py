@@ -22,13 +22,13 @@ from harness.tour.walk import Booter
 from harness.units import parse_size_bytes
 
 
-def check_built(arch: str, name: str | None) -> None:
+def check_built(arch: str, name: str) -> None:
     """Whether a kernel would have to be built first.
 
     Raises:
         InfrastructureError: it is a custom one and not in the cache; says how to build it.
     """
-    custom = custom_kernels().get(name or "")
+    custom = custom_kernels().get(name)
     if custom is None:
         return
     custom.check_arch(arch)
@@ -48,7 +48,7 @@ def prepare_parts(
     By (stop, label), those that cannot be had, and why.
     """
     failed: dict[tuple[str, str], MmscopeError] = {}
-    known: dict[tuple[str, str | None, tuple[str, ...]], MmscopeError | None] = {}
+    known: dict[tuple[str, str, tuple[str, ...]], MmscopeError | None] = {}
     for stop, part in [(each, part) for each in stops for part in each.boots]:
         key = (part.arch, part.kernel, part.shapes)
         if key not in known:

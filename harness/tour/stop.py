@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from harness.tour.evidence import Evidence
 
+DEFAULT_KERNEL = "bookworm"
+"""Not the host's own suite: a stop holds on the kernels that it was made for, on every host."""
+
 _NAME = re.compile(r"[a-z][a-z0-9_]*/[a-z0-9][a-z0-9_-]*")
 
 
@@ -25,8 +28,8 @@ class StopBoot:
     gather: Callable[[Evidence], None]
     """What is done and kept once the guest is up."""
     arch: str = "x86_64"
-    kernel: str | None = None
-    """As ``--kernel`` takes it; None is the default kernel of ``mmscope boot``."""
+    kernel: str = DEFAULT_KERNEL
+    """As ``--kernel`` takes it."""
     shapes: tuple[str, ...] = ()
     """Names of the catalogue of shapes; they are put together."""
     nodes: tuple[str, ...] = ("512M",)

@@ -47,7 +47,7 @@ def walk_stop(
     )
     try:
         for part in stop.boots:
-            stage(f"{stop.name}: {part.label} ({part.arch}, {part.kernel or 'default kernel'})")
+            stage(f"{stop.name}: {part.label} ({part.arch}, {part.kernel})")
             directory = draft / part.label
             directory.mkdir()
             try:
