@@ -45,6 +45,21 @@ def least_area_bytes(page_size_bytes: int) -> int:
     return area_size_bytes(1, page_size_bytes)
 
 
+def pages_array_pages(pages: int, *, page_size_bytes: int, word_bytes: int = 8) -> int:
+    """Pages of the area in which vmalloc() keeps an area's list of pages; 0 where kmalloc() does.
+
+    The list has a pointer for each page. If it is larger than a page it comes from vmalloc()
+    itself, once the area has its address and before it has pages, and the area's line says
+    ``vpages``; it counts as used memory too.
+
+    Kernel: mm/vmalloc.c, ``__vmalloc_area_node`` and ``show_numa_info``'s neighbour that prints
+        the flags; 5.10, 6.1, 6.12, 7.2 and 7.3.
+    Ignores: lists so long that theirs is itself larger than a page (areas of 1 GiB and more).
+    """
+    list_bytes = pages * word_bytes
+    return 0 if list_bytes <= page_size_bytes else -(-list_bytes // page_size_bytes)
+
+
 def percpu_area_sizes(group_units: Sequence[int], unit_size_bytes: int) -> Counter[int]:
     """The areas of one chunk of percpu memory: for each size, how many.
 

@@ -11,6 +11,7 @@ from analysis.compare.static.slab.old import slab_machine
 from analysis.compare.static.slab.orders import limits, order_cpus
 from analysis.errors import MissingInputError
 from analysis.model.eras_slab import SlabEra
+from analysis.model.release import Release
 from analysis.model.slab.kmalloc import cache_align
 from analysis.model.slab.partial import cpu_partial, cpu_partial_slabs, min_partial
 from analysis.model.slab.place import Place
@@ -23,6 +24,8 @@ from analysis.model.slab.slub_layout import SlabFlags, slub_layout
 from analysis.model.slab.slub_order import slub_order
 from analysis.tour.slab_requests import Allocator, Request
 
+_FOLLOWED = (Release(5, 10), Release(6, 1))
+"""The releases whose SLUB the model follows object by object."""
 SLAB_MINALIGN = 8
 """ARCH_SLAB_MINALIGN of x86_64 and arm64."""
 
@@ -60,6 +63,8 @@ def slub_cache(snapshot: Snapshot, size: int, flags: SlabFlags, *, align: int = 
     aligned = cache_align(size, align, cache_line=line, slab_minalign=SLAB_MINALIGN, word_bytes=8)
     layout = slub_layout(size, aligned, flags, era=era, word_bytes=8, stack=False)
     page = snapshot.page_size_bytes
+    if snapshot.release not in _FOLLOWED:
+        raise MissingInputError(f"how SLUB of {snapshot.release} picks objects, which was compared")
     cpus = order_cpus(snapshot, era)
     order = slub_order(
         layout.size_bytes, cpus=cpus[-1], limits=limits(snapshot, era), page_size=page, era=era
@@ -79,13 +84,18 @@ def slub_cache(snapshot: Snapshot, size: int, flags: SlabFlags, *, align: int = 
         objects=order.objects,
         order=order.order,
         allocator=SlubOnCpu(
-            objects_per_slab=order.objects, cpu_partial_slabs=slabs, min_partial=least
+            objects_per_slab=order.objects,
+            min_partial=least,
+            cpu_partial_slabs=slabs,
+            cpu_partial_objects=None if era.cpu_partial_counts_slabs else partial,
         ),
         offset_of=lambda place: place.within * taken,
         working=(
             f"{size} bytes aligned to {aligned} take {taken}",
             f"{cpus[-1]} CPUs: order {order.order}, {order.objects} objects in a slab",
-            f"cpu_partial {partial} objects: {slabs} slabs; min_partial {least}",
+            f"cpu_partial {partial} objects"
+            + (f": {slabs} slabs" if era.cpu_partial_counts_slabs else "")
+            + f"; min_partial {least}",
         ),
     )
 

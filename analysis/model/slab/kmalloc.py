@@ -177,3 +177,40 @@ def cache_align(
             line //= 2
         align = max(align, line)
     return align_up(max(align, slab_minalign), word_bytes)
+
+
+def kmalloc_kind(
+    era: SlabEra,
+    *,
+    dma: bool,
+    account: bool,
+    reclaim: bool,
+    zone_dma: bool,
+    accounting: bool,
+) -> str:
+    """What the name of the cache begins with that serves a request with these flags: __GFP_DMA,
+    __GFP_ACCOUNT, __GFP_RECLAIMABLE.
+
+    The DMA zone goes before accounting, and that before reclaim. A kind that the configuration
+    leaves out falls back to the next.
+
+    Kernel: include/linux/slab.h, ``kmalloc_type``; 5.10, 6.1, 6.12, 7.2, 7.3.
+    Ignores: the copies of CONFIG_RANDOM_KMALLOC_CACHES and CONFIG_KMALLOC_PARTITION_CACHES.
+    """
+    if dma and zone_dma:
+        return "dma-kmalloc-"
+    if account and era.kmalloc_cgroup and accounting:
+        return "kmalloc-cg-"
+    if reclaim and era.kmalloc_reclaim:
+        return "kmalloc-rcl-"
+    return "kmalloc-"
+
+
+def serving_size(size: int, sizes: tuple[int, ...]) -> int | None:
+    """Bytes of the objects that serve a request of ``size``: the smallest that hold it; None where
+    it goes to the page allocator.
+
+    Kernel: mm/slab_common.c, ``kmalloc_slab`` and ``kmalloc_large``; 5.10 to 7.3.
+    Ignores: nothing known.
+    """
+    return min((served for served in sizes if served >= size), default=None)

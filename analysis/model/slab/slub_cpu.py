@@ -34,14 +34,18 @@ class SlubOnCpu:
     them given back once the node holds ``min_partial``.
 
     Kernel: mm/slub.c, ``___slab_alloc``, ``get_partial_node``, ``__slab_free``,
-        ``put_cpu_partial``, ``__unfreeze_partials``; 6.1 with CONFIG_SLUB_CPU_PARTIAL (limits in
-        slabs: 5.16 on; frozen partial slabs: to 6.7).
+        ``put_cpu_partial``, ``__unfreeze_partials`` (``unfreeze_partials``); 6.1, and 5.10, where
+        not slabs are counted but the objects that were free when a slab joined; both with
+        CONFIG_SLUB_CPU_PARTIAL.
     Ignores: other CPUs and nodes, debugging, kfence, bulk requests, failed allocations of pages.
     """
 
     objects_per_slab: int
-    cpu_partial_slabs: int
     min_partial: int
+    cpu_partial_slabs: int = 0
+    """How many partial slabs a CPU may keep, from 5.16 on."""
+    cpu_partial_objects: int | None = None
+    """Before: how many free objects in them, beyond which they move."""
     slabs: dict[int, _Slab] = field(default_factory=dict)
     """By number; a slab that was given back is gone."""
     made: int = 0
@@ -49,6 +53,8 @@ class SlubOnCpu:
     _free: list[int] = field(default_factory=list)
     _cpu_partial: list[int] = field(default_factory=list)
     """The last one came last."""
+    _counted: list[int] = field(default_factory=list)
+    """Free objects of each of these and of those before it, when it joined."""
     _partial: deque[int] = field(default_factory=deque)
 
     def alloc(self) -> Place:
@@ -95,7 +101,7 @@ class SlubOnCpu:
             self.slabs[number].frozen = False
             if self.slabs[number].free:
                 self._partial.append(number)
-        self._cpu_partial = []
+        self._cpu_partial, self._counted = [], []
         for number in list(self._partial):
             if len(self.slabs[number].free) == self.slabs[number].objects:
                 self._partial.remove(number)
@@ -106,15 +112,16 @@ class SlubOnCpu:
             self.slabs[self._cpu].frozen = False
             self._cpu = None
         if self._cpu_partial:
+            self._counted.pop()
             self._take(self._cpu_partial.pop())
         elif self._partial:
             self._take(self._partial.popleft())
-            more = 0
-            while self._partial and more <= self.cpu_partial_slabs // 2:
+            slabs, objects = 0, len(self._free)
+            while self._partial and not self._enough(slabs, objects):
                 number = self._partial.popleft()
                 self.slabs[number].frozen = True
+                slabs, objects = slabs + 1, objects + len(self.slabs[number].free)
                 self._to_cpu_partial(number, drain=False)
-                more += 1
         else:
             number, self.made = self.made, self.made + 1
             first = list(range(self.objects_per_slab - 1, -1, -1))
@@ -128,8 +135,8 @@ class SlubOnCpu:
         slab.free = []
 
     def _to_cpu_partial(self, number: int, *, drain: bool) -> None:
-        if drain and len(self._cpu_partial) >= self.cpu_partial_slabs:
-            moved, self._cpu_partial = self._cpu_partial, []
+        if drain and self._full():
+            moved, self._cpu_partial, self._counted = self._cpu_partial, [], []
             for other in reversed(moved):
                 slab = self.slabs[other]
                 slab.frozen = False
@@ -137,7 +144,21 @@ class SlubOnCpu:
                     del self.slabs[other]
                 else:
                     self._partial.append(other)
+        before = self._counted[-1] if self._counted else 0
+        self._counted.append(before + len(self.slabs[number].free))
         self._cpu_partial.append(number)
+
+    def _full(self) -> bool:
+        """Whether the CPU's partial slabs move before another joins."""
+        if self.cpu_partial_objects is not None:
+            return bool(self._counted) and self._counted[-1] > self.cpu_partial_objects
+        return len(self._cpu_partial) >= self.cpu_partial_slabs
+
+    def _enough(self, slabs: int, objects: int) -> bool:
+        """Whether no more slabs of the node's list are taken, besides the first of all."""
+        if self.cpu_partial_objects is not None:
+            return objects > self.cpu_partial_objects // 2
+        return slabs > self.cpu_partial_slabs // 2
 
     @property
     def nr_slabs(self) -> int:

@@ -140,7 +140,10 @@ STOPS: tuple[Stop, ...] = (
     ),
     Stop(
         name="slab/kmem-cache",
-        boots=(StopBoot(label="main", kernel="bookworm", gather=_kmem_cache),),
+        boots=(
+            StopBoot(label="main", kernel="bookworm", gather=_kmem_cache),
+            StopBoot(label="older", kernel="bullseye", gather=_kmem_cache),
+        ),
     ),
     Stop(
         name="slab/kmalloc",

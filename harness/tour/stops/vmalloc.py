@@ -1,7 +1,48 @@
-"""Stops about memory that is contiguous only virtually."""
+"""Stops about vmalloc areas."""
 
 from __future__ import annotations
 
-from harness.tour.stop import Stop
+from harness.tour.evidence import Evidence
+from harness.tour.slab_module import DIRECTORY, load_slab_module, say, show
+from harness.tour.stop import Stop, StopBoot
 
-STOPS: tuple[Stop, ...] = ()
+_ADDRESSES = "no_hash_pointers"
+"""Files print addresses as they are."""
+_AREAS = "/proc/vmallocinfo"
+_FIRST = (
+    *("vmalloc 4 4096", "vmalloc 2 20000", "vmalloc 1 4194304", "vmalloc 1 1048576"),
+    *("vmap 2 8", "vmalloc 3 4097"),
+)
+_FREED = ("free vmalloc forward 2 0",)
+_SECOND = ("vmalloc 3 4096", "vmalloc 1 1048576", "vmap 1 3")
+
+
+def _areas(evidence: Evidence) -> None:
+    """Areas are asked for by one process that starts no other, so that no kernel stack comes or
+    goes between what is read before and after."""
+    evidence.capture()
+    load_slab_module(evidence)
+    evidence.keep_json("commands", [list(_FIRST), list(_FREED), list(_SECOND)])
+    evidence.shell(
+        "walk",
+        show(_AREAS, "/proc/meminfo")
+        + say(*_FIRST)
+        + show(_AREAS, "/proc/meminfo", f"{DIRECTORY}/objects")
+        + say(*_FREED)
+        + show(_AREAS, "/proc/meminfo")
+        + say(*_SECOND)
+        + show(_AREAS, "/proc/meminfo", f"{DIRECTORY}/objects"),
+    )
+    evidence.shell("frames", f"cat {DIRECTORY}/frames")
+    evidence.shell("state", f"cat {DIRECTORY}/state")
+
+
+STOPS: tuple[Stop, ...] = (
+    Stop(
+        name="vmalloc/areas",
+        boots=(
+            StopBoot(label="main", kernel="bookworm", gather=_areas, append=_ADDRESSES),
+            StopBoot(label="newest", kernel="sid", gather=_areas, append=_ADDRESSES),
+        ),
+    ),
+)

@@ -1,0 +1,84 @@
+"""kmalloc: which cache serves a request, how much of it may be used, and what goes to pages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from analysis.capture.snapshot import Snapshot
+from analysis.compare.claim import Claim
+from analysis.compare.rule import exact
+from analysis.compare.static.slab import inputs
+from analysis.errors import MissingInputError
+from analysis.model.slab.kmalloc import kmalloc_kind, kmalloc_sizes, serving_size, short_name
+from analysis.model.slab.slub_order import page_order
+from analysis.tour.evidence import BootEvidence
+from analysis.tour.slab_caches import era_of
+from analysis.tour.slab_requests import Request, parse_requests
+
+_DUMPED = re.compile(r"mmscope_slab: request (\d+) at [0-9a-f]+: (.*)$", re.MULTILINE)
+_OBJECT = re.compile(r" ?slab (\S+) start \S+ pointer offset 0 size (\d+)")
+
+
+def kmalloc_claims(boot: BootEvidence) -> Iterator[Claim]:
+    """A claim for each request.
+
+    Raises:
+        MissingInputError, ParseError: the evidence lacks something.
+    """
+    snapshot = boot.snapshot()
+    dumped = {int(number): words for number, words in _DUMPED.findall(boot.text("dump"))}
+    requests = parse_requests(boot.text("objects"))
+    commands = boot.json("commands")
+    if len(requests) != len(commands):
+        raise MissingInputError(f"{len(commands)} requests, not {len(requests)}")
+    for request, command in zip(requests, commands, strict=True):
+        _, _, size, kind = command.split()
+        told, working = _told(snapshot, int(size), kind)
+        yield exact(
+            "served",
+            {"bytes": int(size), "kind": kind},
+            predicted=told,
+            observed=_seen(request, dumped, snapshot.page_size_bytes),
+            unit="",
+            working=working,
+        )
+
+
+def _told(snapshot: Snapshot, size: int, kind: str) -> tuple[str, tuple[str, ...]]:
+    era = era_of(snapshot)
+    page = snapshot.page_size_bytes
+    sizes = kmalloc_sizes(inputs.alignment(snapshot, era), page_size=page)
+    served = serving_size(size, sizes)
+    if served is None:
+        order = page_order(size, page)
+        why = f"{size} bytes are more than {sizes[-1]}, the largest cache"
+        return _pages(order, page << order), (why, f"order {order} holds {page << order} bytes")
+    name = kmalloc_kind(
+        era,
+        dma=kind == "dma",
+        account=kind == "account",
+        reclaim=kind == "reclaim",
+        zone_dma=inputs.option(snapshot, "ZONE_DMA"),
+        accounting=inputs.option(snapshot, era.memcg_option)
+        and "nokmem" not in ",".join(snapshot.cmdline.all("cgroup.memory")),
+    )
+    smaller = max((other for other in sizes if other < served), default=0)
+    why = f"the smallest cache that holds {size} bytes: {served}; the one before has {smaller}"
+    return f"{name}{short_name(served, era)}, {served} bytes", (why, f"{kind}: {name}")
+
+
+def _seen(request: Request, dumped: Mapping[int, str], page_size: int) -> str:
+    words = dumped.get(request.number)
+    if words is None:
+        raise MissingInputError(f"the kernel's words about request {request.number}")
+    match = _OBJECT.match(words)
+    if match is not None:
+        return f"{match[1]}, {request.usable} bytes"
+    if request.pfn % (1 << request.order) or request.address % page_size:
+        return f"pages at pfn {request.pfn}, {request.usable} bytes"
+    return _pages(request.order, request.usable)
+
+
+def _pages(order: int, usable: int) -> str:
+    return f"pages of order {order}, {usable} bytes"
