@@ -1,6 +1,7 @@
 #include "boot/boot.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -14,6 +15,7 @@
 #include <unistd.h>
 
 #include "agent/job.h"
+#include "agent/port.h"
 #include "lib/disk.h"
 #include "lib/io.h"
 
@@ -25,6 +27,7 @@
 /* sys/klog.h names no commands: set the level below which messages reach the console. */
 #define SYSLOG_CONSOLE_LEVEL 8
 #define LEVEL_WARNING	     4
+#define HELD_FD_MIN	     10
 #define SHELL_REST_MS	     1000
 #define SHELL_SHORT_NS	     1000000000u
 
@@ -184,6 +187,40 @@ _Noreturn static void run_rescue(void)
 	supervise(&self);
 }
 
+/*
+ * Opens the agent's serial port before anything opens the console, and keeps it open. The two are
+ * channels of one chip and share an interrupt; of the handlers, the one that was there first takes
+ * what either channel has received, and passes it on as its own (drivers/tty/serial/pmac_zilog.c,
+ * pmz_interrupt, 5.10): the port that is opened later never sees a byte.
+ */
+static void hold_serial_port(void)
+{
+	char path[64];
+	int fd;
+
+	if (!cmdline_value("mmscope.control", path, sizeof(path)))
+		return;
+	fd = port_open_serial(path);
+	/* Out of the way of the standard descriptors, which nobody has opened yet. */
+	if (fd != -1 && fcntl(fd, F_DUPFD_CLOEXEC, HELD_FD_MIN) != -1)
+		close(fd);
+}
+
+/* Whether the kernel is built with a type of file system. */
+static bool is_known(const char *type)
+{
+	char known[4096];
+	char line[64];
+	ssize_t length = read_text("/proc/filesystems", known, sizeof(known) - 1);
+
+	if (length <= 0 || !format_text(line, sizeof(line), "\t%s\n", type))
+		return false;
+	/* The newline that read_text took off the last. */
+	known[length] = '\n';
+	known[length + 1] = '\0';
+	return strstr(known, line);
+}
+
 static void mount_root(void)
 {
 	char device[64];
@@ -210,13 +247,15 @@ int boot_main(bool rooted)
 	mount_at("proc", "proc", "/proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
 	mount_at("sysfs", "sysfs", "/sys", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
 	mount_at("devtmpfs", "devtmpfs", "/dev", MS_NOSUID, "mode=0755");
+	hold_serial_port();
 	console_open();
 	/* Chatter costs emulated time, and could end up inside the lines that the host waits for.
 	 */
 	if (klogctl(SYSLOG_CONSOLE_LEVEL, NULL, LEVEL_WARNING + 1))
 		console_failed("console log level");
 	mount_at("debugfs", "debugfs", "/sys/kernel/debug", 0, NULL);
-	mount_at("tracefs", "tracefs", "/sys/kernel/tracing", 0, NULL);
+	if (is_known("tracefs"))
+		mount_at("tracefs", "tracefs", "/sys/kernel/tracing", 0, NULL);
 	mount_at("devpts", "devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, "mode=0620,ptmxmode=0666");
 	mount_at("tmpfs", "tmpfs", "/dev/shm", MS_NOSUID | MS_NODEV, "mode=1777");
 	modules_load("/modules", "order");

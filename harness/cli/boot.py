@@ -23,14 +23,13 @@ from harness.cli.options import (
     Shapes,
 )
 from harness.cli.prepare import DEFAULT_RUNS, asked_machine, asked_spec, chosen_arch, prepare
+from harness.cli.shellless import check_shell, shell_command
 from harness.cli.terminal import TerminalProgress
 from harness.errors import LostMachineError, UsageError
 from harness.kernel.kconfig import read_kconfig
 from harness.kernel.needs import check_network
 from harness.kernel.own import OwnFiles
 from harness.session.guest import Guest
-
-GUEST_SHELL = "/bin/sh"
 
 
 def boot(
@@ -64,6 +63,9 @@ def boot(
             fix="mmscope boot --command 'cat /proc/buddyinfo'",
         )
     arch = chosen_arch(arch, kernel)
+    if shell:
+        check_shell(arch, "ssh")
+    words = shell_command(arch, command) if command is not None else []
     asked = asked_machine(node, distance, cpus, append, arch=arch, shape=shape)
     files = OwnFiles(modules=modules, config=config)
     progress = TerminalProgress()
@@ -76,7 +78,7 @@ def boot(
             "boot", spec, prepared, runs, shape=asked, progress=progress.note, ssh=shell, keep=keep
         ) as guest:
             progress.close()
-            status = _shell(guest) if shell else _command(guest, str(command))
+            status = _shell(guest) if shell else _command(guest, words)
     finally:
         progress.close()
     raise typer.Exit(status)
@@ -94,10 +96,10 @@ def _shell(guest: Guest) -> int:
         session.close()
 
 
-def _command(guest: Guest, command: str) -> int:
+def _command(guest: Guest, words: list[str]) -> int:
     def show(data: bytes, is_stderr: bool) -> None:
         target = sys.stderr.fileno() if is_stderr else sys.stdout.fileno()
         while data:
             data = data[os.write(target, data) :]
 
-    return guest.agent.run([GUEST_SHELL, "-c", command], on_output=show).status
+    return guest.agent.run(words, on_output=show).status

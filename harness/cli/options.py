@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-Arch = Annotated[str, typer.Option("--arch", help="x86_64, arm64 or i386.")]
+Arch = Annotated[str, typer.Option("--arch", help="x86_64, arm64, i386 or m68k.")]
 GuestArch = Annotated[
     str | None,
     typer.Option(

@@ -155,7 +155,7 @@ def checked_spec(
     config = read_kconfig(kernel.config_path)
     numa = is_set(config, "CONFIG_NUMA")
     limits = KernelLimits(
-        max_nodes=max_nodes(config) if numa else 1,
+        max_nodes=max_nodes(config),
         numa=numa,
         pae=spec.arch != "i386" or is_set(config, "CONFIG_X86_PAE"),
         release=kernel.release,

@@ -25,7 +25,8 @@ from harness.image.cpio import (
     write_cpio,
 )
 from harness.image.modules import WANTED, Module, ModuleTree, load_order
-from harness.image.programs import GUEST_DIRECTORY, PROGRAMS, Programs, build_programs
+from harness.image.programs import GUEST_DIRECTORY, PROGRAMS, TOOLS, Programs, build_programs
+from harness.image.rootless import build_rootless
 from harness.image.userland import Root, build_root, is_root, load_root, root_directory
 from harness.kernel.apt import open_root
 from harness.kernel.cache import (
@@ -37,7 +38,7 @@ from harness.kernel.cache import (
 )
 from harness.kernel.kconfig import read_kconfig
 from harness.kernel.needs import guest_modules
-from harness.kernel.package import Kernel
+from harness.kernel.package import Kernel, port_of
 from harness.kernel.sources import read_host
 
 INITRAMFS_NAME = "initramfs.cpio"
@@ -56,8 +57,8 @@ class Image:
 
     arch: str
     initramfs: Path
-    root: Path
-    """erofs image, to be attached read-only."""
+    root: Path | None
+    """erofs image, to be attached read-only; None for a guest that stays in its initramfs."""
     initramfs_sha256: str
     root_sha256: str
     packages: Mapping[str, str]
@@ -86,6 +87,8 @@ def build_image(
         FetchError (NetworkError, VerificationError), DiskFullError.
     """
     cache = cache_root(environment)
+    if not port_of(kernel.arch).archived:
+        return _rootless(kernel, cache, progress, guest)
     suite = read_host(host_root).suite
     target = root_directory(cache, arch=kernel.arch, suite=suite)
     if is_root(target):
@@ -99,6 +102,20 @@ def build_image(
     scripts = read_scripts(guest / "init")
     return assemble(
         kernel, root, programs, scripts, cache=cache, progress=progress, modules=modules
+    )
+
+
+def _rootless(kernel: Kernel, cache: Path, progress: Progress, guest: Path) -> Image:
+    programs = build_programs(kernel.arch, cache=cache, progress=progress, guest=guest)
+    initramfs, sha256 = build_rootless(kernel, programs, cache=cache, progress=progress)
+    return Image(
+        arch=kernel.arch,
+        initramfs=initramfs,
+        root=None,
+        initramfs_sha256=sha256,
+        root_sha256="",
+        packages={},
+        modules=(),
     )
 
 
@@ -139,7 +156,8 @@ def assemble(
     def build(temporary: Path) -> None:
         progress(f"building the initramfs for {kernel.release}")
         loaded = ModuleTree(kernel.modules_directory).closure(wanted)
-        binaries = {name: (programs.directory / name).read_bytes() for name in PROGRAMS}
+        names = [name for name in PROGRAMS if name != TOOLS]
+        binaries = {name: (programs.directory / name).read_bytes() for name in names}
         entries = initramfs_entries(
             busybox=root.busybox.read_bytes(),
             modules=loaded,

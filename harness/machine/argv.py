@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from harness.errors import UsageError
-from harness.machine.spec import MachineSpec
+from harness.machine.spec import CHUNK_ARCHES, MachineSpec
 from harness.units import format_size
 
 CONTROL_PORT = "org.mmscope.control"
@@ -32,6 +32,9 @@ class Platform:
     cpu_model: str
     console: str
     parameters: tuple[str, ...]
+    control: str = ""
+    """The guest's name of the serial port that the agent listens on, where there is no PCI and so
+    no virtio: neither disks nor network, and no streams of samples or traces."""
 
 
 _NO_KASLR = "nokaslr"
@@ -78,6 +81,15 @@ PLATFORMS: Mapping[str, Platform] = MappingProxyType(
             console="ttyS0",
             parameters=("tsc=reliable", "no_timer_check"),
         ),
+        "m68k": Platform(
+            binary="qemu-system-m68k",
+            debian_package="qemu-system-misc",
+            machine="q800",
+            cpu_model="m68040",
+            console="ttyS0",
+            parameters=(),
+            control="/dev/ttyS1",
+        ),
     }
 )
 
@@ -119,6 +131,8 @@ def kernel_command_line(spec: MachineSpec) -> str:
         words.remove(_NO_KASLR)  # no later word would take it back
     if spec.root is None:
         words.append("mmscope.root=none")
+    if platform.control:
+        words.append(f"mmscope.control={platform.control}")
     return " ".join([*words, *spec.append])
 
 
@@ -137,7 +151,7 @@ def qemu_argv(spec: MachineSpec, endpoints: Endpoints) -> list[str]:
     machine = f"{platform.machine},accel={spec.accel}"
     if spec.arch == "arm64" and spec.accel == "kvm":
         machine = "virt,gic-version=host,accel=kvm"
-    if not spec.is_numa:
+    if not spec.is_numa or spec.arch in CHUNK_ARCHES:
         machine += ",memory-backend=ram0"
     argv = [
         platform.binary,
@@ -159,6 +173,8 @@ def qemu_argv(spec: MachineSpec, endpoints: Endpoints) -> list[str]:
         "-m",
         _memory_size(spec),
     ]
+    if spec.arch in CHUNK_ARCHES and spec.is_numa:
+        argv.append("-S")  # until its boot records name the pieces of its memory
     argv += _memory_arguments(spec, endpoints)
     argv += _hot_arguments(spec, endpoints)
     argv += [
@@ -176,23 +192,8 @@ def qemu_argv(spec: MachineSpec, endpoints: Endpoints) -> list[str]:
         f"socket,id=qmp,fd={endpoints.qmp}",
         "-mon",
         "chardev=qmp,mode=control",
-        "-device",
-        # no ioeventfd: what the guest writes is taken at once by the thread that writes it, so
-        # that no buffers pile up in the guest, to be allocated and freed again
-        "virtio-serial-pci,ioeventfd=off",
-        "-chardev",
-        f"socket,id=control,fd={endpoints.control}",
-        "-device",
-        f"virtserialport,chardev=control,name={CONTROL_PORT}",
-        "-chardev",
-        f"socket,id=stream,fd={endpoints.stream}",
-        "-device",
-        f"virtserialport,chardev=stream,name={STREAM_PORT}",
-        "-chardev",
-        f"socket,id=trace,fd={endpoints.trace}",
-        "-device",
-        f"virtserialport,chardev=trace,name={TRACE_PORT}",
     ]
+    argv += _channels(endpoints) if not platform.control else _serial_channel(endpoints)
     if spec.root is not None:
         argv += [
             "-blockdev",
@@ -239,9 +240,42 @@ def qemu_argv(spec: MachineSpec, endpoints: Endpoints) -> list[str]:
     return argv
 
 
+def _channels(endpoints: Endpoints) -> list[str]:
+    return [
+        "-device",
+        # no ioeventfd: what the guest writes is taken at once by the thread that writes it, so
+        # that no buffers pile up in the guest, to be allocated and freed again
+        "virtio-serial-pci,ioeventfd=off",
+        "-chardev",
+        f"socket,id=control,fd={endpoints.control}",
+        "-device",
+        f"virtserialport,chardev=control,name={CONTROL_PORT}",
+        "-chardev",
+        f"socket,id=stream,fd={endpoints.stream}",
+        "-device",
+        f"virtserialport,chardev=stream,name={STREAM_PORT}",
+        "-chardev",
+        f"socket,id=trace,fd={endpoints.trace}",
+        "-device",
+        f"virtserialport,chardev=trace,name={TRACE_PORT}",
+    ]
+
+
+def _serial_channel(endpoints: Endpoints) -> list[str]:
+    return [
+        "-chardev",
+        f"socket,id=control,fd={endpoints.control}",
+        "-serial",
+        "chardev:control",
+    ]
+
+
 def _memory_arguments(spec: MachineSpec, endpoints: Endpoints) -> list[str]:
     argv: list[str] = []
     share = "off" if endpoints.private_memory else "on"
+    if spec.arch in CHUNK_ARCHES:
+        backend = f"memory-backend-file,id=ram0,size={spec.span_bytes}"
+        return ["-object", f"{backend},mem-path=/proc/self/fd/{endpoints.memory[0]},share={share}"]
     files = endpoints.memory[: len(spec.nodes)]
     for node, (part, memory_fd) in enumerate(zip(spec.nodes, files, strict=True)):
         if part.size_bytes:
@@ -265,7 +299,7 @@ def _memory_arguments(spec: MachineSpec, endpoints: Endpoints) -> list[str]:
 
 def _memory_size(spec: MachineSpec) -> str:
     """``-m``: a machine that memory is never added to has no slots for it."""
-    size = format_size(spec.memory_bytes)
+    size = format_size(spec.span_bytes)
     if not spec.hot:
         return size
     most = format_size(spec.memory_bytes + spec.hot_bytes)

@@ -24,11 +24,13 @@ from harness.errors import (
     MissingToolError,
     QmpError,
 )
+from harness.kernel.elf import parse_elf
 from harness.machine.argv import Endpoints, platform_of, qemu_argv
+from harness.machine.chunks import RECORDS_BYTES, place_chunks, with_chunks
 from harness.machine.console import Console
 from harness.machine.memfile import memory_file
 from harness.machine.qmp import Qmp
-from harness.machine.spec import MachineSpec
+from harness.machine.spec import CHUNK_ARCHES, MachineSpec
 from harness.mortal import mortal
 from harness.record.rundir import RunDirectory, disk_errors, write_atomic
 
@@ -220,6 +222,8 @@ class Machine:
         self.state = MachineState.RUNNING
         try:
             self.qmp.connect()
+            if self.spec.arch in CHUNK_ARCHES and self.spec.is_numa:
+                self._tell_chunks()
         except QmpError as error:
             self.wait_exit(1.0)
             status = self.poll()
@@ -233,6 +237,10 @@ class Machine:
     def _memory_file(self, place: int) -> int | None:
         """A file for a node's memory, or, past the last node, for memory to be added."""
         nodes = self.spec.nodes
+        if self.spec.arch in CHUNK_ARCHES:
+            if place:  # one file has all pieces, and the holes
+                return None
+            return memory_file("mmscope-ram", self.spec.span_bytes, fix="ask for a smaller --node")
         if place >= len(nodes):
             size_bytes = self.spec.hot[place - len(nodes)].size_bytes
             return memory_file(
@@ -242,6 +250,20 @@ class Machine:
         if not size_bytes:
             return None
         return memory_file(f"mmscope-node{place}", size_bytes, fix="ask for a smaller --node")
+
+    def _tell_chunks(self) -> None:
+        """Makes the pieces known to a guest that has not started, and starts it.
+
+        QEMU puts the list of boot records at the next even address behind the kernel.
+        """
+        memory_fd = self.memory_fds[0]
+        assert memory_fd is not None
+        kernel = parse_elf(self.spec.kernel.read_bytes(), self.spec.kernel.name)
+        at = (kernel.load_end() + 1) & ~1
+        chunks = place_chunks([part.size_bytes for part in self.spec.nodes])
+        records = with_chunks(os.pread(memory_fd, RECORDS_BYTES, at), chunks)
+        os.pwrite(memory_fd, records, at)
+        self.qmp.execute("cont")
 
     def _swap_file(self) -> int | None:
         if not self.spec.swap_bytes:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from harness.errors import UsageError
 from harness.kernel.kconfig import is_set
 from harness.machine.spec import (
+    CHUNK_ARCHES,
     MIB,
     HotMemory,
     NodeSpec,
@@ -144,6 +145,8 @@ def compose(
     Raises:
         UsageError: two of them contradict each other, or one is impossible on this architecture.
     """
+    if cpus is None and arch in CHUNK_ARCHES:
+        cpus = 1
     unique = tuple({shape.name: shape for shape in shapes}.values())
     for shape in unique:
         _check_arch(shape, arch)

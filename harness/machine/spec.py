@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UsageError
+from harness.machine.chunks import MAX_CHUNKS, MAX_SPAN_BYTES, place_chunks
 from harness.units import format_size
 
 MIB = 1 << 20
+
+CHUNK_ARCHES = frozenset({"m68k"})
+"""Where a node is a piece of memory that the kernel is told of, not a thing of the firmware."""
 
 NODE_ALIGN_BYTES = 2 * MIB
 """Memory of a node must divide by this: the x86 memory map and memory backends want it whole."""
@@ -111,6 +115,13 @@ class MachineSpec:
     @property
     def memory_bytes(self) -> int:
         return sum(node.size_bytes for node in self.nodes)
+
+    @property
+    def span_bytes(self) -> int:
+        """What QEMU is asked for: the memory, and where nodes are pieces of one the holes too."""
+        if self.arch not in CHUNK_ARCHES:
+            return self.memory_bytes
+        return place_chunks([node.size_bytes for node in self.nodes])[-1].end
 
     @property
     def hot_bytes(self) -> int:
@@ -244,7 +255,9 @@ def check_spec(spec: MachineSpec, limits: KernelLimits) -> None:
             f"emulated CPU can address",
             fix=f"give at most {format_size(most_bytes)}",
         )
-    if spec.is_numa and not limits.numa:
+    if spec.arch in CHUNK_ARCHES:
+        _check_chunks(spec)
+    elif spec.is_numa and not limits.numa:
         raise UsageError(
             f"kernel {limits.release} is built without CONFIG_NUMA: {len(spec.nodes)} nodes asked",
             fix="give a single --node, or another --kernel",
@@ -268,6 +281,29 @@ def check_spec(spec: MachineSpec, limits: KernelLimits) -> None:
     _check_hot(spec)
     if spec.root is None and spec.network:
         raise UsageError("a guest without a root file system has no ssh server")
+
+
+def _check_chunks(spec: MachineSpec) -> None:
+    if spec.cpus > 1:
+        raise UsageError(f"{spec.arch} machines have one CPU", fix="use --cpus 1")
+    if len(spec.nodes) > MAX_CHUNKS:
+        raise UsageError(
+            f"{spec.arch} kernels keep {MAX_CHUNKS} pieces of memory, {len(spec.nodes)} asked",
+            fix=f"give at most {MAX_CHUNKS} --node options",
+        )
+    if any(not part.size_bytes for part in spec.nodes):
+        raise UsageError(f"{spec.arch} has no nodes without memory", fix="leave out --node 0")
+    if spec.span_bytes > MAX_SPAN_BYTES:
+        raise UsageError(
+            f"{format_size(spec.span_bytes)} with the holes between the nodes is more than the "
+            f"machine takes",
+            fix=f"stay below {format_size(MAX_SPAN_BYTES)} in all",
+        )
+    if spec.distances or spec.swap_bytes or spec.hot or spec.dma_disk or spec.network:
+        raise UsageError(
+            f"{spec.arch} guests have no distances between nodes, no disks and no network",
+            fix="leave these out, or use --arch x86_64",
+        )
 
 
 def _check_hot(spec: MachineSpec) -> None:

@@ -55,6 +55,11 @@ CASES = {
         swap_bytes=256 * MIB,
         dma_disk=True,
     ),
+    "pieces-m68k": spec(
+        "m68k",
+        (NodeSpec(size_bytes=96 * MIB, cpus=(0,)), NodeSpec(size_bytes=40 * MIB)),
+        root=None,
+    ),
     "uma-i386": spec(
         "i386",
         (NodeSpec(size_bytes=3072 * MIB, cpus=(0, 1)),),

@@ -10,7 +10,7 @@ from harness.errors import BuildError
 from harness.image.assembly import Image, assemble, read_scripts
 from harness.image.cpio import read_cpio
 from harness.image.modules import WANTED
-from harness.image.programs import PROGRAMS, Programs
+from harness.image.programs import PROGRAMS, TOOLS, Programs
 from harness.image.userland import Root
 from harness.kernel.package import Kernel
 from tests.made_packages import make_module
@@ -83,7 +83,8 @@ def test_what_the_initramfs_holds(
     assert entries["bin/sh"].data == b"busybox"
     assert entries["mmscope/start-ssh"].mode == stat.S_IFREG | 0o755
     assert entries["mmscope/etc/data"].mode == stat.S_IFREG | 0o644
-    assert {f"mmscope/{name}" for name in PROGRAMS} <= entries.keys()
+    assert {f"mmscope/{name}" for name in PROGRAMS if name != TOOLS} <= entries.keys()
+    assert f"mmscope/{TOOLS}" not in entries
     order = entries["modules/order"].data.decode().split()
     assert order == [f"{name}.ko" for name in WANTED if name != "af_packet"]
     assert {f"modules/{name}" for name in order} <= entries.keys()
