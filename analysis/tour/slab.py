@@ -11,6 +11,7 @@ from analysis.compare.claim import Claim
 from analysis.compare.rule import exact
 from analysis.compare.static.slab import inputs
 from analysis.compare.static.slab.rules import RULES
+from analysis.errors import MissingInputError
 from analysis.tour.evidence import BootEvidence, StopEvidence
 from analysis.tour.finding import Exhibit, Finding, Listing, Plate
 from analysis.tour.slab_kmalloc import kmalloc_claims
@@ -43,7 +44,9 @@ def _judge_allocator(evidence: StopEvidence) -> Finding:
     else:
         claims.append(_static(boot))
         exhibits.append(_table(boot, "slabinfo"))
-    drawn = next(result for result in results if result.name == _DRAWN)
+    if not results:
+        raise MissingInputError("a cache of ours that was filled")
+    drawn = next((result for result in results if result.name == _DRAWN), results[0])
     exhibits += [_addresses(drawn.requests), Plate(id="pages", draw=_pages_drawer(kind, drawn))]
     return Finding(claims=tuple(claims), exhibits=tuple(exhibits))
 

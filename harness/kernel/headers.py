@@ -203,7 +203,7 @@ def _needing_newer_libc(directory: Path) -> list[Path]:
     has = (int(version[1]), int(version[2])) if version else (0, 0)
     found = []
     for path in directory.joinpath(*_PROGRAMS_AT).rglob("*"):
-        if path.is_symlink() or not path.is_file() or not os.access(path, os.X_OK):
+        if path.is_symlink() or not path.is_file():
             continue
         content = path.read_bytes()
         if content[:4] != MAGIC:
