@@ -14,7 +14,7 @@ import typer
 
 from harness.cli.options import Accel, Json
 from harness.cli.terminal import TerminalProgress
-from harness.cli.tour_boot import booter, prepare_parts
+from harness.cli.tour_boot import booter, prepare_stops
 from harness.errors import UsageError
 from harness.mortal import mortal
 from harness.tour.record import StopRecord
@@ -162,11 +162,10 @@ def _walk(
     if not wanted:
         return
     on.stage("kernels and guest images")
-    lacking = prepare_parts(wanted, build=build, note=on.note)
+    lacking = prepare_stops(wanted, build=build, note=on.note)
     ready = []
     for stop in wanted:
-        missing = [lacking.get((stop.name, part.label)) for part in stop.boots]
-        error = next(filter(None, missing), None)
+        error = lacking.get(stop.name)
         if error is None:
             ready.append(stop)
             continue

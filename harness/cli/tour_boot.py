@@ -40,22 +40,24 @@ def check_built(arch: str, name: str) -> None:
         )
 
 
-def prepare_parts(
+def prepare_stops(
     stops: Iterable[Stop], *, build: bool, note: Callable[[str], None]
-) -> dict[tuple[str, str], MmscopeError]:
-    """Fetches the kernel and makes the image of every boot, each once.
+) -> dict[str, MmscopeError]:
+    """Fetches the kernels and makes the images of all boots, each once.
 
-    By (stop, label), those that cannot be had, and why.
+    By the name of a stop that cannot be walked, the first reason.
     """
-    failed: dict[tuple[str, str], MmscopeError] = {}
+    failed: dict[str, MmscopeError] = {}
     known: dict[tuple[str, str, tuple[str, ...]], MmscopeError | None] = {}
-    for stop, part in [(each, part) for each in stops for part in each.boots]:
-        key = (part.arch, part.kernel, part.shapes)
-        if key not in known:
-            known[key] = _lacks(part, build=build, note=note)
-        error = known[key]
-        if error is not None:
-            failed[stop.name, part.label] = error
+    for stop in stops:
+        for part in stop.boots:
+            key = (part.arch, part.kernel, part.shapes)
+            if key not in known:
+                known[key] = _lacks(part, build=build, note=note)
+            error = known[key]
+            if error is not None:
+                failed[stop.name] = error
+                break  # what else it would need is of no use now
     return failed
 
 

@@ -1,0 +1,101 @@
+"""``mmscope tour`` without booting: names, lists, kernels that are not built, offline verdicts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.cli.tour import select
+from harness.errors import UsageError
+from harness.tour.registry import STOPS
+from tests.tour_fixtures import tour_of
+
+WALKED = ["nodes/numa", "zones/dma"]
+
+
+def tour(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "harness", "tour", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+        env={**os.environ, "COLUMNS": "200", **environment},
+    )
+
+
+def test_stops_and_topics_are_chosen_in_the_order_of_the_tour() -> None:
+    assert select([]) == list(STOPS)
+    assert [stop.name for stop in select(["zones/dma", "nodes"])] == [
+        *(stop.name for stop in STOPS if stop.topic == "nodes"),
+        "zones/dma",
+    ]
+    with pytest.raises(UsageError, match="no stop or topic 'zones/dmaa'") as caught:
+        select(["zones/dmaa"])
+    assert "zones/dma32" in caught.value.details["near"]
+
+
+def test_the_list_tells_what_a_stop_boots_and_whether_it_is_done(tmp_path: Path) -> None:
+    tour_of(["zones/dma"], tmp_path / "20260101T000000Z")
+    done = tour("zones", "--list", "--json", "--tours", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    rows = {row["name"]: row for row in json.loads(done.stdout)}
+    assert rows["zones/dma"]["state"] == "changed since it was walked"  # kept evidence is old
+    assert rows["zones/highmem"]["state"] == "not walked"
+    assert rows["zones/highmem"]["boots"] == [
+        {"label": "main", "arch": "i386", "kernel": "bookworm"}
+    ]
+
+
+def test_a_recorded_tour_is_judged_without_a_guest(tmp_path: Path) -> None:
+    where = tour_of(WALKED, tmp_path)
+    done = tour(*WALKED, "--judge-only", str(where), "--json", "--html", "--lang", "zh")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert {stop["name"]: stop["status"] for stop in told["stops"]} == dict.fromkeys(
+        WALKED, "holds"
+    )
+    assert told["pages"] == [str(where / "tour.zh.html")]
+    shown = tour("zones/dma", "--judge-only", str(where))
+    assert "▸         present  3998" in shown.stdout
+    assert "holds zone_present (node 0, zone DMA): model and kernel say 3998 pages" in shown.stdout
+
+
+def test_a_failing_claim_exits_1_and_is_told(tmp_path: Path) -> None:
+    where = tour_of(["zones/dma"], tmp_path)
+    zoneinfo = where / "stops/zones-dma/main/capture/proc/zoneinfo"
+    zoneinfo.write_text(zoneinfo.read_text().replace("present  3998", "present  3997"))
+    done = tour("zones/dma", "--judge-only", str(where))
+    assert done.returncode == 1
+    assert "fails zone_present (node 0, zone DMA): model 3998, kernel 3997 pages" in done.stdout
+
+
+def test_a_kernel_that_is_not_built_is_told_with_the_way_to_build_it(tmp_path: Path) -> None:
+    done = tour(
+        "nodes/uma", "--tours", str(tmp_path / "tours"), MMSCOPE_CACHE=str(tmp_path / "cache")
+    )
+    assert done.returncode == 3
+    assert "the kernel 'uma' is not built for x86_64" in done.stdout
+    assert "mmscope kernels build uma" in done.stdout
+    assert "Traceback" not in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["zones/none"], "zones/none"),
+        (["--judge-only", "/nonexistent"], "not a tour"),
+        (["--judge-only", "/nonexistent", "--again"], "boots nothing"),
+        (["--lang", "fr"], "--lang"),
+        (["--jobs", "0"], "--jobs"),
+    ],
+)
+def test_what_cannot_be_is_refused(arguments: list[str], complaint: str) -> None:
+    done = tour(*arguments)
+    assert done.returncode == 2
+    assert complaint in done.stderr
