@@ -22,6 +22,7 @@ _PALETTE = (
 
 
 _MOMENTS = 3
+_LEAST = 8
 
 
 def group_colors(names: Sequence[str]) -> dict[str, str]:
@@ -30,8 +31,8 @@ def group_colors(names: Sequence[str]) -> dict[str, str]:
 
 
 def telling(found: Comparison, most: int) -> list[Measure]:
-    """The headline measures that differ in any pair, by importance; where none does, those whose
-    groups lie furthest apart for their noise. Of one kind, a few moments are enough."""
+    """The headline measures that differ in any pair, by importance; where they are few, also those
+    whose groups lie furthest apart for their noise. Of one kind, a few moments are enough."""
     ranks: dict[Measure, float] = {}
     fallback: dict[Measure, float] = {}
     for held in found.held:
@@ -41,9 +42,13 @@ def telling(found: Comparison, most: int) -> list[Measure]:
             fallback[each.measure] = max(fallback.get(each.measure, 0.0), _apart(each))
             if each.finding is Finding.DIFFERS:
                 ranks[each.measure] = max(ranks.get(each.measure, 0.0), importance(each))
-    chosen = ranks or fallback
+    others = sorted(fallback, key=lambda measure: -fallback[measure])
+    ordered = sorted(ranks, key=lambda measure: -ranks[measure])
+    ordered += [measure for measure in others if measure not in ranks][
+        : max(0, _LEAST - len(ranks))
+    ]
     picked: list[Measure] = []
-    for measure in sorted(chosen, key=lambda measure: -chosen[measure]):
+    for measure in ordered:
         if sum(measure.title == other.title for other in picked) < _MOMENTS:
             picked.append(measure)
     return picked[:most]

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from analysis.compare.groups.comparison import METHOD, Comparison, Held
 from analysis.compare.groups.conclusion import importance
 from analysis.compare.groups.pair import Compared, Finding
-from analysis.compare.groups.wording import amount, change
+from analysis.compare.groups.wording import amount, certainty, change
 from analysis.figures import compare_forest, compare_strips, compare_time
 from analysis.figures.files import replace_file, save_figure
 from analysis.report import inline_svg
@@ -136,6 +136,5 @@ def _row(each: Compared) -> dict[str, Any]:
         row["noise"] = amount(each.noise, unit)
     if each.hedges_g is not None:
         row["g"] = f"{each.hedges_g:+.2g}"
-    if each.p is not None:
-        row["p"] = f"{each.p:.3f}"
+    row["p"] = certainty(each)
     return row

@@ -16,7 +16,7 @@ from analysis.compare.groups.comparison import METHOD, Comparison, Held, compare
 from analysis.compare.groups.conclusion import importance
 from analysis.compare.groups.pair import Finding
 from analysis.compare.groups.selection import select
-from analysis.compare.groups.wording import amount, change
+from analysis.compare.groups.wording import amount, certainty, change
 from analysis.errors import AnalysisError
 from analysis.figures import compare_forest, compare_strips, compare_time
 from analysis.figures.files import png_bytes, replace_file
@@ -118,7 +118,7 @@ def _pair(held: Held) -> list[str]:
         lines.append(
             f"| {each.measure} | {amount(each.first_mean, unit)} | "
             f"{amount(each.second_mean, unit)} | {change(each)} | {interval} | "
-            f"{amount(each.noise or 0.0, unit)} | {'' if each.p is None else f'{each.p:.3f}'} |"
+            f"{amount(each.noise or 0.0, unit)} | {certainty(each)} |"
         )
     if len(differing) > _ROWS:
         lines += ["", f"{len(differing) - _ROWS} more differ."]

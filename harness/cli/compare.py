@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from analysis.compare.groups.pair import Compared
 
 _WIDTH = 150
-_ROWS = 40
+_ROWS = 30
 _SYMBOLS = 14
 _COLOURS = {"differs": "bold", "differs a little": "", "undecided": "yellow"}
 
@@ -106,6 +106,7 @@ def _show_pair(held: Held, *, all_rows: bool) -> None:
     rows = [*pair.headlines, *(pair.details if all_rows else ())]
     if not all_rows:
         rows = [each for each in rows if each.finding.value in _COLOURS]
+        rows.sort(key=_rank)
     if rows:
         console.print(_table(pair.first, pair.second, rows if all_rows else rows[:_ROWS]))
     if not all_rows and len(rows) > _ROWS:
@@ -114,8 +115,14 @@ def _show_pair(held: Held, *, all_rows: bool) -> None:
         console.print(f"• {sentence}", highlight=False, markup=False)
 
 
+def _rank(each: Compared) -> tuple[int, float]:
+    from analysis.compare.groups.conclusion import importance
+
+    return list(_COLOURS).index(each.finding.value), -importance(each)
+
+
 def _table(first: str, second: str, rows: Sequence[Compared]) -> Table:
-    from analysis.compare.groups.wording import amount, change
+    from analysis.compare.groups.wording import amount, certainty, change
 
     table = Table(title_justify="left", pad_edge=False)
     table.add_column("measure", max_width=70)
@@ -137,7 +144,7 @@ def _table(first: str, second: str, rows: Sequence[Compared]) -> Table:
                 else f"{amount(low_high[0], unit, sign=True)} … "
                 f"{amount(low_high[1], unit, sign=True)}",
                 "" if each.noise is None else amount(each.noise, unit),
-                "" if each.p is None else f"{each.p:.3f}",
+                certainty(each),
                 each.finding.value,
             ]
         else:

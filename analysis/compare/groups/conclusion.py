@@ -91,9 +91,8 @@ def _told(each: Compared) -> str:
         interval = ", in every run"
     elif each.difference_interval is not None:
         low, high = each.difference_interval
-        unit = "points" if each.measure.unit == "%" else each.measure.unit
-        interval = f", 95 % interval of the difference {amount(low, unit, sign=True)}"
-        interval += f" to {amount(high, unit, sign=True)}"
+        interval = f", 95 % interval of the difference {amount(low, each.measure.unit, sign=True)}"
+        interval += f" to {amount(high, each.measure.unit, sign=True)}"
     return (
         f"{each.measure} {amount(each.first_mean, each.measure.unit)} → "
         f"{amount(each.second_mean, each.measure.unit)} ({change(each)}{interval})"

@@ -160,19 +160,17 @@ def _threads(run: Run, sheet: Sheet) -> None:
         ("kcompactd", "compaction"),
     )
     for thread, subject in subjects:
-        column = None
+        column, ticks = None, False
         if found is not None:
             rows = found[found["thread"].astype(str).str.match(rf"{thread}\d+$")]
-            totals = rows.groupby("round")["run_ns"].sum(min_count=1)
-            if len(totals.dropna()):
-                column = totals.astype(float)
+            column, ticks = _cpu_ms(rows, int(run.bundle.hello.get("clock_tick", 100)))
         for moment, begin, end in spans(run.calendar):
             value = _growth(column, begin, end)
             sheet.put(
                 Measure(
-                    id=f"{thread}_cpu_ms@{moment}",
+                    id=f"{thread}_{'ticks' if ticks else 'cpu'}_ms@{moment}",
                     subject=subject,
-                    title=f"CPU time of {thread}",
+                    title=f"CPU time of {thread}{' by ticks' if ticks else ''}",
                     moment=moment,
                     unit="ms",
                     floor=50.0,
@@ -180,9 +178,20 @@ def _threads(run: Run, sheet: Sheet) -> None:
                     detail=moment != "whole run",
                     weight=2.0,
                 ),
-                None if value is None else value / 1e6,
-                f"no thread {thread}, or no /proc/PID/schedstat",
+                value,
+                f"the run has no account of a thread {thread}",
             )
+
+
+def _cpu_ms(rows: pd.DataFrame, tick_hz: int) -> tuple[pd.Series[float] | None, bool]:
+    """CPU time by round, and whether by ticks: kernels without schedstat have nothing finer."""
+    by_round_ = rows.groupby("round")
+    exact = by_round_["run_ns"].sum(min_count=1).dropna()
+    if len(exact):
+        return exact.astype(float) / 1e6, False
+    ticks = by_round_[["utime_ticks", "stime_ticks"]].sum(min_count=1).sum(axis=1, min_count=1)
+    ticks = ticks.dropna()
+    return (ticks.astype(float) * 1000 / tick_hz, True) if len(ticks) else (None, False)
 
 
 def _column(rounds: pd.Series[int], values: pd.Series[float]) -> pd.Series[float]:
