@@ -7,9 +7,12 @@ variants and writes conclusions, tables and figures.
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from PIL import Image
 
 from analysis.bundle import RecordError, read_sweep
 from analysis.compare.groups.comparison import METHOD, Comparison, Held, compare
@@ -28,7 +31,8 @@ _ABOUT = (
 )
 _ROWS = 16
 _SYMBOLS = 12
-_DPI = 80
+_DPI = 90
+_COLOURS = 48
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -133,7 +137,7 @@ def _drawn(found: Comparison, name: str, figures: Path, root: Path) -> list[str]
         figure = module.draw(found)
         figure.set_dpi(_DPI)
         path = figures / f"{name}-{module.NAME.removeprefix('compare_')}.png"
-        replace_file(path, png_bytes(figure))
+        replace_file(path, _small(png_bytes(figure)))
         lines += [
             f"![{module.TITLE} of {name}]({path.relative_to(root)})",
             "",
@@ -141,6 +145,14 @@ def _drawn(found: Comparison, name: str, figures: Path, root: Path) -> list[str]
             "",
         ]
     return lines
+
+
+def _small(png: bytes) -> bytes:
+    """The same picture in few colours: a third of the size."""
+    out = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as picture:
+        picture.convert("RGB").quantize(_COLOURS).save(out, format="png", optimize=True)
+    return out.getvalue()
 
 
 if __name__ == "__main__":
