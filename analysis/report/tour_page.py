@@ -189,6 +189,7 @@ def _stop(
             "package": _package(boot.record),
             "machine": machine_words(boot.record),
             "cmdline": boot.cmdline,
+            "steps": (boot.record.get("machine") or {}).get("steps", []),
         }
         for label, boot in evidence.items()
     ]
