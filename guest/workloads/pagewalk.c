@@ -1,8 +1,8 @@
 /*
  * pagewalk: maps memory of several kinds, fills every page with numbers that follow from the seed,
  * and prints for each page what the kernel says of it in /proc/self/pagemap, /proc/kpageflags and
- * /proc/kpagecount: one line a page, a header first. With --hold it then stands still until a
- * file appears, and prints all of it again.
+ * /proc/kpagecount: one line a page, a header first. With --hold it then makes a named pipe, stands
+ * still until somebody writes to it, and prints all of it again.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -23,8 +24,7 @@
 
 #define AREAS_MAX	16
 #define PAGES_MAX	(1 << 24)
-#define HOLD_POLL_MS	20
-#define HOLD_LIMIT_MS	300000
+#define HOLD_LIMIT_S	600
 #define HUGE_SIZE_PATH	"/sys/kernel/mm/transparent_hugepage/hpage_pmd_size"
 #define PAGEMAP_PRESENT (UINT64_C(1) << 63)
 #define PAGEMAP_PFN	((UINT64_C(1) << 55) - 1)
@@ -42,7 +42,7 @@ struct area {
 	enum kind kind;
 	const char *path;
 	uint64_t pages;
-	/* holes: of each `of` pages the first `kept` stay, the others are given back. */
+	/* holes: of each `of` frames the first `kept` stay, pages in others are given back. */
 	uint64_t kept;
 	uint64_t of;
 	int node;
@@ -186,11 +186,6 @@ static void map_anonymous(const struct workload *self, struct area *area, unsign
 	for (uint64_t page = 0; page < area->pages; page++)
 		fill(self, number, page, (uint64_t *)(area->memory + page * page_bytes),
 		     page_bytes / sizeof(uint64_t));
-	if (area->kind == KIND_HOLES)
-		for (uint64_t page = 0; page < area->pages; page++)
-			if (page % area->of >= area->kept &&
-			    madvise(area->memory + page * page_bytes, page_bytes, MADV_DONTNEED))
-				workload_fail(self, "giving back a page");
 }
 
 static uint64_t word_of(const struct workload *self, int fd, const char *path, uint64_t index)
@@ -200,6 +195,23 @@ static uint64_t word_of(const struct workload *self, int fd, const char *path, u
 	if (pread(fd, &word, sizeof(word), (off_t)(index * sizeof(word))) != sizeof(word))
 		workload_fail(self, "%s, entry %" PRIu64, path, index);
 	return word;
+}
+
+/*
+ * Gives pages back by the numbers of their frames, so that what is free afterwards is made of
+ * blocks of known sizes, wherever the pages came from.
+ */
+static void punch(const struct workload *self, const struct plan *plan, const struct area *area)
+{
+	for (uint64_t page = 0; page < area->pages; page++) {
+		char *memory = area->memory + page * plan->page_bytes;
+		uint64_t entry = word_of(self, plan->pagemap_fd, "/proc/self/pagemap",
+					 (uintptr_t)memory / plan->page_bytes);
+
+		if ((entry & PAGEMAP_PFN) % area->of >= area->kept &&
+		    madvise(memory, plan->page_bytes, MADV_DONTNEED))
+			workload_fail(self, "giving back a page");
+	}
 }
 
 static void report_page(const struct workload *self, const struct plan *plan, unsigned int round,
@@ -260,13 +272,22 @@ static pid_t fork_sleeper(const struct workload *self, const struct plan *plan)
 	return child;
 }
 
+/* Nothing runs meanwhile: opening the pipe waits until somebody writes to it. */
 static void hold(const struct workload *self, const struct plan *plan)
 {
-	for (unsigned int waited_ms = 0; access(plan->hold, F_OK); waited_ms += HOLD_POLL_MS) {
-		if (waited_ms >= HOLD_LIMIT_MS)
-			workload_fail(self, "--hold %s: nobody made it", plan->hold);
-		sleep_ms(HOLD_POLL_MS);
-	}
+	int fd;
+
+	if (mkfifo(plan->hold, 0600) && errno != EEXIST)
+		workload_fail(self, "--hold %s", plan->hold);
+	printf("# holding\n");
+	fflush(stdout);
+	/* Ends the program where nobody ever comes. */
+	alarm(HOLD_LIMIT_S);
+	fd = open(plan->hold, O_RDONLY | O_CLOEXEC);
+	if (fd == -1)
+		workload_fail(self, "--hold %s", plan->hold);
+	alarm(0);
+	close(fd);
 }
 
 static int open_or_fail(const struct workload *self, const char *path)
@@ -314,6 +335,9 @@ int main(int argc, char **argv)
 		else
 			map_anonymous(&self, &plan.areas[number], number, plan.page_bytes);
 	}
+	for (unsigned int number = 0; number < plan.count; number++)
+		if (plan.areas[number].kind == KIND_HOLES)
+			punch(&self, &plan, &plan.areas[number]);
 	child = fork_sleeper(&self, &plan);
 	printf("# pid %d child %d page_bytes %zu\n", (int)getpid(), (int)child, plan.page_bytes);
 	printf("# round area kind page address pagemap kpageflags kpagecount node\n");
