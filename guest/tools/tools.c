@@ -2,7 +2,8 @@
  * mmscope-tools: the few commands that the host asks of busybox, for guests whose architecture
  * Debian has no busybox for. Called as one of them or with its name as the first word:
  *
- *   cat FILE...    dmesg    ls -l DIRECTORY    sysctl -w NAME=VALUE    uname -a
+ *   cat FILE...           dmesg       ls -l DIRECTORY
+ *   grep WORD... FILE     uname -a    sysctl -w NAME=VALUE
  */
 #include <dirent.h>
 #include <errno.h>
@@ -54,6 +55,37 @@ static int run_cat(int count, char **words)
 	for (int i = 1; i < count; i++)
 		status |= cat_file(words[i]);
 	return status;
+}
+
+/* Lines of a file that have one of the words, as it is and between spaces. */
+static int run_grep(int count, char **words)
+{
+	FILE *file = count > 2 ? fopen(words[count - 1], "re") : NULL;
+	char *line = NULL;
+	size_t size = 0;
+	bool found = false;
+
+	if (count <= 2)
+		errno = EINVAL;
+	if (!file)
+		return complain("grep");
+	while (getline(&line, &size, file) != -1) {
+		bool wanted = false;
+		char *copy = strdup(line);
+		char *rest = copy;
+		char *word;
+
+		while (copy && (word = strsep(&rest, " \t\n")))
+			for (int i = 1; i < count - 1; i++)
+				wanted = wanted || strcmp(word, words[i]) == 0;
+		free(copy);
+		if (wanted)
+			fputs(line, stdout);
+		found = found || wanted;
+	}
+	free(line);
+	fclose(file);
+	return found ? 0 : 1;
 }
 
 /* Without the level that begins each message, as dmesg prints them. */
@@ -149,8 +181,8 @@ static const struct {
 	const char *name;
 	int (*run)(int count, char **words);
 } tools[] = {
-	{"cat", run_cat},	{"dmesg", run_dmesg}, {"ls", run_ls},
-	{"sysctl", run_sysctl}, {"uname", run_uname},
+	{"cat", run_cat}, {"grep", run_grep},	  {"dmesg", run_dmesg},
+	{"ls", run_ls},	  {"sysctl", run_sysctl}, {"uname", run_uname},
 };
 
 int main(int argc, char **argv)

@@ -11,7 +11,10 @@ from harness.workload.mechanism import BUSYBOX
 
 GUEST_SHELL = "/bin/sh"
 
-COMMANDS = ("cat FILE…", "dmesg", "ls -l DIRECTORY", "sysctl -w NAME=VALUE", "uname -a")
+COMMANDS = (
+    *("cat FILE…", "dmesg", "grep WORD… FILE", "ls -l DIRECTORY", "sysctl -w NAME=VALUE"),
+    "uname -a",
+)
 """What ``mmscope-tools`` knows (guest/tools)."""
 
 _SYNTAX = re.compile(r"[|&;<>()$`*?\[\]{}~\n]")

@@ -144,6 +144,15 @@ def check_package(package: Kernel, image: bytes, info: VmcoreInfo, arch: str) ->
         )
 
 
+def known_symbols(space: AddressSpace, info: VmcoreInfo) -> Mapping[str, int]:
+    """Addresses of those of the reader's variables that the kernel has.
+
+    Raises:
+        MissingSymbolError, MemoryReadError: neither kallsyms nor its exported symbols tell.
+    """
+    return _wanted_symbols(space, info, read_kallsyms(space, info))
+
+
 def _wanted_symbols(space: AddressSpace, info: VmcoreInfo, kallsyms: Kallsyms) -> Mapping[str, int]:
     found = {name: info.symbols[name] for name in _EXPORTED if name in info.symbols}
     missing = [name for name in _EXPORTED if name not in found]

@@ -2,6 +2,171 @@
 
 from __future__ import annotations
 
-from harness.tour.stop import Stop
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
-STOPS: tuple[Stop, ...] = ()
+from harness.errors import SessionError
+from harness.machine.chunks import place_chunks
+from harness.sampling.memory.sampler import QmpBrake, machine_ram
+from harness.sampling.memory.struct_pages import StructPages
+from harness.tour.evidence import Evidence
+from harness.tour.stop import Stop, StopBoot
+from harness.workload.mechanism import BUSYBOX
+
+SYMBOLS = (
+    *("mem_map", "max_mapnr", "contig_page_data", "pg_data_map", "pg_data_table", "node_data"),
+    *("mem_section", "vmemmap_base", "vmemmap_populate"),
+)
+"""Variables and functions that a kernel has under some memory models only."""
+
+_BUDDY = 10
+"""Kernel: include/uapi/linux/kernel-page-flags.h, KPF_BUDDY."""
+_WORD_BYTES = 8
+_DEBUG = "memblock=debug"
+"""The kernel then says of each early allocation how much it was and what for."""
+
+
+def _gather(evidence: Evidence) -> None:
+    """The kernel's own words on its struct pages, and the free lists read from outside between two
+    readings of what /proc/kpageflags says of every page frame."""
+    evidence.capture()
+    symbols = _symbols(evidence)
+    first = _buddy_frames(evidence)
+    outside = _from_outside(evidence, symbols)
+    second = _buddy_frames(evidence)
+    evidence.keep_json("outside", outside)
+    evidence.keep_json("buddy", {"first": first, "second": second})
+
+
+def _gather_pieces(evidence: Evidence) -> None:
+    """The same without /proc/kpageflags, whose reader of 5.10 walks into the holes between the
+    pieces, where m68k has no node to ask; a struct page here names its frame itself."""
+    evidence.capture()
+    symbols = _symbols(evidence)
+    chunks = place_chunks([part.size_bytes for part in evidence.spec.nodes])
+    evidence.keep_json("pieces", [[chunk.start, chunk.size_bytes] for chunk in chunks])
+    evidence.keep_json("outside", _from_outside(evidence, symbols))
+
+
+def _symbols(evidence: Evidence) -> dict[str, int]:
+    """Addresses of those of ``SYMBOLS`` that the kernel has, by kallsyms."""
+    if evidence.spec.root is None:
+        result = evidence.run("symbols", BUSYBOX, "grep", *SYMBOLS, "/proc/kallsyms")
+        text = result.stdout.decode(errors="replace")
+    else:
+        text = evidence.shell("symbols", f"grep -wE '{'|'.join(SYMBOLS)}' /proc/kallsyms")
+    found = {}
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) == 3 and words[2] in SYMBOLS:
+            found[words[2]] = int(words[0], 16)
+    return found
+
+
+def _buddy_frames(evidence: Evidence) -> list[list[int]]:
+    """(first, number) of the stretches of page frames that the kernel says lie in free blocks."""
+    path = "/proc/kpageflags"
+    answer = evidence.guest.agent.read([path])
+    if path not in answer.files:
+        raise SessionError(f"the guest gives no {path}: {'; '.join(answer.errors)}")
+    content = answer.files[path]
+    order = "big" if evidence.kernel.arch == "m68k" else "little"
+    runs: list[list[int]] = []
+    for pfn in range(len(content) // _WORD_BYTES):
+        word = int.from_bytes(
+            content[pfn * _WORD_BYTES : (pfn + 1) * _WORD_BYTES],
+            "big" if order == "big" else "little",
+        )
+        if not word >> _BUDDY & 1:
+            continue
+        if runs and sum(runs[-1]) == pfn:
+            runs[-1][1] += 1
+        else:
+            runs.append([pfn, 1])
+    return runs
+
+
+@contextmanager
+def _standing_still(evidence: Evidence) -> Iterator[StructPages]:
+    machine = evidence.guest.machine
+    brake = QmpBrake(machine.qmp)
+    ram = machine_ram(machine)
+    try:
+        pages = StructPages(ram, evidence.kernel.arch)
+        brake.stop()
+        try:
+            yield pages
+        finally:
+            brake.go()
+    finally:
+        ram.close()
+
+
+def _from_outside(evidence: Evidence, symbols: Mapping[str, int]) -> dict[str, Any]:
+    """What the kernel keeps of its struct pages, and all free blocks by their addresses."""
+    with _standing_still(evidence) as pages:
+        nodes = pages.nodes(symbols)
+        maps = [pages.node_map(node, pgdat) for node, pgdat in nodes.items()]
+        heads = [head for node, pgdat in nodes.items() for head in pages.free_heads(node, pgdat)]
+        pointers = {
+            name: pages.number(symbols[name])
+            for name in ("mem_map", "vmemmap_base")
+            if name in symbols
+        }
+        sections = list(pages.sections())
+    return {
+        "symbols": dict(symbols),
+        "pointers": pointers,
+        "struct_page_bytes": pages.info.sizes["page"],
+        "section_bits": pages.info.numbers.get("SECTION_SIZE_BITS"),
+        "max_physmem_bits": pages.info.numbers.get("MAX_PHYSMEM_BITS"),
+        "byte_order": pages.byte_order,
+        "nodes": [
+            {
+                "node": each.node,
+                "start_pfn": each.start_pfn,
+                "spanned_pages": each.spanned_pages,
+                "mem_map": each.mem_map,
+            }
+            for each in maps
+        ],
+        "sections": [list(each) for each in sections],
+        "heads": [
+            [head.node, head.zone, head.order, head.address, head.content.hex()] for head in heads
+        ],
+    }
+
+
+def _stop(name: str, *boots: StopBoot) -> Stop:
+    return Stop(name=f"memory_models/{name}", boots=boots)
+
+
+def _boot(
+    label: str,
+    *,
+    gather: Callable[[Evidence], None] = _gather,
+    arch: str = "x86_64",
+    kernel: str = "bookworm",
+    nodes: tuple[str, ...],
+) -> StopBoot:
+    return StopBoot(
+        label=label, gather=gather, arch=arch, kernel=kernel, nodes=nodes, append=_DEBUG
+    )
+
+
+STOPS: tuple[Stop, ...] = (
+    _stop("flatmem", _boot("main", arch="i386", nodes=("1G",))),
+    _stop(
+        "discontigmem",
+        _boot(
+            "main", gather=_gather_pieces, arch="m68k", kernel="discontigmem", nodes=("96M", "40M")
+        ),
+    ),
+    _stop("sparsemem", _boot("main", kernel="sparsemem-classic", nodes=("256M", "384M"))),
+    _stop(
+        "vmemmap",
+        _boot("x86_64", nodes=("256M", "384M")),
+        _boot("arm64", arch="arm64", nodes=("512M",)),
+    ),
+)

@@ -21,7 +21,9 @@ COUNTED = "nr_memmap_boot_pages"
 """The counter of vmstat that has the memmap, from 6.11."""
 
 _WIDE = ("x86_64", "arm64", "riscv64", "ppc64le", "s390x")
-_NARROW = ("i386", "arm")
+_NARROW = ("i386", "arm", "m68k")
+_HAS_VIRTUAL = ("m68k",)
+"""Where a struct page has its frame's virtual address (WANT_PAGE_VIRTUAL, page_mm.h)."""
 
 
 def struct_page(snapshot: Snapshot, era: LayoutEra) -> int:
@@ -56,6 +58,7 @@ def struct_page(snapshot: Snapshot, era: LayoutEra) -> int:
         bits=bits,
         memcg="MEMCG" in on or "SLAB_OBJ_EXT" in on,
         double_aligned="HAVE_ALIGNED_STRUCT_PAGE" in on,
+        virtual=snapshot.arch in _HAS_VIRTUAL,
         cpupid=outside,
     )
 
@@ -65,12 +68,12 @@ def boot_memmap(snapshot: Snapshot, era: LayoutEra, model: str) -> tuple[int, tu
     place = placement(snapshot, era)
     page = snapshot.page_size_bytes
     each = struct_page(snapshot, era)
-    if model == memory_model.FLATMEM:
+    if model in (memory_model.FLATMEM, memory_model.DISCONTIGMEM):
         largest = 1 << (layout(snapshot, era).orders - 1)
         pages = memory_model.flat_memmap_pages(place.ranges, largest, each, page)
         return pages, (
             *place.steps,
-            f"one array of {each}-byte struct pages from and to {largest}-page blocks: {pages}",
+            f"an array of {each}-byte struct pages from and to {largest}-page blocks: {pages}",
         )
     section = (1 << section_shift(snapshot, era)) // page
     count = len(sections.present_sections(place.ranges, section))
@@ -153,7 +156,7 @@ def _zone_guesses(
             zone.present_pages,
             each,
             snapshot.page_size_bytes,
-            sparse=model != memory_model.FLATMEM,
+            sparse=model in (memory_model.SPARSEMEM, memory_model.VMEMMAP),
         )
         said = (
             f"{zone.spanned_pages} spanned, {zone.present_pages} present, a struct page of {each} "
@@ -167,7 +170,7 @@ def _early_buffers(
     snapshot: Snapshot, era: LayoutEra, model: str, shown: dict[Hashable, Number]
 ) -> Predictions:
     asked = [key for key in shown if isinstance(key, tuple) and key[1] == "early"]
-    if not asked or model == memory_model.FLATMEM:
+    if not asked or model in (memory_model.FLATMEM, memory_model.DISCONTIGMEM):
         return {}
     page = snapshot.page_size_bytes
     each = struct_page(snapshot, era)
