@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 
 from analysis.compare.claim import Claim
@@ -16,6 +16,7 @@ from analysis.tour.traced import (
     bounded,
     counted,
     counters_like,
+    each_boot,
     equal,
     events_of,
     loss_claim,
@@ -39,17 +40,12 @@ _HIGHEST_ZONE = 2
 
 
 def kswapd(evidence: StopEvidence) -> Finding:
-    """The judge."""
+    """The judge; the same on every boot."""
     boot = evidence.boot()
     trace = trace_of(boot)
     marks = predicted_watermarks(boot)
-    claims = [loss_claim(boot, trace), *watermark_claims(boot, marks)]
-    claims += _wake_claims(trace, marks)
-    claims += _sleep_claims(boot, trace, marks)
-    claims += round_claims(boot, trace)
-    claims += steal_claims(boot, trace)
     return Finding(
-        claims=tuple(claims),
+        claims=each_boot(evidence, _claims),
         exhibits=(
             Plate(
                 id="saw",
@@ -61,6 +57,16 @@ def kswapd(evidence: StopEvidence) -> Finding:
             _listing(trace),
         ),
     )  # fmt: skip
+
+
+def _claims(boot: BootEvidence) -> list[Claim]:
+    trace = trace_of(boot)
+    marks = predicted_watermarks(boot)
+    claims = [loss_claim(boot, trace), *watermark_claims(boot, marks)]
+    claims += _wake_claims(trace, marks)
+    claims += _sleep_claims(boot, trace, marks)
+    claims += round_claims(boot, trace)
+    return claims + steal_claims(boot, trace)
 
 
 def main_zone(marks: Mapping[ZoneKey, Watermarks]) -> str:
@@ -266,12 +272,14 @@ def _listing(trace: TraceText) -> Listing:
     return Listing(id="round", text="\n".join(lines) + "\n", marked=tuple(marked))
 
 
-def telling(event: TraceEvent, most: int = 8) -> str:
-    """An event on one line, with its fields that are not 0."""
-    fields: Sequence[str] = [
-        f"{name}={value}" for name, value in event.fields.items() if value not in ("0", "none")
+def telling(event: TraceEvent, most: int = 10) -> str:
+    """An event on one line, with its fields that are not 0; of the reserves the one that counts."""
+    fields = [
+        f"{name}={value}"
+        for name, value in event.fields.items()
+        if value not in ("0", "none")
+        and (not name.startswith("reserve") or name.startswith(f"reserve{_HIGHEST_ZONE}"))
     ]
     more = " …" if len(fields) > most else ""
-    return (
-        f"{event.time_s:.6f} {event.task}-{event.pid} {event.name}: {' '.join(fields[:most])}{more}"
-    )
+    head = f"{event.time_s:.6f} {event.task}-{event.pid} {event.name}"
+    return f"{head}: {' '.join(fields[:most])}{more}".rstrip(": ") if fields else head

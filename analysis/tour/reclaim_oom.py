@@ -16,7 +16,7 @@ from analysis.procfs.oom_log import Kill, read_kills
 from analysis.procfs.task import TaskStatus, parse_status
 from analysis.tour.evidence import BootEvidence, StopEvidence
 from analysis.tour.finding import Finding, Listing, Plate
-from analysis.tour.traced import counted, equal, page_bytes_of, unseen
+from analysis.tour.traced import counted, each_boot, equal, page_bytes_of, unseen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +36,25 @@ class _Held:
 
 
 def oom(evidence: StopEvidence) -> Finding:
-    """The judge."""
+    """The judge; the same on every boot."""
     boot = evidence.boot()
+    machine = _machine(boot)
+    held = _held(boot, machine)
+    kills = read_kills(boot.text("dmesg"))
+    exhibits: list[Plate | Listing] = [
+        Plate(id="points", draw=partial(tour_reclaim.oom_points, _points(held, kills, machine)))
+    ]
+    if kills:
+        lines = kills[0].lines
+        marked = [
+            number for number, line in enumerate(lines, 1)
+            if f"[{kills[0].pid:7d}]" in line or number == len(lines)
+        ]  # fmt: skip
+        exhibits.append(Listing(id="table", text="\n".join(lines) + "\n", marked=tuple(marked)))
+    return Finding(claims=each_boot(evidence, _claims), exhibits=tuple(exhibits))
+
+
+def _claims(boot: BootEvidence) -> list[Claim]:
     machine = _machine(boot)
     held = _held(boot, machine)
     kills = read_kills(boot.text("dmesg"))
@@ -62,17 +79,7 @@ def oom(evidence: StopEvidence) -> Finding:
             working=("'Killed process' in the messages; observed: oom_kill of /proc/vmstat",),
         )
     )  # fmt: skip
-    exhibits: list[Plate | Listing] = [
-        Plate(id="points", draw=partial(tour_reclaim.oom_points, _points(held, kills, machine)))
-    ]
-    if kills:
-        lines = kills[0].lines
-        marked = [
-            number for number, line in enumerate(lines, 1)
-            if f"[{kills[0].pid:7d}]" in line or number == len(lines)
-        ]  # fmt: skip
-        exhibits.append(Listing(id="table", text="\n".join(lines) + "\n", marked=tuple(marked)))
-    return Finding(claims=tuple(claims), exhibits=tuple(exhibits))
+    return claims
 
 
 def _machine(boot: BootEvidence) -> _Machine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from analysis.compare.claim import Claim, Number, Scope, Verdict
@@ -16,9 +17,22 @@ from analysis.model.watermark import (
 from analysis.procfs import meminfo, trace_text, vmstat, zoneinfo
 from analysis.procfs.trace_text import TraceEvent, TraceText
 from analysis.procfs.zoneinfo import Zoneinfo
-from analysis.tour.evidence import BootEvidence
+from analysis.tour.evidence import BootEvidence, StopEvidence
 
 _EVERYWHERE: Scope = MappingProxyType({})
+
+
+def each_boot(
+    evidence: StopEvidence, judge: Callable[[BootEvidence], list[Claim]]
+) -> tuple[Claim, ...]:
+    """The claims of every boot; where there are several, their scope says of which they are."""
+    claims: list[Claim] = []
+    for label, boot in evidence.boots.items():
+        found = judge(boot)
+        if len(evidence.boots) > 1:
+            found = [replace(claim, scope={"boot": label, **claim.scope}) for claim in found]
+        claims += found
+    return tuple(claims)
 
 
 def trace_of(boot: BootEvidence, name: str = "trace") -> TraceText:
@@ -105,7 +119,7 @@ def bounded(
 ) -> Claim:
     """Holds where what was observed is on the right side of the bound, or at it."""
     holds = observed >= bound if at_least else observed <= bound
-    sign = "at least" if at_least else "at most"
+    sign = "≥" if at_least else "≤"
     return Claim(
         id=claim,
         scope=scope,
@@ -113,7 +127,7 @@ def bounded(
         observed=observed,
         unit=unit,
         verdict=Verdict.HOLDS if holds else Verdict.FAILS,
-        why="" if holds else f"{observed} is not {sign} {bound}",
+        why="" if holds else f"{observed} is not {'at least' if at_least else 'at most'} {bound}",
         working=tuple(working),
     )
 
@@ -121,7 +135,7 @@ def bounded(
 def unseen(claim: str, why: str, unit: str, *, scope: Scope = _EVERYWHERE) -> Claim:
     """Fails: the load did not bring about what the stop is there to show."""
     return Claim(
-        id=claim, scope=scope, predicted="at least 1", observed=0, unit=unit,
+        id=claim, scope=scope, predicted="≥ 1", observed=0, unit=unit,
         verdict=Verdict.FAILS, why=why,
     )  # fmt: skip
 

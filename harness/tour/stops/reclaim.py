@@ -72,7 +72,6 @@ def _gather_kswapd(evidence: Evidence) -> None:
         for fetch in fields.state(FIRST_ARGUMENT, start=fields.start(zone), suffix=f"_{zone}")
     ]
     probes = [
-        KernelProbe(name="tick", function="update_process_times", fetches=tuple(node)),
         KernelProbe(name="wants_kswapd", function="wakeup_kswapd", fetches=(
             f"zone=+0(+{fields.offsets['name']}({FIRST_ARGUMENT})):string", "order=$arg3:s32",
             "idx=$arg4:u32", *fields.state(FIRST_ARGUMENT),
@@ -80,6 +79,10 @@ def _gather_kswapd(evidence: Evidence) -> None:
         KernelProbe(name="kswapd_threshold", function="set_pgdat_percpu_threshold",
                     fetches=tuple(slept)),
     ]  # fmt: skip
+    if evidence.kernel.arch == "x86_64":  # other kernels do not tell where their data lies
+        probes.append(
+            KernelProbe(name="tick", function="update_process_times", fetches=tuple(node))
+        )
     with traced(evidence, "trace", _EVENTS, probes) as trace:
         evidence.shell("vmstat-before", "cat /proc/vmstat")
         evidence.shell(
@@ -219,7 +222,10 @@ def _gather_oom(evidence: Evidence) -> None:
 STOPS: tuple[Stop, ...] = (
     Stop(
         name="reclaim/kswapd",
-        boots=(StopBoot(label="main", gather=_gather_kswapd, nodes=("256M",)),),
+        boots=(
+            StopBoot(label="main", gather=_gather_kswapd, nodes=("256M",)),
+            StopBoot(label="arm64", gather=_gather_kswapd, arch="arm64", nodes=("256M",)),
+        ),
     ),
     Stop(
         name="reclaim/direct",
@@ -237,6 +243,9 @@ STOPS: tuple[Stop, ...] = (
     ),
     Stop(
         name="reclaim/oom",
-        boots=(StopBoot(label="main", gather=_gather_oom, nodes=("256M",)),),
+        boots=(
+            StopBoot(label="main", gather=_gather_oom, nodes=("256M",)),
+            StopBoot(label="newest", gather=_gather_oom, kernel="sid", nodes=("256M",)),
+        ),
     ),
 )  # fmt: skip
