@@ -17,7 +17,7 @@ from analysis.tour.compaction_checks import (
 )
 from analysis.tour.evidence import BootEvidence, StopEvidence
 from analysis.tour.finding import Finding, Listing, Plate
-from analysis.tour.reclaim_kswapd import telling
+from analysis.tour.reclaim_kswapd import DIRECT_BEGIN, DIRECT_END, telling
 from analysis.tour.traced import bounded, counted, equal, events_of, loss_claim, trace_of, unseen
 
 TRY = "mm_compaction_try_to_compact_pages"
@@ -56,14 +56,19 @@ def _stall_claims(boot: BootEvidence, trace: TraceText) -> list[Claim]:
     deferred. ``outcomes``: each that counts either got a page or failed."""
     attempts: list[bool] = []
     current: dict[int, int] = {}
+    reclaiming: set[int] = set()
     for event in trace.events:
-        if event.name == TRY:
+        if event.name == DIRECT_BEGIN:  # reclaim asks too, whether it may leave it to compaction
+            reclaiming.add(event.pid)
+        elif event.name == DIRECT_END:
+            reclaiming.discard(event.pid)
+        elif event.name == TRY:
             current[event.pid] = len(attempts)
             attempts.append(False)
-        elif event.pid in current and (
-            event.name == _DEFERRED or (event.name == SUITABLE and event.fields["ret"] in _ACTS)
-        ):
-            attempts[current[event.pid]] = True
+        elif event.pid in current and event.pid not in reclaiming:
+            acts = event.name == SUITABLE and event.fields["ret"] in _ACTS
+            if acts or event.name == _DEFERRED:
+                attempts[current[event.pid]] = True
     if not attempts:
         return [unseen("stalls", "no request compacted for itself", "attempts")]
     names = ("compact_success", "compact_fail")

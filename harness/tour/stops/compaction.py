@@ -22,6 +22,8 @@ _EVENTS = (
     "compaction/mm_compaction_kcompactd_sleep",
     "compaction/mm_compaction_kcompactd_wake",
     "compaction/mm_compaction_wakeup_kcompactd",
+    "vmscan/mm_vmscan_direct_reclaim_begin",
+    "vmscan/mm_vmscan_direct_reclaim_end",
 )
 _DEBUGFS = (
     "[ -d /sys/kernel/debug/extfrag ] || mount -t debugfs debugfs /sys/kernel/debug || exit 1\n"
