@@ -48,7 +48,12 @@ def test_ssh_and_loads_are_refused_before_anything_starts() -> None:
 
 def test_a_stock_kernel_for_m68k_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no kernels for m68k") as error:
-        obtain("bookworm", "m68k", progress=str, environment={"MMSCOPE_CACHE": str(tmp_path)})
+        obtain(
+            "bookworm",
+            "m68k",
+            progress=lambda _: None,
+            environment={"MMSCOPE_CACHE": str(tmp_path)},
+        )
     assert error.value.fix is not None
     assert "discontigmem" in error.value.fix
 
