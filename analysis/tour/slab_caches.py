@@ -12,9 +12,10 @@ from analysis.compare.static.slab.orders import limits, order_cpus
 from analysis.errors import MissingInputError
 from analysis.model.eras_slab import SlabEra
 from analysis.model.release import Release
-from analysis.model.slab.kmalloc import cache_align
+from analysis.model.slab.kmalloc import cache_align, kmalloc_sizes
 from analysis.model.slab.partial import cpu_partial, cpu_partial_slabs, min_partial
 from analysis.model.slab.place import Place
+from analysis.model.slab.sheaves import sheaf_capacity
 from analysis.model.slab.slab import slab_geometry, slab_size, slab_tunables
 from analysis.model.slab.slab_cpu import SlabOnCpu
 from analysis.model.slab.slob import block_bytes, unit_bytes
@@ -22,9 +23,10 @@ from analysis.model.slab.slob_pages import SlobPages
 from analysis.model.slab.slub_cpu import SlubOnCpu
 from analysis.model.slab.slub_layout import SlabFlags, slub_layout
 from analysis.model.slab.slub_order import slub_order
+from analysis.model.slab.slub_sheaves import SlubWithSheaves
 from analysis.tour.slab_requests import Allocator, Request
 
-_FOLLOWED = (Release(5, 10), Release(6, 1))
+_FOLLOWED = (Release(5, 10), Release(6, 1), Release(7, 2))
 """The releases whose SLUB the model follows object by object."""
 SLAB_MINALIGN = 8
 """ARCH_SLAB_MINALIGN of x86_64 and arm64."""
@@ -79,23 +81,42 @@ def slub_cache(snapshot: Snapshot, size: int, flags: SlabFlags, *, align: int = 
     slabs = cpu_partial_slabs(partial, order.objects)
     least = min_partial(layout.size_bytes, tiny=inputs.tiny(snapshot))
     taken = layout.size_bytes
-    return CacheModel(
-        size=taken,
-        objects=order.objects,
-        order=order.order,
-        allocator=SlubOnCpu(
+    allocator: SlubOnCpu | SlubWithSheaves
+    if era.keeps_sheaves:
+        kmalloc = kmalloc_sizes(inputs.alignment(snapshot, era), page_size=page)
+        capacity = sheaf_capacity(
+            "",
+            taken,
+            era=era,
+            page_size=page,
+            word_bytes=8,
+            kmalloc_sizes=kmalloc,
+            debugging=flags.debugging,
+            tiny=inputs.tiny(snapshot),
+        )
+        allocator = SlubWithSheaves(
+            objects_per_slab=order.objects, min_partial=least, capacity=capacity
+        )
+        kept = f"sheaves of {capacity} objects"
+    else:
+        allocator = SlubOnCpu(
             objects_per_slab=order.objects,
             min_partial=least,
             cpu_partial_slabs=slabs,
             cpu_partial_objects=None if era.cpu_partial_counts_slabs else partial,
-        ),
+        )
+        kept = f"cpu_partial {partial} objects"
+        kept += f": {slabs} slabs" if era.cpu_partial_counts_slabs else ""
+    return CacheModel(
+        size=taken,
+        objects=order.objects,
+        order=order.order,
+        allocator=allocator,
         offset_of=lambda place: place.within * taken,
         working=(
             f"{size} bytes aligned to {aligned} take {taken}",
             f"{cpus[-1]} CPUs: order {order.order}, {order.objects} objects in a slab",
-            f"cpu_partial {partial} objects"
-            + (f": {slabs} slabs" if era.cpu_partial_counts_slabs else "")
-            + f"; min_partial {least}",
+            f"{kept}; min_partial {least}",
         ),
     )
 

@@ -16,6 +16,7 @@ from analysis.model.slab.place import Place
 from analysis.model.slab.shown import slabinfo_geometry
 from analysis.model.slab.slub_cpu import SlubOnCpu
 from analysis.model.slab.slub_layout import SlabFlags
+from analysis.model.slab.slub_sheaves import SlubWithSheaves
 from analysis.tour.evidence import BootEvidence
 from analysis.tour.slab_caches import CacheModel, era_of, slub_cache
 from analysis.tour.slab_placement import compare_places, learn_shuffle
@@ -28,6 +29,7 @@ from analysis.tour.slab_requests import (
 )
 
 DEMO = "mm_demo"
+_LINK = re.compile(r"^(mm_\w+) (:\S+)$", re.MULTILINE)
 _CREATED = re.compile(r"create (mm_\w+) (\d+) (\d+) (\S+)")
 
 
@@ -86,7 +88,7 @@ def attributes(text: str) -> Mapping[str, Mapping[str, str]]:
 def layout_claims(boot: BootEvidence, snapshot: Snapshot) -> Iterator[Claim]:
     """What each cache's objects take, and with whom it was merged."""
     text = boot.text("caches")
-    links = dict(line.split(maxsplit=1) for line in text.splitlines() if len(line.split()) == 2)
+    links = dict(_LINK.findall(text))
     shown = attributes("\n".join(line for line in text.splitlines() if len(line.split()) > 2))
     era = era_of(snapshot)
     merging = merging_on(
@@ -136,7 +138,7 @@ def phases(boot: BootEvidence, model: CacheModel) -> tuple[tuple[Phase, ...], di
     if len(names) != len(commands):
         raise MissingInputError(f"{len(commands)} phases, not {len(names)}")
     sim = model.allocator
-    assert isinstance(sim, SlubOnCpu)
+    assert isinstance(sim, SlubOnCpu | SlubWithSheaves)
     places: dict[int, Place] = {}
     found = []
     for index, (name, command) in enumerate(zip(names, commands, strict=True)):
@@ -145,7 +147,8 @@ def phases(boot: BootEvidence, model: CacheModel) -> tuple[tuple[Phase, ...], di
         before = len(list(steps(commands[:index])))
         for step in list(steps(commands[: index + 1]))[before:]:
             _take(step, sim, places)
-        row = dict(line.split(maxsplit=1) for line in boot.text(name).splitlines())
+        pairs = (line.partition(" ") for line in boot.text(name).splitlines())
+        row = {attribute: value for attribute, _, value in pairs}
         found.append(
             Phase(
                 name=name.removeprefix("phase_"),
@@ -170,7 +173,7 @@ def _phase_names(boot: BootEvidence) -> list[str]:
     return [name for name in commands if name.startswith("phase_")]
 
 
-def _take(step: Step, sim: SlubOnCpu, places: dict[int, Place]) -> None:
+def _take(step: Step, sim: SlubOnCpu | SlubWithSheaves, places: dict[int, Place]) -> None:
     if step.cache != DEMO:
         return
     if step.freed:

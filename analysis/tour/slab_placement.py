@@ -105,12 +105,12 @@ def learn_shuffle(
         return None
     offsets = {}
     for block in blocks:
-        begin = first.get(Place(block, 0))
-        number = begin.address % slab_bytes // size if begin is not None else -1
+        place, request = next((p, r) for p, r in first.items() if p.block == block)
+        number = request.address % slab_bytes // size
         if number in circle:
-            at = circle.index(number)
+            begin = circle.index(number) - place.within
             for within in everyone:
-                offsets[Place(block, within)] = circle[(at + within) % objects] * size
+                offsets[Place(block, within)] = circle[(begin + within) % objects] * size
     return Shuffle(
         offsets=offsets,
         circle=tuple(circle),

@@ -15,6 +15,7 @@ from analysis.model.slab.slab import SlabGeometry
 from analysis.model.slab.slab_cpu import SlabOnCpu
 from analysis.model.slab.slob_pages import SlobPages
 from analysis.model.slab.slub_cpu import SlubOnCpu
+from analysis.model.slab.slub_sheaves import SlubWithSheaves
 from analysis.model.vmalloc import pages_array_pages
 from analysis.model.vmalloc_place import lowest_gap
 
@@ -28,6 +29,10 @@ def slub(
         cpu_partial_slabs=slabs,
         cpu_partial_objects=cpu_partial_objects,
     )
+
+
+def sheaves(*, capacity: int = 6) -> SlubWithSheaves:
+    return SlubWithSheaves(objects_per_slab=4, min_partial=2, capacity=capacity)
 
 
 def slab(*, objects: int = 30, limit: int = 8) -> SlabOnCpu:
@@ -80,6 +85,30 @@ def test_slub_keeps_some_empty_slabs_and_shrinks() -> None:
     assert cache.nr_slabs == 0
     with pytest.raises(ValueError, match="was given back before its objects"):
         cache.free(places[0])
+
+
+def test_slub_with_sheaves_hands_a_sheaf_out_backwards() -> None:
+    cache = sheaves()
+    filled = [*(Place(0, n) for n in range(4)), Place(1, 0), Place(1, 1)]
+    assert [cache.alloc() for _ in range(6)] == filled[::-1]
+    # the rest of the second slab waits on the node's list
+    assert (cache.nr_slabs, cache.nr_partial, cache.nr_objects) == (2, 1, 6)
+    assert cache.alloc() == Place(2, 3)
+
+
+def test_slub_with_sheaves_keeps_what_comes_back_until_the_barn_is_full() -> None:
+    cache = sheaves()
+    places = [cache.alloc() for _ in range(120)]
+    for place in places[:72]:
+        cache.free(place)
+    # two sheaves of the CPU and ten of the barn: nothing has returned to a slab yet
+    assert (cache.nr_slabs, cache.nr_partial) == (30, 0)
+    cache.free(places[72])
+    assert cache.nr_partial > 0
+    for place in places[73:]:
+        cache.free(place)
+    cache.shrink()
+    assert cache.nr_slabs == 0
 
 
 def test_slab_hands_batches_out_backwards() -> None:
@@ -144,7 +173,7 @@ class _Slob:
         self.pages.free(place, 600)
 
 
-@pytest.mark.parametrize("make", [slub, slab, _Slob])
+@pytest.mark.parametrize("make", [slub, sheaves, slab, _Slob])
 @given(choices=st.lists(st.integers(min_value=-1, max_value=60), max_size=200))
 def test_no_object_is_handed_out_twice(make: Callable[[], _Cache], choices: list[int]) -> None:
     """Random requests: what is live never overlaps, and all can be returned."""

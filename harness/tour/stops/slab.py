@@ -143,6 +143,7 @@ STOPS: tuple[Stop, ...] = (
         boots=(
             StopBoot(label="main", kernel="bookworm", gather=_kmem_cache),
             StopBoot(label="older", kernel="bullseye", gather=_kmem_cache),
+            StopBoot(label="newest", kernel="sid", gather=_kmem_cache),
         ),
     ),
     Stop(
