@@ -26,6 +26,9 @@ _ROWS_MAX = 12
 """Claims of one kind shown in full; of more that hold, the page says how many there are."""
 
 _TONES = {"holds": "good", "fails": "bad", "unknown": "fair", "broken": "bad", "not walked": "dim"}
+_PLACES = frozenset({"argv", "run directory"})
+"""Details of a complaint that only concern the machine on which the tour was walked."""
+
 _CODE = re.compile(r"`([^`]+)`")
 _STRESSED = re.compile(r"\*([^*\s][^*]*)\*")
 _BREAK = re.compile(r"\s*\n\s*")
@@ -210,7 +213,7 @@ def _stop(
         "exhibits": _exhibits(stop, words, language, plates),
         "groups": _groups(claims, words, language),
         "complaint": stop.complaint,
-        "details": stop.details,
+        "details": {k: text for k, text in stop.details.items() if k not in _PLACES},
         "fix": stop.fix,
         "previous": anchor(order[place - 1]) if place else "",
         "next": anchor(order[place + 1]) if place + 1 < len(order) else "",

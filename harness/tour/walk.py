@@ -58,7 +58,9 @@ def walk_stop(
                     error.details.setdefault("boot", part.label)
                 raise
     except MmscopeError as error:
-        _complain(record, error.message, error.fix or "", error.details, error.exit_code)
+        place = str(tour.stop_path(stop))
+        details = {name: text.replace(str(draft), place) for name, text in error.details.items()}
+        _complain(record, error.message, error.fix or "", details, error.exit_code)
     except KeyboardInterrupt:
         _complain(
             record, INTERRUPTED, "walk the tour again: it goes on here", {}, _EXIT_INTERRUPTED

@@ -125,12 +125,15 @@ def test_a_stop_that_went_wrong_is_shown_with_what_helps(tmp_path: Path) -> None
     record = tour / "stops/zones-dma/stop.json"
     told = json.loads(record.read_text())
     told |= {"complaint": "it <never> came up", "fix": "boot & again", "exit_code": 4}
+    told["details"] = {"QEMU said": "no memory", "argv": "/somewhere/of/this/machine"}
     record.write_text(json.dumps(told))
     judged = judge_tour(tour)
     assert judged.exit_code == 4
     (path,) = write_pages(tour, ("en",))
     assert "it &lt;never&gt; came up" in path.read_text()
     assert "boot &amp; again" in path.read_text()
+    assert "no memory" in path.read_text()
+    assert "/somewhere" not in path.read_text()
 
 
 def test_evidence_that_lacks_something_breaks_its_stop_alone(tmp_path: Path) -> None:

@@ -108,10 +108,13 @@ def test_a_guest_that_does_not_boot_names_the_fix(tmp_path: Path) -> None:
     @contextlib.contextmanager
     def broken(part: StopBoot, directory: Path) -> Iterator[Evidence]:
         if part.label:
-            raise BootError("it never came up", fix="look at the console")
+            details = {"run directory": directory}
+            raise BootError("it never came up", fix="look at the console", details=details)
         yield from ()
 
-    record = walk_stop(made(_fine), Tour.create(tmp_path), broken)
+    tour = Tour.create(tmp_path)
+    record = walk_stop(made(_fine), tour, broken)
+    assert record.details == {"run directory": str(tour.stop_path(made(_fine)) / "boot1")}
     assert (record.complaint, record.fix) == ("it never came up", "look at the console")
     assert record.exit_code == BootError.exit_code
 
