@@ -21,7 +21,7 @@ _PALETTE = (
 )
 
 
-_MOMENTS = 3
+_MOMENTS = 5
 _LEAST = 8
 
 

@@ -11,8 +11,10 @@ from analysis.compare.groups.pair import ALPHA, Compared, Finding, Pair
 from analysis.compare.groups.significance import repeats_needed
 from analysis.compare.groups.wording import amount, change
 
-_PER_SUBJECT = 3
+_PER_SUBJECT = 4
 """Measures named of a subject; the others are counted."""
+_PER_TITLE = 2
+"""Of these, moments of one thing."""
 _DETAILS = 4
 _REASONS = 3
 
@@ -78,11 +80,20 @@ def importance(each: Compared) -> float:
 
 
 def _subject(pair: Pair, subject: Subject, found: Sequence[Compared]) -> str:
-    told = [_told(each) for each in found[:_PER_SUBJECT]]
+    told = [_told(each) for each in _varied(found)[:_PER_SUBJECT]]
     rest = len(found) - len(told)
     more = f"; and {rest} more" if rest > 0 else ""
     title = SUBJECTS[subject]
     return f"{title[0].upper()}{title[1:]}, {pair.first} → {pair.second}: {'; '.join(told)}{more}."
+
+
+def _varied(found: Sequence[Compared]) -> list[Compared]:
+    """In the same order, with a few moments of each thing."""
+    varied: list[Compared] = []
+    for each in found:
+        if sum(each.measure.title == other.measure.title for other in varied) < _PER_TITLE:
+            varied.append(each)
+    return varied
 
 
 def _told(each: Compared) -> str:
@@ -115,7 +126,7 @@ def _details(pair: Pair) -> list[str]:
     told = [
         f"{each.measure} {amount(each.first_mean, each.measure.unit)} → "
         f"{amount(each.second_mean, each.measure.unit)}"
-        for each in found[:_DETAILS]
+        for each in _varied(found)[:_DETAILS]
     ]
     more = len(found) - len(told)
     return [f"Phase by phase: {'; '.join(told)}{f'; and {more} more' if more > 0 else ''}."]
@@ -150,7 +161,7 @@ def _not_differing(pair: Pair) -> list[str]:
     ]
     told = []
     for subject, group in _by_subject(quiet).items():
-        told.append(f"{SUBJECTS[subject]} ({len(group)} measures)")
+        told.append(f"{SUBJECTS[subject]} ({len(group)} measure{'s' * (len(group) > 1)})")
     if told and pair.least_p <= ALPHA:
         sentences.append(f"Inside the noise or the same throughout: {', '.join(sorted(told))}.")
     times = [

@@ -45,6 +45,8 @@ class Measure:
     """None: neither is better by itself."""
     settled: bool = False
     """Settled when the kernel boots: the same in every run of one configuration."""
+    multiplied: bool = False
+    """What disturbs it multiplies it, as a busy host does with times: tested by its logarithm."""
     detail: bool = False
     """By node, zone, order, phase or cache; looked into when its headline is."""
     weight: float = 1.0

@@ -17,7 +17,7 @@ class Moment:
     """A round of samples that a mark names alike in every run of a plan."""
 
     name: str
-    """``objects: free 2``: phase, action, and its number where it is not the only one."""
+    """``objects: free (2 of 4)``: phase, action, and which where it is not the only one."""
     round: int
 
 
@@ -69,7 +69,7 @@ def calendar(tables: Tables) -> Calendar | None:
     moments: list[Moment] = []
     for name, number in actions:
         seen[name] += 1
-        full = name if counts[name] == 1 else f"{name} {seen[name]}"
+        full = name if counts[name] == 1 else f"{name} ({seen[name]} of {counts[name]})"
         moments.append(Moment(name=full, round=number))
     settled = [number for number, label in labels if label == "settle/end"]
     return Calendar(

@@ -11,7 +11,7 @@ import numpy as np
 
 from analysis.compare.groups.effect import effects
 from analysis.compare.groups.measure import Measure, Measured
-from analysis.compare.groups.significance import least_p, permutation_test
+from analysis.compare.groups.significance import Array, least_p, permutation_test
 
 ALPHA = 0.05
 """Probability of any false finding in a whole comparison of groups that do not differ."""
@@ -157,7 +157,9 @@ def _compare(
     p = np.full(len(known), np.nan)
     least = min(1.0, pairs * least_p(len(first), len(second)))
     if test:
-        p = np.minimum(1.0, pairs * permutation_test(first, second, floors).p)
+        p = np.minimum(
+            1.0, pairs * permutation_test(*_straightened(known, first, second, floors)).p
+        )
     found: dict[Measure, Compared] = {}
     for column, m in enumerate(known):
         one, other = first[:, column], second[:, column]
@@ -185,6 +187,20 @@ def _compare(
             constant=constant,
         )
     return [found.get(m) or _unknown(m, groups) for m in measures]
+
+
+def _straightened(
+    measures: Sequence[Measure], first: Array, second: Array, floors: Array
+) -> tuple[Array, Array, Array]:
+    """Measures that are multiplied by what disturbs them as logarithms; 0 is not among these."""
+    first, second, floors = first.copy(), second.copy(), floors.copy()
+    for column, measure in enumerate(measures):
+        values = np.concatenate([first[:, column], second[:, column]])
+        if measure.multiplied and (values > 0).all():
+            floors[column] = math.log1p(floors[column] / float(values.mean()))
+            first[:, column] = np.log(first[:, column])
+            second[:, column] = np.log(second[:, column])
+    return first, second, floors
 
 
 def _untested(measure: Measure, groups: tuple[Sequence[Measured], Sequence[Measured]]) -> Compared:

@@ -93,11 +93,11 @@ def _times(run: Run, sheet: Sheet) -> None:
         if phase.name in IDLE or phase.wall_s is None:
             continue
         total += phase.wall_s
-        sheet.put(_time(f"the load of {phase.name}", phase.name, detail=True), phase.wall_s)
+        sheet.put(_time(f"the load of {phase.name}", phase.name), phase.wall_s)
     sheet.put(_time("all loads", "loads"), total)
 
 
-def _time(title: str, name: str, *, detail: bool = False) -> Measure:
+def _time(title: str, name: str) -> Measure:
     return Measure(
         id=f"time_s@{name}",
         subject="time",
@@ -105,8 +105,8 @@ def _time(title: str, name: str, *, detail: bool = False) -> Measure:
         moment=name,
         unit="s",
         floor=0.2,
+        multiplied=True,
         less_is_better=True,
-        detail=detail,
     )
 
 

@@ -15,7 +15,7 @@ def amount(value: float, unit: str, *, sign: bool = False) -> str:
     mark = _MINUS if value < 0 else "+" if sign else ""
     size = abs(value)
     if unit == "kB":
-        if size >= 10 * _MIB_KB:
+        if size >= 4 * _MIB_KB:
             return f"{mark}{_digits(size / _MIB_KB)} MiB"
         return f"{mark}{_digits(size)} KiB"
     if unit == "ms" and size >= _SECOND_MS:
