@@ -100,30 +100,19 @@ def frames_of(heads: Sequence[Head], find: Finder, pages: int) -> tuple[Frames, 
     return frames, lost
 
 
-def buddy_frames(boot: BootEvidence, pages: int) -> tuple[Frames, Frames]:
-    """The frames in free blocks as /proc/kpageflags has them, and those of which it says the same
-    before and after the free lists were read.
+def free_frames(boot: BootEvidence, pages: int) -> Frames:
+    """The frames that lie in free blocks by /proc/kpageflags, both before and after the free lists
+    were read.
 
     Raises:
-        MissingInputError: the boot has no such reading.
+        MissingInputError: the boot has no such reading, or one without any.
     """
     value: Mapping[str, Any] = boot.json("buddy")
     first, second = (_flagged(value[name], pages) for name in ("first", "second"))
-    if not first.any():
+    both: Frames = first & second
+    if not both.any():
         raise MissingInputError("frames in free blocks in /proc/kpageflags")
-    return second, first == second
-
-
-def last_frame(boot: BootEvidence) -> int:
-    """One behind the highest frame that /proc/kpageflags calls free.
-
-    Raises:
-        MissingInputError: as ``buddy_frames``.
-    """
-    runs = [run for runs in boot.json("buddy").values() for run in runs]
-    if not runs:
-        raise MissingInputError("frames in free blocks in /proc/kpageflags")
-    return max(int(first) + int(count) for first, count in runs)
+    return both
 
 
 def _flagged(runs: Sequence[Sequence[int]], pages: int) -> Frames:

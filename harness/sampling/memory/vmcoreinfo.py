@@ -19,7 +19,7 @@ from harness.errors import MissingSymbolError, NotLinuxError
 _MARK = b"OSRELEASE="
 _MAX_BYTES = 16 << 10
 """The kernel gives the text one page (a few, on the newest releases)."""
-_LINE = re.compile(r"^(?:(SYMBOL|NUMBER|OFFSET|SIZE|LENGTH)\(([^)]+)\)|([A-Z0-9-]+))=(.*)$")
+_LINE = re.compile(r"^(?:(SYMBOL|NUMBER|OFFSET|SIZE|LENGTH)\(([^)]+)\)|([A-Z0-9_-]+))=(.*)$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,8 +23,9 @@ SYMBOLS = (
 _BUDDY = 10
 """Kernel: include/uapi/linux/kernel-page-flags.h, KPF_BUDDY."""
 _WORD_BYTES = 8
-_DEBUG = "memblock=debug"
-"""The kernel then says of each early allocation how much it was and what for."""
+_DEBUG = "memblock=debug log_buf_len=1M"
+"""The kernel then says of each early allocation how much it was and what for, which is more than
+the smaller kernels' buffers of messages hold."""
 
 
 def _gather(evidence: Evidence) -> None:
