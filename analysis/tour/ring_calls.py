@@ -1,0 +1,229 @@
+"""Single calls of the page allocator: what the model makes of the state before, and what was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from analysis.bundle import MemorySample, load_memory_sample
+from analysis.compare.claim import Claim, Scope, Verdict
+from analysis.model.allocator.allocator import Allocator, Request
+from analysis.model.allocator.gfp import gfp_migratetype
+from analysis.model.buddy import find_fallback
+from analysis.model.freelist import FreeBlock, Migratetype
+from analysis.replay.allocator_state import Comparison, compare_allocator, load_allocator
+from analysis.tour.evidence import BootEvidence
+
+_TAKE = "get_page_from_freelist"
+ZoneBlock = tuple[int, FreeBlock]
+"""A free block with the number of its zone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RingCall:
+    """One call, the model's outcome and the kernel's."""
+
+    number: int
+    step: str
+    taken: bool
+    order: int
+    migratetype: Migratetype
+    pfn: int | None
+    """The block that the kernel gave, or was given."""
+    model_pfn: int | None
+    """The block that the model gave."""
+    fallback: FreeBlock | None
+    """What the model had to take from another type, its own lists being empty."""
+    stolen_type: Migratetype | None
+    """The type of that block's pageblock afterwards, in the model."""
+    model_gone: tuple[ZoneBlock, ...]
+    model_new: tuple[ZoneBlock, ...]
+    """Free blocks that went and came by the model; the same of the kernel's lists:"""
+    gone: tuple[ZoneBlock, ...]
+    new: tuple[ZoneBlock, ...]
+    comparison: Comparison
+    before: Allocator
+    """The kernel's state."""
+    after: Allocator
+    """The kernel's state."""
+    model_after: Allocator
+
+    @property
+    def scope(self) -> Scope:
+        return {"call": self.number, "step": self.step}
+
+
+def read_calls(boot: BootEvidence) -> tuple[RingCall, ...]:
+    """All calls of a boot.
+
+    Raises:
+        MissingInputError, ParseError: they were not kept.
+        BundleError: a sample did not pass its own checks.
+        RecordError: a sample cannot be read.
+    """
+    return tuple(
+        _ring_call(boot.path, number, row) for number, row in enumerate(boot.json("calls"), 1)
+    )
+
+
+def _ring_call(path: Path, number: int, row: dict[str, Any]) -> RingCall:
+    before_sample = load_memory_sample(path / row["before"])
+    after_sample = load_memory_sample(path / row["after"])
+    before, after, model = (
+        load_allocator(before_sample),
+        load_allocator(after_sample),
+        load_allocator(before_sample),
+    )
+    taken = row["function"] == _TAKE
+    first, order, *flags = row["arguments"]
+    cpu, node = (int(before_sample.cpus[0][name]) for name in ("cpu", "node"))
+    model_pfn, migratetype = None, Migratetype.UNMOVABLE
+    fallback = stolen = None
+    if taken:
+        migratetype = gfp_migratetype(first)
+        request = Request(
+            cpu=cpu,
+            node=node,
+            order=order,
+            gfp=first,
+            migratetype=migratetype,
+            alloc_flags=flags[0],
+        )
+        choice = model.allocate(request)
+        if choice is not None:
+            model_pfn = choice.pfn
+            fallback = _fallback(before, choice.zone, order, migratetype)
+            if fallback is not None:
+                stolen = model.zones[choice.zone].free.pageblock_migratetype(fallback.pfn)
+    else:
+        model.free(cpu, row["pfn"], order)
+    old, mine, theirs = (frozenset(_blocks(one)) for one in (before, model, after))
+    return RingCall(
+        number=number,
+        step=row["step"],
+        taken=taken,
+        order=order,
+        migratetype=migratetype,
+        pfn=row["pfn"],
+        model_pfn=model_pfn,
+        fallback=fallback,
+        stolen_type=stolen,
+        model_gone=_sorted(old - mine),
+        model_new=_sorted(mine - old),
+        gone=_sorted(old - theirs),
+        new=_sorted(theirs - old),
+        comparison=compare_allocator(model, after_sample),
+        before=before,
+        after=after,
+        model_after=model,
+    )
+
+
+def _fallback(
+    before: Allocator, zone: int, order: int, migratetype: Migratetype
+) -> FreeBlock | None:
+    lists = before.zones[zone].free
+    own = any(lists.head(larger, migratetype) for larger in range(order, lists.max_order + 1))
+    return None if own else find_fallback(lists, order, migratetype)
+
+
+def _blocks(allocator: Allocator) -> Iterator[ZoneBlock]:
+    for zone in allocator.zones:
+        for block in zone.free.blocks():
+            yield zone.number, block
+
+
+def _sorted(blocks: frozenset[ZoneBlock]) -> tuple[ZoneBlock, ...]:
+    return tuple(sorted(blocks, key=lambda item: (item[1].pfn, item[1].order)))
+
+
+def lists_claim(claim_id: str, calls: Sequence[RingCall]) -> Claim:
+    """Behind every call each free list and per-cpu list is the model's, in order, and so are the
+    counters and the types of all pageblocks."""
+    lists = sum(call.comparison.lists for call in calls)
+    wrong = [call for call in calls if _differences(call)]
+    differing = sum(len(call.comparison.differing) for call in calls)
+    why = "" if not wrong else f"first call {wrong[0].number}: {_differences(wrong[0])}"
+    return Claim(
+        id=claim_id,
+        scope={"calls": len(calls)},
+        predicted=lists,
+        observed=lists - differing,
+        unit="lists in order",
+        verdict=Verdict.FAILS if wrong else Verdict.HOLDS,
+        why=why,
+        working=(
+            (
+                "each call: the state read before it, the model's rules, the state read behind it; "
+                "free lists and per-cpu lists in order, counters, types of pageblocks"
+            ),
+        ),
+    )
+
+
+def _differences(call: RingCall) -> str:
+    comparison = call.comparison
+    parts = [
+        f"{one.where}: model {_hex(one.model)}, kernel {_hex(one.kernel)}"
+        for one in comparison.differing[:2]
+    ]
+    return "; ".join([*parts, *comparison.counters_differing[:2]])
+
+
+def _hex(pfns: Sequence[int]) -> str:
+    return " ".join(f"{pfn:#x}" for pfn in pfns[:6]) or "empty"
+
+
+def block_text(blocks: Sequence[ZoneBlock]) -> str:
+    """``0x1f980/5 0x1f9c0/6``: first page and order of each."""
+    return " ".join(f"{block.pfn:#x}/{block.order}" for _, block in blocks) or "none"
+
+
+def text_claim(claim_id: str, scope: Scope, predicted: str, observed: str, unit: str) -> Claim:
+    """Two texts that must be equal."""
+    same = predicted == observed
+    return Claim(
+        id=claim_id,
+        scope=scope,
+        predicted=predicted,
+        observed=observed,
+        unit=unit,
+        verdict=Verdict.HOLDS if same else Verdict.FAILS,
+        why="" if same else "the kernel did otherwise",
+    )
+
+
+def number_claim(
+    claim_id: str,
+    scope: Scope,
+    predicted: int,
+    observed: int,
+    unit: str,
+    working: tuple[str, ...] = (),
+) -> Claim:
+    """Two numbers that must be equal."""
+    same = predicted == observed
+    return Claim(
+        id=claim_id,
+        scope=scope,
+        predicted=predicted,
+        observed=observed,
+        unit=unit,
+        verdict=Verdict.HOLDS if same else Verdict.FAILS,
+        why="" if same else f"{observed - predicted:+} {unit}",
+        working=working,
+    )
+
+
+__all__ = [
+    "MemorySample",
+    "RingCall",
+    "ZoneBlock",
+    "block_text",
+    "lists_claim",
+    "number_claim",
+    "read_calls",
+    "text_claim",
+]
