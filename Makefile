@@ -23,7 +23,7 @@ ONLY ?= *
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup boot-uma boot-numa boot-numa4 shell replay captures conformance comparisons sweep tour doctor test test-fast lint format bench lock clean
+.PHONY: help setup boot-uma boot-numa boot-numa4 shell replay captures conformance comparisons sweep tour kernels doctor test test-fast lint format bench lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,14 @@ comparisons: setup ## Write down what the sweeps below RUNS found
 
 tour: setup ## Every stop of the tour on its kernel, then the book; goes on where it stands
 	$(MMSCOPE) tour
+
+kernels: setup ## Fetch and build every kernel of the catalogue, with the tools that this takes
+	PYTHON=$(PYTHON) sh harness/setup-host.sh kernels
+	@status=0; \
+	$(MMSCOPE) kernels fetch --all || status=$$?; \
+	$(MMSCOPE) kernels build --all || status=$$?; \
+	$(MMSCOPE) kernels list || status=$$?; \
+	exit $$status
 
 doctor: setup ## Say what is installed, whether KVM works, what is cached
 	$(MMSCOPE) doctor

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that mmscope needs, or says exactly what to type.
-# Asks for nothing and does nothing when they are all there.
+# Asks for nothing and does nothing when they are all there. With the argument "kernels" also those
+# that building kernels takes, and those of the architecture that only built kernels boot on.
 set -eu
 
 packages="qemu-system-x86 qemu-system-arm gcc libc6-dev make erofs-utils
@@ -8,6 +9,17 @@ debian-archive-keyring shellcheck util-linux python3-venv gcc-i686-linux-gnu lib
 case "$(uname -m)" in
 aarch64) packages="$packages gcc-x86-64-linux-gnu libc6-dev-amd64-cross" ;;
 *) packages="$packages gcc-aarch64-linux-gnu libc6-dev-arm64-cross" ;;
+esac
+case "${1:-}" in
+"") ;;
+kernels)
+	packages="$packages flex bison bc libelf-dev libssl-dev dwarves
+gcc-m68k-linux-gnu libc6-dev-m68k-cross qemu-system-misc"
+	;;
+*)
+	echo "mmscope: setup-host.sh takes no argument, or kernels; not '$1'" >&2
+	exit 2
+	;;
 esac
 
 if ! command -v dpkg-query >/dev/null 2>&1 || ! command -v apt-get >/dev/null 2>&1; then

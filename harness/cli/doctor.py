@@ -22,6 +22,8 @@ from harness.image.assembly import build_image
 from harness.image.programs import compiler_for
 from harness.kernel.cache import cache_root
 from harness.kernel.catalog import list_cached
+from harness.kernel.package import port_of
+from harness.kernel.toolchain import check_for_config, find_toolchain, host_has_header
 from harness.machine.accel import host_arch, probe_kvm, without_probe
 from harness.machine.argv import PLATFORMS
 from harness.machine.process import find_qemu, qemu_version
@@ -38,6 +40,9 @@ _TOOLS = (
     ("mkfs.erofs", "erofs-utils", "makes the guest's root"),
     ("make", "make", "builds the guest's programs"),
 )
+
+_CUSTOM_KERNELS_HAVE = {"CONFIG_OBJTOOL": "y", "CONFIG_DEBUG_INFO_BTF": "y"}
+"""Symbols of custom kernels that ask something of the host that builds them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +94,8 @@ def examine(note: Callable[[str], None], *, again: bool) -> Iterator[Finding]:
         yield _tool(program, package, purpose)
     for arch in PLATFORMS:
         yield _compiler(arch)
+    for arch in PLATFORMS:
+        yield _build_tools(arch)
     yield _keyring()
     yield from _disk()
     yield from _cached()
@@ -110,15 +117,20 @@ def _qemu(arch: str) -> Finding:
     try:
         return Finding(what=what, state="ok", detail=qemu_version(find_qemu(arch)))
     except MmscopeError as error:
-        return Finding(what=what, state="bad", detail=error.message, fix=error.fix or "")
+        return Finding(what=what, state=_lacking(arch), detail=error.message, fix=error.fix or "")
 
 
-def _tool(program: str, package: str, purpose: str) -> Finding:
+def _lacking(arch: str) -> str:
+    """How bad it is that something is not there which only guests of ``arch`` need."""
+    return "bad" if port_of(arch).archived else "note"
+
+
+def _tool(program: str, package: str, purpose: str, *, lacking: str = "bad") -> Finding:
     path = shutil.which(program)
     if path is None:
         return Finding(
             what=program,
-            state="bad",
+            state=lacking,
             detail=f"not installed; {purpose}",
             fix=f"apt-get install {package}",
         )
@@ -127,7 +139,18 @@ def _tool(program: str, package: str, purpose: str) -> Finding:
 
 def _compiler(arch: str) -> Finding:
     compiler = compiler_for(arch, host=host_arch())
-    return _tool(compiler.program, compiler.packages, f"compiles the {arch} guest's programs")
+    purpose = f"compiles the {arch} guest's programs"
+    return _tool(compiler.program, compiler.packages, purpose, lacking=_lacking(arch))
+
+
+def _build_tools(arch: str) -> Finding:
+    what = f"kernel builds {arch}"
+    try:
+        tools = find_toolchain(arch)
+        check_for_config(_CUSTOM_KERNELS_HAVE, has_header=host_has_header)
+    except MmscopeError as error:
+        return Finding(what=what, state="note", detail=error.message, fix=error.fix or "")
+    return Finding(what=what, state="ok", detail=tools.version)
 
 
 def _keyring() -> Finding:

@@ -66,7 +66,7 @@ def obtain_source(series: str, root: AptRoot, *, cache: Path, progress: Progress
             raise FetchError(
                 f"{root.suite} has no {package}",
                 details={"it has": ", ".join(others) or "no source of a kernel"},
-                fix="correct `suite` and `linux` of the kernel in kernel-configs/catalog.toml",
+                fix="correct `suite` and `linux` of the kernel in its catalogue",
             )
         return _install(found, root, cache=cache, progress=progress)
     except VerificationError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,8 @@ from harness.kernel.fragment import Request, holds
 from harness.kernel.kconfig_source import Definition, KconfigTree, conjuncts, evaluate
 
 _MOST_NAMED = 4
+_ALIKE = 0.85
+"""How alike a symbol must be to one that is not there, to be taken for what was meant."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +55,7 @@ def check_survival(
     ]
     lines = [each.render() for each in lost]
     lines += [
-        f"CONFIG_{request.symbol}=n ({request.where}): {_unknown(request.symbol)}"
+        f"CONFIG_{request.symbol}=n ({request.where}): {_unknown(request.symbol, tree)}"
         for request in unknown
     ]
     if lines:
@@ -60,7 +63,7 @@ def check_survival(
         raise BuildError(
             f"{what}: {number} of the {len(requests)} symbols asked for did not survive",
             details={"lost": "\n".join(lines)},
-            fix="correct the fragments in kernel-configs/fragments, and build again",
+            fix="correct these lines of the fragments, and build again",
         )
 
 
@@ -68,7 +71,7 @@ def explain(request: Request, config: Mapping[str, str], tree: KconfigTree) -> s
     """Why the configuration has another value than the request."""
     definitions = tree.definitions.get(request.symbol, [])
     if not definitions:
-        return _unknown(request.symbol)
+        return _unknown(request.symbol, tree)
     if request.value == "n":
         return _forced(request.symbol, config, tree)
     unmet = [_unmet(definition, config) for definition in definitions]
@@ -100,8 +103,10 @@ def _exists(request: Request, tree: KconfigTree) -> bool:
     return request.symbol in tree.definitions
 
 
-def _unknown(symbol: str) -> str:
-    return f"this source has no symbol {symbol} for the architecture"
+def _unknown(symbol: str, tree: KconfigTree) -> str:
+    like = difflib.get_close_matches(symbol, tree.definitions, n=1, cutoff=_ALIKE)
+    meant = f" (is {like[0]} meant?)" if like else ""
+    return f"this source has no symbol {symbol} for the architecture{meant}"
 
 
 def _unmet(definition: Definition, config: Mapping[str, str]) -> list[str]:

@@ -97,6 +97,12 @@ def test_only_the_architectures_own_files_count(tree: Path) -> None:
     ("symbol", "value", "config", "why"),
     [
         ("NOSUCH", "y", {}, "this source has no symbol NOSUCH for the architecture"),
+        (
+            "COMPACTON",
+            "y",
+            {},
+            "this source has no symbol COMPACTON for the architecture (is COMPACTION meant?)",
+        ),
         ("ARM_ONLY", "y", {}, "this source has no symbol ARM_ONLY for the architecture"),
         ("PACKET", "y", {}, "it depends on NET (NET is n) [net/Kconfig:1]"),
         ("SLOB", "y", {"SLUB": "y"}, "it depends on EXPERT (EXPERT is n) [mm/Kconfig:8]"),
