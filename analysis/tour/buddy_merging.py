@@ -1,0 +1,169 @@
+"""What the stop about merging shows, and about neighbours that stay apart."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import partial
+
+from analysis.compare.claim import Claim
+from analysis.figures import tour_buddy
+from analysis.model.allocator.allocator import Allocator
+from analysis.model.freelist import ZoneFreeLists
+from analysis.model.neighbours import Pair, equal_neighbours, free_buddies, must_merge
+from analysis.replay.allocator_state import load_allocator
+from analysis.tour.evidence import BootEvidence, StopEvidence
+from analysis.tour.finding import Finding, Listing, Plate
+from analysis.tour.ring_calls import (
+    RingCall,
+    lists_claim,
+    number_claim,
+    read_calls,
+    text_claim,
+)
+from analysis.tour.ring_claims import (
+    blocks_claim,
+    calls_listing,
+    change_of,
+    read_lists,
+)
+
+_CMA_RESERVED = re.compile(r"cma: Reserved (\d+) MiB at 0x([0-9a-f]+)")
+_MIB = 1 << 20
+
+
+def coalescing(evidence: StopEvidence) -> Finding:
+    """buddy/coalescing: what is given back merges with its buddy, and only with it."""
+    calls = read_calls(evidence.boot())
+    drops = [call for call in calls if not call.taken]
+    claims = [blocks_claim("merged_block", call) for call in drops]
+    claims.append(lists_claim("merge_lists", calls))
+    apart = [call for call in drops if _stays_apart(call.model_after, call)]
+    claims.append(
+        number_claim(
+            "stays_apart",
+            {"calls": len(drops)},
+            len(apart),
+            sum(_stays_apart(call.after, call) for call in drops),
+            "frees beside an equal block that is not the buddy",
+            tuple(_apart_text(call) for call in apart[:4]),
+        )
+    )
+    claims += _law("main", calls[-1].after)
+    cma = evidence.boot("cma")
+    other = load_allocator(read_lists(cma))
+    claims += _law("cma", other)
+    claims.append(_reserved_pair(cma, other))
+    largest = max(drops, key=lambda call: len(call.gone))
+    exhibits: list[Plate | Listing] = [
+        Plate(id="merge", draw=partial(tour_buddy.change, change_of(largest))),
+        calls_listing(drops),
+    ]
+    if apart:
+        exhibits.insert(1, Plate(id="apart", draw=partial(tour_buddy.apart, _apart(apart[0]))))
+    return Finding(claims=tuple(claims), exhibits=tuple(exhibits))
+
+
+def _freed(allocator: Allocator, call: RingCall) -> tuple[int, int, ZoneFreeLists] | None:
+    """First page and order of the free block that now holds what a call gave back."""
+    assert call.pfn is not None, "a free names its block"
+    lists = allocator.zone_of(call.pfn).free
+    for order in range(lists.max_order + 1):
+        block = lists.block_at(call.pfn & ~((1 << order) - 1))
+        if block is not None and block.pfn + (1 << block.order) > call.pfn:
+            return block.pfn, block.order, lists
+    return None
+
+
+def _touching(allocator: Allocator, call: RingCall) -> int | None:
+    """First page of an equal free neighbour of the block that a free made, which is no buddy."""
+    found = _freed(allocator, call)
+    if found is None:
+        return None
+    pfn, order, lists = found
+    if order == lists.max_order:
+        return None
+    for other in (pfn - (1 << order), pfn + (1 << order)):
+        block = lists.block_at(other)
+        if block is not None and block.order == order and other != pfn ^ (1 << order):
+            return other
+    return None
+
+
+def _stays_apart(allocator: Allocator, call: RingCall) -> bool:
+    return _touching(allocator, call) is not None
+
+
+def _apart(call: RingCall) -> tour_buddy.Apart:
+    found, other = _freed(call.after, call), _touching(call.after, call)
+    assert found is not None, "the block is free"
+    pfn, order, lists = found
+    start = min(pfn, other if other is not None else pfn) & ~((4 << order) - 1)
+    end = start + (8 << order)
+    return tour_buddy.Apart(
+        start=start,
+        end=end,
+        order=order,
+        freed=pfn,
+        neighbour=other if other is not None else pfn,
+        blocks=tuple(
+            (block.pfn, block.order) for block in lists.blocks() if start <= block.pfn < end
+        ),
+    )
+
+
+def _apart_text(call: RingCall) -> str:
+    found, other = _freed(call.model_after, call), _touching(call.model_after, call)
+    assert found is not None, "the block is free"
+    assert other is not None, "it has an equal neighbour"
+    pfn, order, _ = found
+    return (
+        f"call {call.number}: {pfn:#x} and {other:#x} of order {order} touch, but "
+        f"{pfn:#x} ^ {1 << order:#x} = {pfn ^ (1 << order):#x}"
+    )
+
+
+def _law(label: str, allocator: Allocator) -> Iterator[Claim]:
+    """No two free buddies that must merge, in any zone; equal neighbours that are none."""
+    pairs = [(pair, zone.free) for zone in allocator.zones for pair in free_buddies(zone.free)]
+    wrong = [pair for pair, lists in pairs if must_merge(pair, lists, allocator.era)]
+    beside = [pair for zone in allocator.zones for pair in equal_neighbours(zone.free)]
+    blocks = sum(1 for zone in allocator.zones for _ in zone.free.blocks())
+    yield number_claim(
+        "no_unmerged_buddies",
+        {"boot": label, "free_blocks": blocks, "equal_neighbours": len(beside)},
+        0,
+        len(wrong),
+        "pairs of free buddies that must merge",
+        tuple(_pair_text(pair) for pair in beside[:4]),
+    )
+
+
+def _pair_text(pair: Pair) -> str:
+    one, other = pair
+    return (
+        f"{one.pfn:#x} and {other.pfn:#x}, both of order {one.order}, touch; the buddy of "
+        f"{one.pfn:#x} is {one.pfn ^ (1 << one.order):#x}"
+    )
+
+
+def _reserved_pair(boot: BootEvidence, allocator: Allocator) -> Claim:
+    """A CMA pageblock and the movable one that is its buddy, both free: they stay two."""
+    match = _CMA_RESERVED.search(boot.snapshot().text("dmesg"))
+    page = boot.snapshot().page_size_bytes
+    pairs = [(pair, zone.free) for zone in allocator.zones for pair in free_buddies(zone.free)]
+    observed = " ".join(f"{pair[0].pfn:#x}+{pair[1].pfn:#x}/{pair[0].order}" for pair, _ in pairs)
+    predicted = "none"
+    if match is not None:
+        start = int(match[2], 16) // page
+        end = start + int(match[1]) * _MIB // page
+        order = allocator.zones[0].free.pageblock_order
+        edges = {
+            min(block, block ^ (1 << order))
+            for block in range(start, end, 1 << order)
+            if not start <= (block ^ (1 << order)) < end
+        }
+        predicted = " ".join(f"{pfn:#x}+{pfn + (1 << order):#x}/{order}" for pfn in sorted(edges))
+    return text_claim(
+        "reserved_pair", {"boot": boot.label}, predicted, observed or "none", "free buddies apart"
+    )

@@ -1,0 +1,121 @@
+"""What the stop about migratetypes shows."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+
+from analysis.figures import tour_buddy
+from analysis.model.allocator.allocator import Allocator
+from analysis.model.freelist import ZoneFreeLists
+from analysis.tour.evidence import StopEvidence
+from analysis.tour.finding import Finding, Listing, Plate
+from analysis.tour.ring_calls import (
+    RingCall,
+    lists_claim,
+    read_calls,
+    text_claim,
+)
+from analysis.tour.ring_claims import (
+    taken_claim,
+)
+
+_EXTFRAG = re.compile(
+    r"mm_page_alloc_extfrag: page=\S+ pfn=0x([0-9a-f]+) alloc_order=(\d+) fallback_order=(\d+) "
+    r"pageblock_order=\d+ alloc_migratetype=(\d+) fallback_migratetype=(\d+) "
+    r"fragmenting=\d+ change_ownership=(\d)"
+)
+
+
+def migratetypes(evidence: StopEvidence) -> Finding:
+    """buddy/migratetypes: unmovable requests that find none of their own, and what they take."""
+    boot = evidence.boot()
+    calls = read_calls(boot)
+    stolen = [call for call in calls if call.fallback is not None]
+    claims = [taken_claim(call) for call in stolen]
+    claims += [
+        text_claim(
+            "pageblock_type",
+            call.scope,
+            _types_at(call.model_after, call),
+            _types_at(call.after, call),
+            "type of the pageblock",
+        )
+        for call in stolen
+    ]
+    claims.append(lists_claim("steal_lists", calls))
+    orders = {call.order for call in calls}
+    told = [line for line in boot.text("trace").splitlines() if (m := _EXTFRAG.search(line))
+            and int(m[2]) in orders]  # fmt: skip
+    predicted = "; ".join(_extfrag_of(call) for call in stolen)
+    observed = "; ".join(_extfrag_line(line) for line in told)
+    claims.append(
+        text_claim("extfrag", {"fallbacks": len(stolen)}, predicted, observed, "trace events")
+    )
+    telling = max(stolen, key=lambda call: len(call.gone), default=calls[0])
+    lines = [_short(line) for line in told][:12]
+    exhibits: list[Plate | Listing] = [
+        Plate(id="steal", draw=partial(tour_buddy.steal, _steal(telling)))
+    ]
+    if lines:
+        exhibits.append(Listing(id="extfrag", text="\n".join(lines)))
+    return Finding(claims=tuple(claims), exhibits=tuple(exhibits))
+
+
+def _types_at(allocator: Allocator, call: RingCall) -> str:
+    assert call.fallback is not None, "asked of calls that fell back"
+    lists = allocator.zone_of(call.fallback.pfn).free
+    count = max(1, 1 << call.fallback.order >> lists.pageblock_order)
+    names = [
+        lists.pageblock_migratetype(call.fallback.pfn + (at << lists.pageblock_order)).name
+        for at in range(count)
+    ]
+    return " ".join(names)
+
+
+def _extfrag_of(call: RingCall) -> str:
+    block = call.fallback
+    assert block is not None, "asked of calls that fell back"
+    owned = int(call.stolen_type is call.migratetype)
+    return (
+        f"{block.pfn:#x} order {call.order} from {block.order} type {int(call.migratetype)} from "
+        f"{int(block.migratetype)} owned {owned}"
+    )
+
+
+def _extfrag_line(line: str) -> str:
+    match = _EXTFRAG.search(line)
+    assert match is not None, "only such lines are asked for"
+    pfn, order, larger, kind, other, owned = match.groups()
+    return f"0x{pfn} order {order} from {larger} type {kind} from {other} owned {owned}"
+
+
+def _short(line: str) -> str:
+    return re.sub(r"page=\S+ ", "", line[line.index("mm_page_alloc_extfrag") :])
+
+
+def _steal(call: RingCall) -> tour_buddy.Steal:
+    block = call.fallback
+    assert block is not None, "a stop in which nothing falls back shows no picture"
+    lists = call.before.zone_of(block.pfn).free
+    after = call.after.zone_of(block.pfn).free
+    size = max(1 << lists.pageblock_order, 1 << block.order)
+    start = block.pfn & ~(size - 1)
+
+    def row(of: ZoneFreeLists) -> tuple[tuple[int, int, str], ...]:
+        return tuple(
+            (one.pfn, one.order, one.migratetype.name)
+            for one in of.blocks()
+            if start <= one.pfn < start + size
+        )
+
+    return tour_buddy.Steal(
+        start=start,
+        end=start + size,
+        pfn=call.pfn or 0,
+        order=call.order,
+        before=row(lists),
+        after=row(after),
+        types=(lists.pageblock_migratetype(block.pfn).name,
+               after.pageblock_migratetype(block.pfn).name),
+    )  # fmt: skip
