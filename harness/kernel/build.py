@@ -42,6 +42,7 @@ from harness.kernel.kconfig import parse_kconfig, read_kconfig
 from harness.kernel.kconfig_source import read_tree
 from harness.kernel.make import Counter, Failure, Make, count_objects, run_make
 from harness.kernel.module_build import MODULE_BUILD, collect_module_build
+from harness.kernel.needs import check_guest
 from harness.kernel.package import RECORD_NAME, Kernel, is_kernel, load_kernel, render_kernel
 from harness.kernel.source_tree import SourceTree
 from harness.kernel.survival import check_survival
@@ -140,6 +141,7 @@ def build_kernel(
 
     Raises:
         MissingToolError: a program or header is not installed.
+        UsageError: a guest could not run on it; nothing is compiled.
         BuildError: a symbol did not survive, or the compiler refused.
         DiskFullError.
     """
@@ -229,6 +231,7 @@ class _Work:
             read_tree(self.source.directory, self.inputs.arch),
             what,
         )
+        check_guest(config_values, self.inputs.arch, what)
         return config_values
 
     def compile(self) -> int:

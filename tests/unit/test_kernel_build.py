@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import harness.kernel.build as build_module
 import harness.kernel.fetch as fetch_module
 from harness.errors import (
     BuildError,
@@ -25,10 +26,12 @@ from harness.kernel.build import build_kernel, find_built, gather_inputs
 from harness.kernel.catalog import find_cached, list_cached
 from harness.kernel.custom import CustomKernel
 from harness.kernel.fetch import obtain
+from harness.kernel.needs import check_guest
 from harness.kernel.package import Kernel
 from harness.kernel.source_tree import SourceTree, cached_source
 from harness.kernel.toolchain import Toolchain
 from harness.kernel.zoo import obtain_custom
+from tests.made_own_kernel import config_text
 from tests.made_packages import FakeArchive, make_host
 from tests.made_source import FakeMake, make_source_deb
 
@@ -66,6 +69,8 @@ class Builder:
         self.write("guest", "# each guest has more than one CPU\nCONFIG_SMP=y\n")
         self.write("slab", "CONFIG_SLAB=y\n# CONFIG_NUMA is not set\n")
         monkeypatch.setattr(gather_inputs, "__kwdefaults__", {"fragments": self.fragments})
+        # The configurations made here are of a few lines.
+        monkeypatch.setattr(build_module, "check_guest", lambda *_: None)
 
     @property
     def cache(self) -> Path:
@@ -194,6 +199,21 @@ def test_a_symbol_that_does_not_survive(build: Builder) -> None:
     assert lost.startswith("CONFIG_SLAB=y (slab.config:1) came out n: ")
     assert "modules" not in build.make.targets
     assert list_cached(build.cache) == []
+
+
+def test_a_kernel_that_could_not_be_a_guest_is_not_compiled(
+    build: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build_module, "check_guest", check_guest)
+    needed = [line for line in config_text().splitlines() if line.startswith("CONFIG_")]
+    needed.remove("CONFIG_VIRTIO_CONSOLE=y")
+    build.write("guest", "\n".join(needed) + "\n")
+    build.write("slab", "CONFIG_SMP=y\n")
+    with pytest.raises(UsageError, match="built without CONFIG_VIRTIO_CONSOLE"):
+        build()
+    assert "modules" not in build.make.targets
+    build.write("slab", "CONFIG_VIRTIO_CONSOLE=y\n")
+    assert build().release == "6.1.192-slab"
 
 
 def test_what_the_compiler_said(build: Builder) -> None:
