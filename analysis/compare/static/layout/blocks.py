@@ -9,7 +9,7 @@ from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim, Number
 from analysis.compare.rule import Rule
 from analysis.compare.static.layout.capture import MEMORY_ROOT, LayoutUnknownError
-from analysis.compare.static.layout.inputs import layout, orders_of, placement
+from analysis.compare.static.layout.inputs import layout_now, orders_of, placement
 from analysis.compare.static.layout.judge import Predicted, Predictions, judge, per_zone, single
 from analysis.errors import MissingInputError
 from analysis.model.layout import orders, pageblocks, sections
@@ -139,7 +139,7 @@ def _pageblocks(snapshot: Snapshot) -> Iterator[Claim]:
         raise MissingInputError("the end of proc/pagetypeinfo, pageblocks of every node")
 
     def predict(era: LayoutEra) -> Predictions:
-        plan = layout(snapshot, era)
+        plan = layout_now(snapshot, era)
         order, steps = block_order(snapshot, era)
         valid, said = _validity(snapshot, era, plan.placement.max_pfn)
         results: dict[Hashable, Predicted] = {}
@@ -207,7 +207,7 @@ def _memory_blocks(snapshot: Snapshot) -> Iterator[Claim]:
     shown = snapshot.number(f"{MEMORY_ROOT}block_size_bytes", 16) * len(numbers)
 
     def predict(era: LayoutEra) -> Predictions:
-        plan = placement(snapshot, era)
+        plan = layout_now(snapshot, era).placement
         section = 1 << section_shift(snapshot, era)
         block, said = _memory_block_bytes(snapshot, era)
         present = sections.present_sections(plan.ranges, section // snapshot.page_size_bytes)

@@ -14,7 +14,7 @@ from analysis.compare.static.layout.capture import (
     boot,
     model_of,
 )
-from analysis.compare.static.layout.inputs import layout, placement
+from analysis.compare.static.layout.inputs import at_boot, layout, placement
 from analysis.compare.static.layout.judge import ALL, Predicted, Predictions, judge, per_zone
 from analysis.errors import MissingInputError
 from analysis.model.layout import holes, memory_model, sections
@@ -104,7 +104,7 @@ def set_up_claims(snapshot: Snapshot, model: str) -> Iterator[Claim]:
             model == memory_model.FLATMEM and not era.flat_holes_set_up
         ):
             raise LayoutInputError("this kernel does not say how many struct pages holes have")
-        place = placement(snapshot, era)
+        place = at_boot(placement(snapshot, era))
         if model == memory_model.FLATMEM:
             total = struct_pages(snapshot, era, model)
             said = f"one struct page for each frame from 0 on: {total}"

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from analysis.capture.snapshot import Snapshot
+from analysis.compare.static.layout import chunks
 from analysis.compare.static.layout.capture import (
     FOUR_GIB,
+    MEMORY_ROOT,
     LayoutInputError,
     LayoutUnknownError,
     Way,
     boot,
+    hexes,
     options,
 )
 from analysis.compare.static.layout.map import (
-    check_hotplug,
+    added_memory,
+    added_unknown,
     iomem_memory,
     physical_tree,
     x86_memory,
@@ -25,13 +29,16 @@ from analysis.compare.static.layout.map import (
 from analysis.compare.static.layout.nodes import node_pieces
 from analysis.model.layout.device_zone import device_zone_span, node_of_range
 from analysis.model.layout.eras_layout import LayoutEra
+from analysis.model.layout.hot_added import added_blocks, movable_zone
 from analysis.model.layout.movable import highest_zone, movable_starts, required_kernelcore
 from analysis.model.layout.nodes import NodeSpan, in_pages, node_extents
 from analysis.model.layout.orders import buddy_orders
 from analysis.model.layout.pfn import Span
 from analysis.model.layout.sizes import core_pages
 from analysis.model.layout.zone_limits import (
+    MOVABLE,
     arm64_zone_ends,
+    m68k_zone_ends,
     riscv_zone_ends,
     x86_zone_ends,
     zone_names,
@@ -55,6 +62,8 @@ class Placement:
     """Pages."""
     fake: tuple[NodeSpan, ...]
     """Bytes, in the order in which they were cut."""
+    added: tuple[Span, ...]
+    """What came after boot, in bytes; the rest tells of boot alone."""
     steps: tuple[str, ...]
     """The way from the inputs, a line each."""
 
@@ -90,6 +99,8 @@ def _zone_ends(
         limit = _dma_limit(snapshot, memory)
         way.say(f"every bus master reaches {limit:#x}")
         return arm64_zone_ends(memory, limit, page)
+    if arch == "m68k":
+        return m68k_zone_ends(max_pfn)
     if arch == "riscv64":
         return riscv_zone_ends(memory, page)
     raise LayoutUnknownError(f"zone limits are not modelled for {arch}")
@@ -173,19 +184,30 @@ def placement(snapshot: Snapshot, era: LayoutEra) -> Placement:
         MissingInputError, ParseError: an input is missing or cannot be read.
     """
     way = Way()
+    if snapshot.arch in chunks.ARCHES:
+        memory, pieces = chunks.chunk_memory(snapshot, way)
+        return Placement(
+            memory=memory,
+            max_pfn=max(span.end for span in memory) // snapshot.page_size_bytes,
+            ranges=in_pages(pieces, snapshot.page_size_bytes),
+            fake=(),
+            added=(),
+            steps=tuple(way.steps),
+        )
     if snapshot.arch in ("x86_64", "i386"):
         memory, max_pfn = x86_memory(snapshot, era, way)
     else:
         memory, max_pfn = iomem_memory(snapshot, way)
     if not memory:
         raise LayoutUnknownError("the map has no memory")
-    check_hotplug(snapshot, memory)
+    added = added_memory(snapshot, memory)
     pieces, fake = node_pieces(snapshot, era, memory, max_pfn, way)
     return Placement(
         memory=tuple(memory),
         max_pfn=max_pfn,
         ranges=in_pages(pieces, snapshot.page_size_bytes),
         fake=fake,
+        added=added,
         steps=tuple(way.steps),
     )
 
@@ -216,6 +238,68 @@ def device_zones(snapshot: Snapshot, place: Placement) -> dict[int, Span]:
             )
         mapped.setdefault(node, []).append(span)
     return {node: device_zone_span(spans, page) for node, spans in mapped.items()}
+
+
+def at_boot(place: Placement) -> Placement:
+    """The placement, for rules that describe no other memory.
+
+    Raises:
+        LayoutUnknownError: some was added since.
+    """
+    if place.added:
+        raise added_unknown(place.added)
+    return place
+
+
+@lru_cache(maxsize=8)
+def layout_now(snapshot: Snapshot, era: LayoutEra) -> Layout:
+    """The zones of a capture, with ZONE_MOVABLE of memory that was added since boot.
+
+    Raises:
+        LayoutUnknownError, MissingInputError, ParseError: as ``placement``; or the memory was
+            added elsewhere than to the ZONE_MOVABLE of the only node, which had none.
+    """
+    plan = layout(snapshot, era)
+    added = plan.placement.added
+    if not added:
+        return plan
+    page = snapshot.page_size_bytes
+    if not snapshot.has(f"{MEMORY_ROOT}block_size_bytes"):
+        raise added_unknown(added)
+    block_bytes = snapshot.number(f"{MEMORY_ROOT}block_size_bytes", 16)
+    blocks = added_blocks(_blocks_of(added, block_bytes), block_bytes, plan.placement.memory)
+    kinds = {_zone_of_block(snapshot, block) for block in blocks}
+    nodes = list(node_extents(plan.placement.ranges))
+    if len(nodes) != 1 or plan.movable or kinds != {MOVABLE}:
+        raise added_unknown(added)
+    zone = movable_zone(nodes[0], blocks, block_bytes, page)
+    others = tuple(each for each in plan.zones if each.zone != MOVABLE)
+    fresh = in_pages([NodeSpan(nodes[0], span.start, span.end) for span in added], page)
+    numbers = " ".join(map(str, blocks))
+    return replace(
+        plan,
+        placement=replace(
+            plan.placement,
+            ranges=(*plan.placement.ranges, *fresh),
+            max_pfn=max(plan.placement.max_pfn, zone.start_pfn + zone.spanned_pages),
+        ),
+        zones=(*others, zone),
+        steps=(*plan.steps, f"added since, as {MOVABLE}: {hexes(added)}, memory blocks {numbers}"),
+    )
+
+
+def _zone_of_block(snapshot: Snapshot, block: int) -> str:
+    """The zone that a memory block was onlined to; empty where the capture does not say."""
+    return (snapshot.source.text(f"{MEMORY_ROOT}memory{block}/valid_zones") or "").strip()
+
+
+def _blocks_of(spans: Sequence[Span], block_bytes: int) -> list[int]:
+    """The memory blocks that lie in these spans of bytes."""
+    return [
+        block
+        for span in spans
+        for block in range(span.start // block_bytes, -(-span.end // block_bytes))
+    ]
 
 
 @lru_cache(maxsize=8)

@@ -189,11 +189,12 @@ def iomem_memory(snapshot: Snapshot, way: Way) -> tuple[tuple[Span, ...], int]:
     return spans, spans[-1].end // page
 
 
-def check_hotplug(snapshot: Snapshot, memory: Sequence[Span]) -> None:
-    """Make sure that memory is as it was at boot.
+def added_memory(snapshot: Snapshot, memory: Sequence[Span]) -> tuple[Span, ...]:
+    """Memory of now that was not there at boot, in bytes.
 
     Raises:
-        LayoutUnknownError: memory is offline, or some was added.
+        LayoutUnknownError: memory is offline; or some was added, and what was there at boot is
+            known from nothing else.
     """
     states = [
         name
@@ -204,23 +205,32 @@ def check_hotplug(snapshot: Snapshot, memory: Sequence[Span]) -> None:
     if offline:
         raise LayoutUnknownError(f"memory is offline: {offline[0]}")
     if not snapshot.has("proc/iomem"):
-        return
+        return ()
     tree = snapshot.parsed("proc/iomem", iomem.parse)
     boot_memory = memory
-    if snapshot.arch not in ("x86_64", "i386") and snapshot.has("dmesg"):
+    shown = snapshot.arch in ("x86_64", "i386")
+    if not shown and snapshot.has("dmesg"):
         said = boot(snapshot).node_ranges
         if said:
             boot_memory = merged(Span(block.start, block.end) for block in said)
     known = merged(boot_memory)
+    added: list[Span] = []
     for resource in tree.resources:
         if tree.hidden or not resource.name.startswith("System RAM"):
             continue
         size = resource.end - resource.start
         there = sum(max(0, clip(span, resource.start, resource.end).size) for span in known)
-        if size - there >= _SMALLEST_HOTPLUG_BYTES:
-            raise LayoutUnknownError(
-                f"memory was added after boot: {resource.start:#x}-{resource.end - 1:#x}"
-            )
+        if size - there < _SMALLEST_HOTPLUG_BYTES:
+            continue
+        if there or not shown:
+            raise added_unknown([Span(resource.start, resource.end)])
+        added.append(Span(resource.start, resource.end))
+    return merged(added)
+
+
+def added_unknown(added: Sequence[Span]) -> LayoutUnknownError:
+    """What a rule says that describes memory as it was at boot, or other memory."""
+    return LayoutUnknownError(f"memory was added after boot: {hexes(added)}")
 
 
 def user_map(snapshot: Snapshot) -> tuple[MapEntry, ...]:

@@ -15,6 +15,8 @@ from analysis.compare.static.layout.capture import (
 from analysis.compare.static.layout.inputs import placement
 from analysis.compare.static.layout.judge import Predicted, Predictions, judge, per_node
 from analysis.compare.static.layout.map import (
+    added_memory,
+    added_unknown,
     parameter_map,
     physical_tree,
     settled_map,
@@ -72,6 +74,10 @@ def _memory_map(snapshot: Snapshot) -> Iterator[Claim]:
             for resource in physical_tree(snapshot).resources
             if resource.depth == 0 and resource.name == "System RAM"
         ]
+        known = [Span(e.start, e.end) for e in entries if e.type == memory_map.RAM]
+        added = added_memory(snapshot, known)
+        if any(span.start <= entry.start < span.end for span in added for entry in ram):
+            raise added_unknown(added)
     except LayoutUnknownError as error:
         lacking = isinstance(error, LayoutInputError)
         yield unknown(rule_id, {"map": "proc/iomem"}, why=str(error), lacking=lacking)

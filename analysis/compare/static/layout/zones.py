@@ -11,12 +11,13 @@ from analysis.compare.static.layout.capture import (
     boot,
     options,
 )
-from analysis.compare.static.layout.inputs import Placement, device_zones, layout
+from analysis.compare.static.layout.inputs import Placement, device_zones, layout, layout_now
 from analysis.compare.static.layout.judge import Predicted, Predictions, judge, per_node, per_zone
 from analysis.compare.static.layout.memory import INPUTS, shown_bytes
 from analysis.errors import MissingInputError
 from analysis.model.layout import (
     device_zone,
+    hot_added,
     memory_map,
     movable,
     nodes,
@@ -114,7 +115,7 @@ def _zone_number(
         }
 
         def predict(era: LayoutEra) -> Predictions:
-            plan = layout(snapshot, era)
+            plan = layout_now(snapshot, era)
             return {
                 (zone.node, zone.zone): Predicted(
                     value=value(zone), working=(*plan.steps, _zone_step(zone))
@@ -175,6 +176,8 @@ _LAYOUT_MODEL = (
     movable.movable_starts,
     zones.zone_span,
     zones.zone_layout,
+    hot_added.added_blocks,
+    hot_added.movable_zone,
     device_zone.device_zone_span,
     device_zone.node_of_range,
 )
@@ -219,7 +222,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         id="zone_start_pfn",
         says="A zone begins at the first page of its node, or at the zone's lower limit where the "
-        "node begins below; ZONE_MOVABLE at its start on the node. Printed for zones with pages.",
+        "node begins below; ZONE_MOVABLE at its start on the node, or at the first block of memory "
+        "that was added as movable. Printed for zones with pages.",
         inputs=INPUTS,
         observed="proc/zoneinfo, start_pfn",
         model=_LAYOUT_MODEL,
