@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import InfrastructureError
-from harness.kernel.catalog import known_suites
+from harness.kernel.catalog import CATALOG_PATH, known_suites
 from harness.kernel.stock import stock_kernels
 
 
@@ -44,3 +44,17 @@ def test_a_suite_need_not_name_any(tmp_path: Path) -> None:
     path = tmp_path / "catalog.toml"
     path.write_text("[suites.trixie]\nlinux = '6.12'\n")
     assert stock_kernels(path) == []
+
+
+def test_the_readme_has_the_same_zoo() -> None:
+    text = (CATALOG_PATH.parent / "README.md").read_text()
+    table = text.partition("| suite | Linux | ")[2].partition("\n\n")[0].splitlines()
+    arches = [cell.strip() for cell in table[0].split("|") if cell.strip()]
+    told = {
+        (cells[0], arch, flavour)
+        for cells in ([cell.strip() for cell in line.split("|")[1:-1]] for line in table[2:])
+        for arch, flavours in zip(arches, cells[2:], strict=True)
+        for flavour in flavours.split(", ")
+        if flavour
+    }
+    assert told == {(spec.suite, spec.arch, spec.flavour) for spec in stock_kernels()}
