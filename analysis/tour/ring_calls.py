@@ -99,6 +99,10 @@ def _ring_call(path: Path, number: int, row: dict[str, Any]) -> RingCall:
                 stolen = model.zones[choice.zone].free.pageblock_migratetype(fallback.pfn)
     else:
         model.free(cpu, row["pfn"], order)
+    comparison = compare_allocator(model, after_sample)
+    for allocator in (before, model, after):
+        for zone in allocator.zones:
+            zone.movable.clear()  # a number for every movable page, and nobody asks again
     old, mine, theirs = (frozenset(_blocks(one)) for one in (before, model, after))
     return RingCall(
         number=number,
@@ -114,7 +118,7 @@ def _ring_call(path: Path, number: int, row: dict[str, Any]) -> RingCall:
         model_new=_sorted(mine - old),
         gone=_sorted(old - theirs),
         new=_sorted(theirs - old),
-        comparison=compare_allocator(model, after_sample),
+        comparison=comparison,
         before=before,
         after=after,
         model_after=model,
