@@ -6,7 +6,6 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ _WIDE = re.compile(r"[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Group:
-    """Claims of one id, one after another."""
+    """Claims of one id."""
 
     id: str
     sentence: Markup
@@ -253,8 +252,10 @@ def _exhibits(
 
 def _groups(claims: Sequence[Claim], words: StopWords | None, language: Language) -> list[_Group]:
     groups = []
-    for claim_id, run in groupby(claims, key=lambda claim: claim.id):
-        rows = list(run)
+    by_id: dict[str, list[Claim]] = {}
+    for claim in claims:
+        by_id.setdefault(claim.id, []).append(claim)
+    for claim_id, rows in by_id.items():
         telling = [claim for claim in rows if claim.verdict is not Verdict.HOLDS]
         holding = [claim for claim in rows if claim.verdict is Verdict.HOLDS]
         shown = holding[: max(1, _ROWS_MAX - len(telling))]

@@ -14,6 +14,7 @@ from analysis.model.zonelist import ZONES
 from analysis.procfs import zoneinfo
 from analysis.procfs.zoneinfo import Zone, Zoneinfo
 from analysis.tour.evidence import BootEvidence
+from analysis.verdict import Verdict
 
 USER_CEILING = "Movable"
 """The highest zone that pages of a process may come from (GFP_HIGHUSER_MOVABLE)."""
@@ -24,10 +25,19 @@ _BY_ID = {rule.id: rule for rule in RULES}
 def rule_claims(
     snapshot: Snapshot, rule_id: str, keep: Callable[[Claim], bool] = lambda _: True
 ) -> list[Claim]:
-    """The claims of one of the checker's rules about a capture that ``keep`` wants, or whatever
-    it says where it wants none: a rule that finds nothing must not pass unseen."""
+    """The claims of one of the checker's rules about a capture that ``keep`` wants, or what it
+    cannot say.
+
+    Raises:
+        MissingInputError: it claims things, but none of those that are wanted: a stop must not
+            hold for want of a claim.
+    """
     found = _BY_ID[rule_id].claims(snapshot)
-    return [claim for claim in found if keep(claim)] or found
+    wanted = [claim for claim in found if keep(claim)]
+    wanted = wanted or [claim for claim in found if claim.verdict is Verdict.UNKNOWN]
+    if not wanted:
+        raise MissingInputError(f"what the rule {rule_id} is asked for")
+    return wanted
 
 
 def in_zone(zone: str, node: int | None = None) -> Callable[[Claim], bool]:

@@ -56,7 +56,9 @@ def _zone(
 
 
 def _layout(snapshot: Snapshot, zone: str) -> Iterator[Claim]:
-    for rule_id in ("zone_start_pfn", "zone_spanned", "zone_present"):
+    rules = ("zone_start_pfn", "zone_spanned", "zone_present")
+    # Where a zone begins is printed only of one with pages, which Device never has.
+    for rule_id in rules[1:] if zone == "Device" else rules:
         yield from rule_claims(snapshot, rule_id, in_zone(zone))
 
 
@@ -110,11 +112,11 @@ def _high_total(snapshot: Snapshot) -> Iterator[Claim]:
 
 def _movable(evidence: StopEvidence) -> Finding:
     """ZONE_MOVABLE laid out at boot, and made of memory that was added."""
-    boot, hot = evidence.boot("boot"), evidence.boot("hot")
+    boot, hot = evidence.boot("movablecore"), evidence.boot("hot-dimm")
     at_boot, added = boot.snapshot(), hot.snapshot()
     claims = [
-        *(_of("boot", claim) for claim in rule_claims(at_boot, "movable_start")),
-        *(_of("boot", claim) for claim in _layout(at_boot, "Movable")),
+        *(_of("movablecore", claim) for claim in rule_claims(at_boot, "movable_start")),
+        *(_of("movablecore", claim) for claim in _layout(at_boot, "Movable")),
         *_hot_claims(added),
         _served(boot, at_boot),
         _served(hot, added),
@@ -157,7 +159,7 @@ def _hot_claims(snapshot: Snapshot) -> Iterator[Claim]:
     for claim_id, (predicted, observed, unit) in shown.items():
         yield exact(
             claim_id,
-            {"boot": "hot", "node": 0, "zone": "Movable"},
+            {"boot": "hot-dimm", "node": 0, "zone": "Movable"},
             predicted=predicted,
             observed=observed,
             unit=unit,

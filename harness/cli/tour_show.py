@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rich.markup import escape
 from rich.table import Table
@@ -36,7 +36,8 @@ def show_tour(tour: JudgedTour, *, language: Language, whole: bool) -> None:
     console = output_console(_WIDTH)
     table = Table(title="the tour" if whole else None, title_justify="left")
     for name in ("stop", "verdict", "claims", "kernel", "s", ""):
-        table.add_column(name, justify="right" if name == "s" else "left", no_wrap=name == "stop")
+        justify: Literal["right", "left"] = "right" if name == "s" else "left"
+        table.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis")
     for stop in tour.stops:
         title = words[stop.name].title if stop.name in words else ""
         table.add_row(

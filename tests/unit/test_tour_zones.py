@@ -45,7 +45,7 @@ def test_everything_holds_on_the_kernel_that_has_the_zone(stop: str) -> None:
             {"zone_range"},
         ),
         (
-            "zones/movable", "hot/capture/proc/zoneinfo", "managed  65536", "managed  65535",
+            "zones/movable", "hot-dimm/capture/proc/zoneinfo", "managed  65536", "managed  65535",
             {"hot_managed"},
         ),
         (

@@ -68,8 +68,8 @@ STOPS: tuple[Stop, ...] = (
     Stop(
         name="zones/movable",
         boots=(
-            StopBoot(label="boot", gather=gather_zone, append="movablecore=128M"),
-            StopBoot(label="hot", gather=gather_zone, shapes=("hot-dimm",)),
+            StopBoot(label="movablecore", gather=gather_zone, append="movablecore=128M"),
+            StopBoot(label="hot-dimm", gather=gather_zone, shapes=("hot-dimm",)),
         ),
     ),
     Stop(
