@@ -26,7 +26,7 @@ from analysis.model.slab.slub_order import slub_order
 from analysis.model.slab.slub_sheaves import SlubWithSheaves
 from analysis.tour.slab_requests import Allocator, Request
 
-_FOLLOWED = (Release(5, 10), Release(6, 1), Release(7, 2))
+FOLLOWED = (Release(5, 10), Release(6, 1), Release(7, 2))
 """The releases whose SLUB the model follows object by object."""
 SLAB_MINALIGN = 8
 """ARCH_SLAB_MINALIGN of x86_64 and arm64."""
@@ -65,8 +65,6 @@ def slub_cache(snapshot: Snapshot, size: int, flags: SlabFlags, *, align: int = 
     aligned = cache_align(size, align, cache_line=line, slab_minalign=SLAB_MINALIGN, word_bytes=8)
     layout = slub_layout(size, aligned, flags, era=era, word_bytes=8, stack=False)
     page = snapshot.page_size_bytes
-    if snapshot.release not in _FOLLOWED:
-        raise MissingInputError(f"how SLUB of {snapshot.release} picks objects, which was compared")
     cpus = order_cpus(snapshot, era)
     order = slub_order(
         layout.size_bytes, cpus=cpus[-1], limits=limits(snapshot, era), page_size=page, era=era

@@ -18,7 +18,7 @@ from analysis.model.slab.slub_cpu import SlubOnCpu
 from analysis.model.slab.slub_layout import SlabFlags
 from analysis.model.slab.slub_sheaves import SlubWithSheaves
 from analysis.tour.evidence import BootEvidence
-from analysis.tour.slab_caches import CacheModel, era_of, slub_cache
+from analysis.tour.slab_caches import FOLLOWED, CacheModel, era_of, slub_cache
 from analysis.tour.slab_placement import compare_places, learn_shuffle
 from analysis.tour.slab_requests import (
     Request,
@@ -232,6 +232,11 @@ def life(boot: BootEvidence) -> tuple[tuple[Claim, ...], tuple[Phase, ...], tupl
     snapshot = boot.snapshot()
     claims = list(layout_claims(boot, snapshot))
     demo = next(made for made in creations(boot.json("commands")) if made.name == DEMO)
+    if snapshot.release not in FOLLOWED:
+        # the newest kernel of a suite moves on: its layout is told, its lists were not compared
+        why = f"how SLUB of {snapshot.release} picks objects was not compared"
+        claims += (unknown(claim, why=why) for claim in ("lists", "constructed", "addresses"))
+        return tuple(claims), (), parse_requests(boot.text("objects"))
     model = slub_cache(snapshot, demo.size, demo.flags, align=demo.align)
     found, places = phases(boot, model)
     claims += (
