@@ -113,7 +113,7 @@ def _line(
         face = color if beyond else style.PAPER
         x = _place(each)
         if each.noise and each.first_mean > 0:
-            _band(axes, y, each.noise / each.first_mean, count, reach)
+            _band(axes, y, each, count, reach)
         if each.ratio_interval is not None and min(each.ratio_interval) > 0:
             low, high = (math.log2(bound) for bound in each.ratio_interval)
             axes.plot(
@@ -145,10 +145,13 @@ def _place(each: Compared) -> float:
     return math.copysign(math.inf, each.difference)
 
 
-def _band(axes: Axes, y: float, share: float, count: int, reach: float) -> None:
+def _band(axes: Axes, y: float, each: Compared, count: int, reach: float) -> None:
     half = 0.36 / count
-    low = -reach if share >= 1 else max(-reach, math.log2(1 - share))
+    share = (each.noise or 0.0) / each.first_mean
     high = min(reach, math.log2(1 + share))
+    low = -reach if share >= 1 else max(-reach, math.log2(1 - share))
+    if each.measure.multiplied:
+        low = -high
     axes.fill_between([low, high], y - half, y + half, color=style.FAINT, linewidth=0, zorder=1)
 
 

@@ -32,7 +32,8 @@ def group_colors(names: Sequence[str]) -> dict[str, str]:
 
 def telling(found: Comparison, most: int) -> list[Measure]:
     """The headline measures that differ in any pair, by importance; where they are few, also those
-    whose groups lie furthest apart for their noise. Of one kind, a few moments are enough."""
+    whose groups lie furthest apart for their noise. Each thing once before any of
+    its other moments."""
     ranks: dict[Measure, float] = {}
     fallback: dict[Measure, float] = {}
     for held in found.held:
@@ -47,11 +48,14 @@ def telling(found: Comparison, most: int) -> list[Measure]:
     ordered += [measure for measure in others if measure not in ranks][
         : max(0, _LEAST - len(ranks))
     ]
-    picked: list[Measure] = []
-    for measure in ordered:
-        if sum(measure.title == other.title for other in picked) < _MOMENTS:
-            picked.append(measure)
-    return picked[:most]
+    turns: dict[str, int] = {}
+    ranked: list[tuple[int, int, Measure]] = []
+    for place, measure in enumerate(ordered):
+        turn = turns[measure.title] = turns.get(measure.title, -1) + 1
+        if turn < _MOMENTS:
+            ranked.append((turn, place, measure))
+    ranked.sort(key=lambda row: row[:2])
+    return [measure for _, _, measure in ranked[:most]]
 
 
 def of_measure(found: Comparison, measure: Measure) -> Mapping[str, Compared]:

@@ -37,16 +37,13 @@ class Effects:
     hedges_g: Array
     """Difference in standard deviations within the groups, corrected for their size; nan where
     there is no spread."""
-    noise: Array
-    """The difference of two means that the spread within the groups alone makes, in 95 of 100
-    cases not exceeded."""
 
 
 def effects(first: Array, second: Array) -> Effects:
     """Rows are runs (two at least in each group), columns measures."""
     degrees = len(first) + len(second) - 2
     spread = _pooled(first, second)
-    error, welch = _welch(first, second)
+    _, welch = _welch(first, second)
     difference = second.mean(axis=0) - first.mean(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         g = np.where(spread > 0, difference / spread * (1 - 3 / (4 * degrees - 1)), np.nan)
@@ -57,15 +54,21 @@ def effects(first: Array, second: Array) -> Effects:
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = np.where(signs > 0, resampled_second / resampled_first, np.nan)
     ratio_low, ratio_high = _bounds(ratios, welch, runs)
-    quantiles = np.array([_quantile(int(each)) for each in welch])
     return Effects(
         difference_low=low,
         difference_high=high,
         ratio_low=ratio_low,
         ratio_high=ratio_high,
         hedges_g=g,
-        noise=error * quantiles,
     )
+
+
+def noise(first: Array, second: Array) -> Array:
+    """The difference of two means that the spread within the groups alone makes, by measure: in
+    95 of 100 cases it is not exceeded."""
+    error, welch = _welch(first, second)
+    found: Array = error * np.array([_quantile(int(each)) for each in welch])
+    return found
 
 
 def t_quantile(share: float, degrees: int) -> float:

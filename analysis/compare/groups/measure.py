@@ -12,7 +12,7 @@ Subject = Literal[
 ]  # fmt: skip
 
 SUBJECTS: Mapping[Subject, str] = {
-    "boot": "memory lost at boot",
+    "boot": "memory at boot",
     "stalls": "allocation stalls",
     "high orders": "large blocks to be had",
     "fragmentation": "fragmentation",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.compare.groups.effect import effects
+from analysis.compare.groups.effect import effects, noise
 from analysis.compare.groups.measure import Measure, Measured
 from analysis.compare.groups.significance import Array, least_p, permutation_test
 
@@ -154,12 +154,12 @@ def _compare(
         [floor_of(m, (*first[:, column], *second[:, column])) for column, m in enumerate(known)]
     )
     sizes = effects(first, second)
+    straight = _straightened(known, first, second, floors)
+    noises = noise(straight[0], straight[1])
     p = np.full(len(known), np.nan)
     least = min(1.0, pairs * least_p(len(first), len(second)))
     if test:
-        p = np.minimum(
-            1.0, pairs * permutation_test(*_straightened(known, first, second, floors)).p
-        )
+        p = np.minimum(1.0, pairs * permutation_test(*straight).p)
     found: dict[Measure, Compared] = {}
     for column, m in enumerate(known):
         one, other = first[:, column], second[:, column]
@@ -183,10 +183,17 @@ def _compare(
             difference_interval=_interval(sizes.difference_low, sizes.difference_high, column),
             ratio_interval=_interval(sizes.ratio_low, sizes.ratio_high, column),
             hedges_g=_number(sizes.hedges_g[column]),
-            noise=float(sizes.noise[column]),
+            noise=_noise(m, one, float(noises[column])),
             constant=constant,
         )
     return [found.get(m) or _unknown(m, groups) for m in measures]
+
+
+def _noise(measure: Measure, first: Array, straight: float) -> float:
+    """In the measure's unit; of a logarithm, about the first group's mean."""
+    if measure.multiplied and (first > 0).all():
+        return float(first.mean()) * math.expm1(straight)
+    return straight
 
 
 def _straightened(

@@ -114,7 +114,7 @@ def _unused(moment: str) -> Measure:
     return Measure(
         id=f"slab_unused_kb@{moment}",
         subject="slab",
-        title="slab memory that no object uses (slabinfo: pages less active objects)",
+        title="slab memory in no object's use (slabinfo)",
         moment=moment,
         unit="kB",
         floor=128.0,

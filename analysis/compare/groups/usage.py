@@ -94,7 +94,7 @@ def _times(run: Run, sheet: Sheet) -> None:
             continue
         total += phase.wall_s
         sheet.put(_time(f"the load of {phase.name}", phase.name), phase.wall_s)
-    sheet.put(_time("all loads", "loads"), total)
+    sheet.put(_time("all loads together", "loads"), total)
 
 
 def _time(title: str, name: str) -> Measure:
@@ -102,7 +102,7 @@ def _time(title: str, name: str) -> Measure:
         id=f"time_s@{name}",
         subject="time",
         title=f"wall time of {title}",
-        moment=name,
+        moment="whole phase" if name not in ("boot", "loads") else "whole run",
         unit="s",
         floor=0.2,
         multiplied=True,
