@@ -26,10 +26,12 @@ from harness.cli.prepare import DEFAULT_RUNS, asked_machine, asked_spec, chosen_
 from harness.cli.shellless import check_shell, shell_command
 from harness.cli.terminal import TerminalProgress
 from harness.errors import LostMachineError, UsageError
+from harness.kernel.external_module import build_module
 from harness.kernel.kconfig import read_kconfig
 from harness.kernel.needs import check_network
 from harness.kernel.own import OwnFiles
 from harness.session.guest import Guest
+from harness.session.kernel_module import insert_module
 
 
 def boot(
@@ -48,6 +50,13 @@ def boot(
         typer.Option("--command", help="Run this in the guest's shell and exit with its status."),
     ] = None,
     shell: Annotated[bool, typer.Option("--shell", help="A root shell by ssh.")] = False,
+    slab_module: Annotated[
+        bool,
+        typer.Option(
+            "--slab-module",
+            help="Load our module that asks for memory on command (guest/module says how).",
+        ),
+    ] = False,
     runs: Runs = DEFAULT_RUNS,
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep console and QEMU logs of a boot that went well.")
@@ -74,9 +83,12 @@ def boot(
         if shell:
             check_network(read_kconfig(prepared.kernel.config_path), prepared.kernel.release)
         spec = asked_spec(asked, prepared, accel, progress.note)
+        module = build_module(prepared.kernel, progress=progress.note) if slab_module else None
         with guest_run(
             "boot", spec, prepared, runs, shape=asked, progress=progress.note, ssh=shell, keep=keep
         ) as guest:
+            if module is not None:
+                insert_module(guest, module)
             progress.close()
             status = _shell(guest) if shell else _command(guest, words)
     finally:
