@@ -163,8 +163,8 @@ def build_kernel(
     )
 
     def build(temporary: Path) -> None:
-        start_s = time.monotonic()
         with locked(work.tree, progress=progress), reporting_full_disk(work.tree):
+            start_s = time.monotonic()
             work.open_tree()
             config = work.configure()
             check_for_config(config, has_header=has_header)
