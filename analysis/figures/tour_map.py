@@ -110,14 +110,16 @@ def draw(zones: Sequence[ZoneExtent], memory: Sequence[Extent]) -> Figure:
         )
     )
     for part in near:
-        _box(axes, scale, part.start, part.end, len(nodes), "#dfe3e8", style.INK, part.label, "")
-    for zone in zones:
+        _box(axes, scale, part, len(nodes), "#dfe3e8")
+        _name(axes, scale, part, len(nodes), style.INK, part.label, "")
+    for zone in sorted(zones, key=lambda each: each.start - each.end):
         row = len(nodes) - 1 - nodes.index(zone.node)
         colour = ZONE_COLOURS.get(zone.zone, style.MUTED)
         text = f"{zone.present_pages:,}".replace(",", "\u202f") if zone.present_pages else ""
         face = colour if zone.told else _paler(colour)
         ink = style.PAPER if zone.told and zone.zone != "Device" else style.INK
-        _box(axes, scale, zone.start, zone.end, row, face, ink, zone.zone, text)
+        _box(axes, scale, zone, row, face)
+        _name(axes, scale, uncovered(zone, zones, scale), row, ink, zone.zone, text)
     axes.set_xlim(0, 1)
     axes.set_ylim(-0.08, len(nodes) + 1)
     rows = [f"node {node}" for node in reversed(nodes)]
@@ -143,32 +145,41 @@ def _without_small_holes(memory: Sequence[Extent]) -> list[Extent]:
     return [part for part in joined if part.end - part.start >= _SMALL_HOLE_BYTES]
 
 
-def _box(
-    axes: Axes,
-    scale: Scale,
-    start: int,
-    end: int,
-    row: int,
-    face: str,
-    ink: str,
-    name: str,
-    below: str,
-) -> None:
-    left, right = scale.at(start), scale.at(end)
+def uncovered(zone: ZoneExtent, zones: Sequence[ZoneExtent], scale: Scale) -> Extent:
+    """The widest stretch of a zone in which no other zone of its node lies."""
+    inner = sorted(
+        (each.start, each.end)
+        for each in zones
+        if each is not zone and each.node == zone.node and zone.start <= each.start < zone.end
+    )
+    edges = [zone.start, *(edge for pair in inner for edge in pair), zone.end]
+    stretches = list(zip(edges[::2], edges[1::2], strict=True))
+    start, end = max(stretches, key=lambda pair: scale.at(pair[1]) - scale.at(pair[0]))
+    return Extent(start=start, end=end)
+
+
+def _box(axes: Axes, scale: Scale, part: Extent | ZoneExtent, row: int, face: str) -> None:
+    left, right = scale.at(part.start), scale.at(part.end)
     axes.add_patch(
         Rectangle((left, row), right - left, 0.82, facecolor=face, edgecolor=style.PAPER, lw=1.2)
     )
+
+
+def _name(
+    axes: Axes, scale: Scale, part: Extent, row: int, ink: str, name: str, below: str
+) -> None:
+    """A name in the middle of a box, and a number below it, where they fit."""
+    left, right = scale.at(part.start), scale.at(part.end)
     wide_in = (right - left) * (_WIDTH_IN - _LEFT_IN - _RIGHT_IN)
-    size = 8.5
-    if name and wide_in > 0.075 * len(name):
-        high = 0.41 if not below or wide_in < 0.08 * len(below) else 0.54
-        axes.text(
-            (left + right) / 2, row + high, name, ha="center", va="center", color=ink, size=size
-        )
-        if high > 0.5:
-            axes.text(
-                (left + right) / 2, row + 0.22, below, ha="center", va="center", color=ink, size=7
-            )
+    if not name or wide_in <= 0.075 * len(name):
+        return
+    two = bool(below) and wide_in >= 0.08 * len(below)
+    middle = (left + right) / 2
+    axes.text(
+        middle, row + (0.54 if two else 0.41), name, ha="center", va="center", color=ink, size=8.5
+    )
+    if two:
+        axes.text(middle, row + 0.22, below, ha="center", va="center", color=ink, size=7)
 
 
 def _ticks(axes: Axes, scale: Scale) -> None:

@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from analysis.figures.files import svg_bytes
-from analysis.figures.tour_map import Extent, ZoneExtent, draw, scale_of, short_address
+from analysis.figures.tour_map import (
+    Extent,
+    ZoneExtent,
+    draw,
+    scale_of,
+    short_address,
+    uncovered,
+)
 from analysis.model.layout.hot_added import added_blocks, movable_zone
 from analysis.model.layout.pfn import Span
 from analysis.model.zone_room import ZoneRoom, rest, shares
@@ -111,6 +118,14 @@ def test_addresses_are_written_as_sizes_where_that_is_exact() -> None:
         "4G",
         "0x1000",
     ]
+
+
+def test_a_zone_is_named_where_no_other_lies_in_it() -> None:
+    outer = ZoneExtent(node=0, zone="DMA32", start=16 * MIB, end=1024 * MIB, present_pages=9)
+    inner = ZoneExtent(node=0, zone="Device", start=768 * MIB, end=896 * MIB, present_pages=0)
+    scale = scale_of([16 * MIB, 768 * MIB, 896 * MIB, 1024 * MIB])
+    assert uncovered(outer, [outer, inner], scale) == Extent(start=16 * MIB, end=768 * MIB)
+    assert uncovered(inner, [outer, inner], scale) == Extent(start=768 * MIB, end=896 * MIB)
 
 
 def test_the_map_names_each_zone_with_its_pages() -> None:
