@@ -209,6 +209,42 @@ def test_why_zones_are_unknown(tmp_path: Path, changes: dict[str, str | None], r
     assert reason in found[0].why
 
 
+def added(zone: str, **more: str) -> dict[str, str | None]:
+    """Two memory blocks that were added above 4 GiB and onlined."""
+    blocks = {
+        f"sys/devices/system/memory/memory{block}/{name}": text
+        for block in (32, 33)
+        for name, text in (("state", "online\n"), ("valid_zones", f"{zone}\n"))
+    }
+    iomem = FILES["proc/iomem"] + "100000000-10fffffff : System RAM\n"
+    return {"proc/iomem": iomem, **blocks, **more}
+
+
+@pytest.mark.parametrize(("present", "verdict"), [(65536, Verdict.HOLDS), (32768, Verdict.FAILS)])
+def test_memory_added_as_movable_is_a_zone(tmp_path: Path, present: int, verdict: Verdict) -> None:
+    block_size = {"sys/devices/system/memory/block_size_bytes": "8000000\n"}
+    zone = ZONE.format(name="Movable", spanned=65536, present=present, start=0x100000)
+    zoneinfo = ZONEINFO.replace(EMPTY.format(name="Movable"), zone)
+    found = claims(tmp_path, {**added("Movable"), **block_size, "proc/zoneinfo": zoneinfo})
+    zones = {claim.scope["zone"]: claim for claim in of(found, "zone_present")}
+    assert zones["Movable"].predicted == 65536
+    assert zones["Movable"].verdict is verdict
+    assert zones["DMA32"].verdict is Verdict.HOLDS
+    assert verdicts(found, "zone_start_pfn") == verdicts(found, "zone_spanned") == {Verdict.HOLDS}
+    assert verdicts(found, "node_range") == {Verdict.HOLDS}, "what dmesg says of boot stays true"
+    (shown,) = of(found, "memory_map")
+    assert shown.verdict is Verdict.UNKNOWN
+    assert "memory was added after boot" in shown.why
+
+
+def test_memory_added_elsewhere_is_not_guessed_at(tmp_path: Path) -> None:
+    block_size = {"sys/devices/system/memory/block_size_bytes": "8000000\n"}
+    for zone in ("Normal", "Normal Movable"):
+        found = of(claims(tmp_path / zone[-4:], {**added(zone), **block_size}), "zone_present")
+        assert [claim.verdict for claim in found] == [Verdict.UNKNOWN]
+        assert "memory was added after boot: 0x100000000-0x10fffffff" in found[0].why
+
+
 def test_an_input_that_is_missing_is_told_from_a_rule_that_is(tmp_path: Path) -> None:
     (lost,) = of(claims(tmp_path, {"dmesg": "[   99.0] eth0: up\n"}), "zone_present")
     assert lost.lacking
