@@ -153,6 +153,21 @@ def test_the_most_important_comes_first_and_the_quiet_is_told() -> None:
     assert "run each 4 times" in few[0]
 
 
+def test_what_went_both_ways_is_told_both_ways() -> None:
+    moments = [
+        Measure(id=f"s{n}", subject="slab", title="slabs", moment=f"m{n}", unit="kB", floor=128.0)
+        for n in range(4)
+    ]
+    grown = {moments[0]: 9000.0, moments[1]: 8000.0, moments[2]: 4000.0, moments[3]: 5000.0}
+    first = [dict.fromkeys(moments, 5000.0 + n) for n in range(5)]
+    second = [{each: grown[each] + n for each in moments} for n in range(5)]
+    told = conclusion(compare_pair(("a", group(*first)), ("b", group(*second))))
+    assert "slabs, m0 4.88 MiB → 8.79 MiB" in told[1]
+    assert "slabs, m2 4.88 MiB → 4,002 KiB" in told[1]
+    assert "m1" not in told[1]
+    assert "and 1 more" in told[1]
+
+
 @pytest.mark.parametrize(
     ("value", "unit", "sign", "said"),
     [

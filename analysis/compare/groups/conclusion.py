@@ -13,8 +13,6 @@ from analysis.compare.groups.wording import amount, change
 
 _PER_SUBJECT = 4
 """Measures named of a subject; the others are counted."""
-_PER_TITLE = 2
-"""Of these, moments of one thing."""
 _DETAILS = 4
 _REASONS = 3
 
@@ -88,12 +86,16 @@ def _subject(pair: Pair, subject: Subject, found: Sequence[Compared]) -> str:
 
 
 def _varied(found: Sequence[Compared]) -> list[Compared]:
-    """In the same order, with a few moments of each thing."""
-    varied: list[Compared] = []
+    """In the same order, two moments of each thing at most: where it also went the other way, the
+    second is the foremost of those."""
+    by_title: dict[str, list[Compared]] = {}
     for each in found:
-        if sum(each.measure.title == other.measure.title for other in varied) < _PER_TITLE:
-            varied.append(each)
-    return varied
+        by_title.setdefault(each.measure.title, []).append(each)
+    chosen = []
+    for first, *rest in by_title.values():
+        other = [each for each in rest if (each.difference > 0) != (first.difference > 0)]
+        chosen += [first, *(other or rest)[:1]]
+    return [each for each in found if any(each is one for one in chosen)]
 
 
 def _told(each: Compared) -> str:
