@@ -35,9 +35,11 @@ from analysis.tour.struct_pages import (
 )
 
 _MEMMAP = re.compile(
-    r"memblock_alloc\w*: (\d+) bytes .*\bnid=(-?\d+)\b.*"
-    r"(?:alloc_node_mem_map|memmap_alloc|free_area_init|sparse_init_nid)"
+    r"memblock_alloc_(?="
+    r"(?:try|exact)_nid_raw: .* (?:sparse_init_nid|free_area_init|memmap_alloc|alloc_node_mem_map)"
+    r"[\w.]*\+|try_nid: .* alloc_node_mem_map[\w.]*\+)\w+: (\d+) bytes"
 )
+"""What else these callers ask for is cleared (not ``_raw``), or in 5.10 asked for elsewhere."""
 _VIRTUAL_BYTES = 4
 _SHOWN_SYMBOLS = 12
 

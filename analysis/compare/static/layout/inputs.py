@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from analysis.capture.snapshot import Snapshot
+from analysis.compare.static.layout import chunks
 from analysis.compare.static.layout.capture import (
     FOUR_GIB,
     MEMORY_ROOT,
@@ -37,6 +38,7 @@ from analysis.model.layout.sizes import core_pages
 from analysis.model.layout.zone_limits import (
     MOVABLE,
     arm64_zone_ends,
+    m68k_zone_ends,
     riscv_zone_ends,
     x86_zone_ends,
     zone_names,
@@ -97,6 +99,8 @@ def _zone_ends(
         limit = _dma_limit(snapshot, memory)
         way.say(f"every bus master reaches {limit:#x}")
         return arm64_zone_ends(memory, limit, page)
+    if arch == "m68k":
+        return m68k_zone_ends(max_pfn)
     if arch == "riscv64":
         return riscv_zone_ends(memory, page)
     raise LayoutUnknownError(f"zone limits are not modelled for {arch}")
@@ -180,6 +184,16 @@ def placement(snapshot: Snapshot, era: LayoutEra) -> Placement:
         MissingInputError, ParseError: an input is missing or cannot be read.
     """
     way = Way()
+    if snapshot.arch in chunks.ARCHES:
+        memory, pieces = chunks.chunk_memory(snapshot, way)
+        return Placement(
+            memory=memory,
+            max_pfn=max(span.end for span in memory) // snapshot.page_size_bytes,
+            ranges=in_pages(pieces, snapshot.page_size_bytes),
+            fake=(),
+            added=(),
+            steps=tuple(way.steps),
+        )
     if snapshot.arch in ("x86_64", "i386"):
         memory, max_pfn = x86_memory(snapshot, era, way)
     else:
