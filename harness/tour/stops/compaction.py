@@ -25,6 +25,8 @@ _EVENTS = (
     "vmscan/mm_vmscan_direct_reclaim_begin",
     "vmscan/mm_vmscan_direct_reclaim_end",
 )
+_PATIENCE_S = 240.0
+"""For loads that print nothing: a busy host is ten times as slow."""
 _DEBUGFS = (
     "[ -d /sys/kernel/debug/extfrag ] || mount -t debugfs debugfs /sys/kernel/debug || exit 1\n"
 )
@@ -58,7 +60,21 @@ def _shred(evidence: Evidence, part: str, pattern: str) -> None:
         "  [ $state = S ] && [ $rss -lt $((top * 3 / 4)) ] && break; sleep 0.1\n"
         "done\n"
         "echo $pid $top $rss",
+        stall_s=_PATIENCE_S,
     )
+
+
+_CACHE = """
+for disk in /sys/block/*; do
+  [ -e $disk/serial ] && [ "$(cat $disk/serial)" = mmscope-scratch ] && break
+done
+disk=/dev/${disk##*/}
+trap '' HUP
+sleep 300 < $disk > /dev/null & dd if=$disk of=/dev/null bs=64k count=400 2> /dev/null
+"""
+"""Shell: 25 MiB of page cache, and a process that keeps the disk open and so the cache in place.
+kswapd hands a request on to kcompactd only after it has reclaimed twice as many pages as that
+asked for."""
 
 
 def _suits(fields: ZoneFields) -> KernelProbe:
@@ -85,8 +101,8 @@ def _gather_direct(evidence: Evidence) -> None:
     evidence.read("/proc/zoneinfo", "/proc/meminfo", "/proc/sys/vm/extfrag_threshold")
     with traced(evidence, "trace", _EVENTS, (probe,)):
         evidence.shell("vmstat-before", "cat /proc/vmstat")
-        evidence.shell("huge", _HUGE.format(pages=16))
-        evidence.shell("huge-more", _HUGE.format(pages=64))
+        evidence.shell("huge", _HUGE.format(pages=16), stall_s=_PATIENCE_S)
+        evidence.shell("huge-more", _HUGE.format(pages=64), stall_s=_PATIENCE_S)
         evidence.shell("settle", "sleep 1")
         evidence.shell("vmstat-after", "cat /proc/vmstat")
     evidence.shell("indexes-after", _INDEXES)
@@ -104,6 +120,7 @@ def _gather_kcompactd(evidence: Evidence) -> None:
         )),
     )  # fmt: skip
     _shred(evidence, "92%", "stride:2")
+    evidence.shell("cache", _CACHE)
     demand = " ".join(Thp(bytes="24M", holes=0).argv(Placement(label=None, seed=4)))
     evidence.shell("indexes-before", _DEBUGFS + _INDEXES)
     evidence.read(
@@ -122,6 +139,7 @@ def _gather_kcompactd(evidence: Evidence) -> None:
             "sweep",
             "for value in 10 15 20 25 30 35 40 50 60 70 80; do\n"
             "  echo $value > /proc/sys/vm/compaction_proactiveness; sleep 1.2\ndone",
+            stall_s=_PATIENCE_S,
         )
         evidence.shell("vmstat-after", "cat /proc/vmstat")
     evidence.shell("indexes-after", _INDEXES)

@@ -43,6 +43,8 @@ _EVENTS = (
     "vmscan/mm_vmscan_direct_reclaim_end",
 )
 _ZONES = ("DMA", "DMA32")
+_PATIENCE_S = 240.0
+"""For loads that print nothing: a busy host is ten times as slow."""
 
 
 def _set_watermarks(evidence: Evidence, scale_factor: int) -> None:
@@ -91,6 +93,7 @@ def _gather_kswapd(evidence: Evidence) -> None:
             "  dd if=/dev/$disk of=/dev/null bs=64k skip=$1 count=$2 2>/dev/null && sleep 0.4\n}\n"
             "read_it 0 2800 && for burst in 1 2 3 4 5 6; do\n"
             "  read_it $((burst * 400 + 2800)) 400 || exit 1\ndone",
+            stall_s=_PATIENCE_S,
         )
         evidence.shell("rest", _KSWAPD_AT_REST.format(trace=trace))
         evidence.shell("vmstat-after", "cat /proc/vmstat")
@@ -119,6 +122,7 @@ def _gather_direct(evidence: Evidence) -> None:
             _SCRATCH + _HELD_OPEN + "for reader in 0 1 2; do\n"
             "  dd if=/dev/$disk of=/dev/null bs=1M count=130 skip=$((reader * 200)) 2>/dev/null &\n"
             "done; wait",
+            stall_s=_PATIENCE_S,
         )
         evidence.shell("rest", _KSWAPD_AT_REST.format(trace=trace))
         evidence.shell("vmstat-after", "cat /proc/vmstat")
@@ -144,19 +148,20 @@ def _gather_swap(evidence: Evidence) -> None:
     look = _SWAP + _SWAP_LOOK
     evidence.read("/sys/kernel/mm/lru_gen/enabled")
     evidence.shell("before", look)
-    load = Thrash(bytes=f"{_SWAP_MIB}M", touches=40_000)
+    load = Thrash(bytes=f"{_SWAP_MIB}M", touches=12_000)
     argv = " ".join(load.argv(Placement(label=None, seed=5)))
     evidence.shell(
         "load",
         # In a session of its own: a shell that ends wakes the stopped jobs of its session.
         f"setsid {argv} > /tmp/thrash.out & pid=$!\n"
         # Major faults come when what was swapped out is touched again: all was touched once then.
-        "for turn in $(seq 600); do\n"
+        "for turn in $(seq 2000); do\n"
         "  set -- $(cat /proc/$pid/stat) || exit 1\n"
         "  [ ${12} -ge 200 ] && kill -STOP $pid && echo $pid > /tmp/thrash.pid && exit 0\n"
         "  sleep 0.1\n"
         "done\n"
         "echo 'nothing came back from swap' >&2; kill $pid; exit 1",
+        stall_s=_PATIENCE_S,
     )
     evidence.shell("settle", "sleep 1")
     evidence.shell("smaps", "cat /proc/$(cat /tmp/thrash.pid)/smaps")
@@ -167,8 +172,9 @@ def _gather_swap(evidence: Evidence) -> None:
         "pid=$(cat /tmp/thrash.pid)\n"
         "[ $(cut -d' ' -f3 /proc/$pid/stat) = T ] || { echo 'it was not held' >&2; exit 1; }\n"
         "kill -CONT $pid\n"
-        "for turn in $(seq 600); do kill -0 $pid 2>/dev/null || break; sleep 0.1; done\n"
+        "for turn in $(seq 2000); do kill -0 $pid 2>/dev/null || break; sleep 0.1; done\n"
         "cat /tmp/thrash.out",
+        stall_s=_PATIENCE_S,
     )
     evidence.shell("end", look)
 
@@ -199,7 +205,7 @@ def _gather_oom(evidence: Evidence) -> None:
     for mib, adj in _HELD:
         load = Fragment(bytes=f"{mib}M", pattern="random:0", hold_ms=300_000)
         script += f"hold {mib} {adj} {' '.join(load.argv(Placement(label=None, seed=1)))}\n"
-    evidence.shell("held", script)
+    evidence.shell("held", script, stall_s=_PATIENCE_S)
     evidence.shell(
         "scores",
         "for pid in $(pidof fragment); do\n"
@@ -214,6 +220,7 @@ def _gather_oom(evidence: Evidence) -> None:
         "available=$(awk '/^MemAvailable/ {print $2}' /proc/meminfo)\n"
         "echo -1000 > /proc/self/oom_score_adj\n"
         "exec /run/mmscope/bin/thrash --seed 1 --bytes $(((available + 28 * 1024) / 1024))M",
+        stall_s=_PATIENCE_S,
     )
     evidence.shell("vmstat-after", "cat /proc/vmstat")
     evidence.shell("dmesg", "dmesg")
