@@ -24,7 +24,7 @@ class MadeRam:
     """One stretch of bytes from physical address 0."""
 
     base = 0
-    ranges = (PhysicalRange(start=0, size_bytes=SIZE, node=0, offset=0),)
+    ranges: tuple[PhysicalRange, ...] = (PhysicalRange(start=0, size_bytes=SIZE, node=0, offset=0),)
 
     def __init__(self) -> None:
         self.array = np.zeros(SIZE, np.uint8)
