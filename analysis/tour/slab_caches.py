@@ -213,18 +213,15 @@ def slob_caches(
     taken = block_bytes(size, page_size=page, minalign=8, kmalloc=False)
     if taken >= page:
         order = (taken // page - 1).bit_length()
-        made = [
-            CacheModel(
-                size=taken,
-                objects=1,
-                order=order,
-                allocator=_WholePages(),
-                offset_of=lambda _: 0,
-                working=(f"{size} bytes fill no less than {taken >> 12} pages of their own",),
-            )
-            for _ in range(2)
-        ]
-        return made[0], made[1], 0
+        whole = CacheModel(
+            size=taken,
+            objects=1,
+            order=order,
+            allocator=_WholePages(),
+            offset_of=lambda _: 0,
+            working=(f"{size} bytes take {taken // page} pages of their own",),
+        )
+        return whole, whole, 0
     # aligned to 8 bytes, so the next one begins at a multiple of 8 too
     stride = -(-taken // SLAB_MINALIGN) * SLAB_MINALIGN
     objects = (page - taken) // stride + 1

@@ -5,8 +5,9 @@
  * In /sys/kernel/debug/mmscope_slab:
  *
  *   command   commands, separated by semicolons; the first that fails ends them, and its error
- *             is the write's. After "quiet;" nothing else runs on this CPU between them, and only
- *             alloc and free of caches are allowed.
+ *             is the write's. After "quiet;" no other task and no softirq runs on this CPU
+ *             between them (RCU frees memory in one), and only alloc and free of caches are
+ *             allowed.
  *               create NAME SIZE ALIGN FLAGS   FLAGS: - or hwcache,reclaim,rcu,account,alone,ctor
  *               alloc NAME COUNT
  *               shrink NAME
@@ -28,13 +29,13 @@
  *
  * Nothing stays behind: removing the module frees what it holds.
  */
+#include <linux/bottom_half.h>
 #include <linux/debugfs.h>
 #include <linux/io.h>
 #include <linux/kernel.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
-#include <linux/preempt.h>
 #include <linux/sched.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
@@ -456,13 +457,13 @@ static int run_commands(char *rest)
 		command = strim(command);
 		if (!strcmp(command, "quiet") && !quiet) {
 			quiet = true;
-			preempt_disable();
+			local_bh_disable();
 		} else {
 			error = run_command(command, quiet);
 		}
 	}
 	if (quiet)
-		preempt_enable();
+		local_bh_enable();
 	return error;
 }
 
