@@ -23,6 +23,7 @@ from analysis.tour.reclaim_kswapd import (
     round_claims,
     steal_claims,
     telling,
+    unusable,
 )
 from analysis.tour.traced import (
     bounded,
@@ -89,7 +90,7 @@ def _below_min(trace: TraceText, marks: Mapping[ZoneKey, Watermarks]) -> list[Cl
                 free_pages=state.number(f"free_{zone}"),
                 mark_pages=marks[_NODE, zone].min_pages,
                 reserve_pages=state.number(f"reserve{_HIGHEST_ZONE}_{zone}"),
-                unusable_pages=state.number(f"highatomic_{zone}"),
+                unusable_pages=unusable(state, f"_{zone}"),
                 boost_pages=state.number(f"boost_{zone}"),
             )
             if zone not in worst or check.margin_pages > worst[zone].margin_pages:

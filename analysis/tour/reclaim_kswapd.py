@@ -69,6 +69,12 @@ def _claims(boot: BootEvidence) -> list[Claim]:
     return claims + steal_claims(boot, trace)
 
 
+def unusable(event: TraceEvent, suffix: str = "") -> int:
+    """Free pages that neither kswapd nor a request for unmovable memory counts: those reserved for
+    high-order atomic requests, and those of CMA areas."""
+    return event.number(f"highatomic{suffix}") + int(event.fields.get(f"cma{suffix}", "0"))
+
+
 def main_zone(marks: Mapping[ZoneKey, Watermarks]) -> str:
     """The zone that holds most of the memory: the one with the highest watermark."""
     return max(marks, key=lambda key: marks[key].high_pages)[1]
@@ -87,7 +93,7 @@ def _wake_claims(trace: TraceText, marks: Mapping[ZoneKey, Watermarks]) -> list[
                 free_pages=event.number("free"),
                 mark_pages=low,
                 reserve_pages=event.number(f"reserve{event.number('idx')}"),
-                unusable_pages=event.number("highatomic"),
+                unusable_pages=unusable(event),
                 boost_pages=event.number("boost"),
             )
             for event in wants
@@ -132,7 +138,7 @@ def _sleep_claims(
                 free_pages=state.number(f"free_{zone}"),
                 mark_pages=marks[_NODE, zone].high_pages,
                 reserve_pages=state.number(f"reserve{_HIGHEST_ZONE}_{zone}"),
-                unusable_pages=state.number(f"highatomic_{zone}"),
+                unusable_pages=unusable(state, f"_{zone}"),
                 boost_pages=state.number(f"boost_{zone}"),
             )
             for zone in zones

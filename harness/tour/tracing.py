@@ -49,6 +49,8 @@ class ZoneFields:
     """Offset of the first zone in pg_data_t."""
     zone_indexes: dict[str, int]
     """``DMA32`` → 1."""
+    free_cma: int
+    """Index of NR_FREE_CMA_PAGES in ``vm_stat``."""
     zones: int
     """Indexes in use: __MAX_NR_ZONES."""
     orders: int
@@ -60,10 +62,11 @@ class ZoneFields:
         return f"{name}=+{start + self.offsets[member] + 8 * index}({base}):s64"
 
     def state(self, base: str, *, start: int = 0, suffix: str = "") -> list[str]:
-        """Fetches of all that a watermark check looks at: free pages, marks, boost, and reserves
+        """Fetches of all that a watermark check looks at: free pages, marks, boost, reserves
         by the request's highest zone (``reserve2``: ZONE_NORMAL)."""
         return [
             self.at("vm_stat", base, name=f"free{suffix}", start=start),
+            self.at("vm_stat", base, name=f"cma{suffix}", start=start, index=self.free_cma),
             *(
                 self.at("_watermark", base, name=f"{mark}{suffix}", start=start, index=place)
                 for place, mark in enumerate(("min", "low", "high"))
@@ -111,6 +114,7 @@ def zone_fields(kernel: Kernel) -> ZoneFields:
             for name, number in btf.enumerators("zone_type").items()
             if name.startswith("ZONE_")
         },
+        free_cma=btf.enumerator("zone_stat_item", "NR_FREE_CMA_PAGES"),
         zones=btf.enumerator("zone_type", "__MAX_NR_ZONES"),
         orders=btf.length_of(btf.member("zone", "free_area").type_id),
         area_bytes=btf.size("free_area"),

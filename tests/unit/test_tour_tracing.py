@@ -15,7 +15,8 @@ FIELDS = ZoneFields(
         "vm_stat": 1344, "free_area": 256, "_watermark": 0, "watermark_boost": 32,
         "nr_reserved_highatomic": 40, "lowmem_reserve": 48, "name": 168,
     },
-    zone_bytes=1536, node_zones=0, zone_indexes={"DMA": 0, "DMA32": 1}, zones=2, orders=3,
+    zone_bytes=1536, node_zones=0, zone_indexes={"DMA": 0, "DMA32": 1}, free_cma=10, zones=2,
+    orders=3,
     area_bytes=88, area_nr_free=80,
 )  # fmt: skip
 
@@ -44,6 +45,7 @@ def test_members_of_a_zone_lie_where_the_layout_says() -> None:
     assert FIELDS.at("vm_stat", NODE_0, name="free", start=start) == "free=+2880(@node_data):s64"
     assert FIELDS.state("$arg1", suffix="_DMA") == [
         "free_DMA=+1344($arg1):s64",
+        "cma_DMA=+1424($arg1):s64",
         "min_DMA=+0($arg1):s64",
         "low_DMA=+8($arg1):s64",
         "high_DMA=+16($arg1):s64",
