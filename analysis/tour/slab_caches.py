@@ -206,8 +206,8 @@ def slob_caches(
 ) -> tuple[CacheModel, CacheModel, int]:
     """The cache that fills and the one to look at, and how many objects filled older pages.
 
-    ``filler``: the requests of the first. Its first object that begins a page which it then gets
-    whole shows that no older page has room left.
+    ``filler``: the requests of the first. Once they fill one page after another as a whole, no
+    older page has room left.
     """
     page = snapshot.page_size_bytes
     taken = block_bytes(size, page_size=page, minalign=8, kmalloc=False)
@@ -252,14 +252,34 @@ def slob_caches(
 def first_whole_page(
     requests: Sequence[Request], *, stride: int, objects: int, page_size: int
 ) -> int:
-    """How many requests came before the first page that was filled from its begin to its end.
+    """How many requests came before those, up to the last, that filled one page after another from
+    its begin to its end: no older page had room for them.
 
     Raises:
-        MissingInputError: none was.
+        MissingInputError: the last ones do not.
     """
     addresses = [request.address for request in requests]
-    for index, address in enumerate(addresses[: len(addresses) - objects + 1]):
-        run = addresses[index : index + objects]
-        if address % page_size == 0 and run == [address + stride * n for n in range(objects)]:
-            return index
-    raise MissingInputError(f"a page that objects of {stride} bytes filled from its begin")
+    first = len(addresses)
+    # backwards over whole pages; the last one may be filled in part only
+    for end in range(len(addresses), max(0, len(addresses) - objects), -1):
+        at = end
+        while at >= objects and _is_whole(addresses[at - objects : at], stride, page_size):
+            at -= objects
+        rest = addresses[end:]
+        fits = not rest or (rest[0] % page_size == 0 and _runs(rest, stride))
+        if fits and at < end:
+            first = min(first, at)
+    if first == len(addresses):
+        raise MissingInputError(
+            f"pages that objects of {stride} bytes filled from their begin: {len(addresses)} "
+            f"objects did not fill the room left in older ones"
+        )
+    return first
+
+
+def _is_whole(run: Sequence[int], stride: int, page_size: int) -> bool:
+    return run[0] % page_size == 0 and _runs(run, stride)
+
+
+def _runs(run: Sequence[int], stride: int) -> bool:
+    return all(address == run[0] + stride * number for number, address in enumerate(run))

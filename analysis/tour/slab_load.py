@@ -85,6 +85,8 @@ def load_results(boot: BootEvidence) -> Iterator[SizeResult]:
             places,
             offset_of=models[1].offset_of,
             block_bytes=block_bytes,
+            # from what filled older pages it is learnt where the new ones begin
+            learnt={request.number for request in together if request.name == filler},
         )
         alive = [request for request in mine if request.live]
         yield SizeResult(

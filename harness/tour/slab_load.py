@@ -52,4 +52,4 @@ class SizeLoad:
 def loads() -> Iterator[SizeLoad]:
     """Every size; small blocks find the most room that others left."""
     for size in SIZES:
-        yield SizeLoad(size=size, filling=2000 if size < 256 else 300)
+        yield SizeLoad(size=size, filling=2000 if size < 256 else 1000)

@@ -18,7 +18,7 @@ from analysis.verdict import Verdict
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "tour"
 STOPS = (
-    *("slab/slub", "slab/slab", "slab/kmem-cache", "slab/kmalloc"),
+    *("slab/slub", "slab/slab", "slab/slob", "slab/same-load", "slab/kmem-cache", "slab/kmalloc"),
     "vmalloc/areas",
 )
 
@@ -77,6 +77,10 @@ def test_the_figures_can_be_drawn(stop: str) -> None:
         ("slab/slub", "main/slabinfo.txt", r" 704   11 ", " 704   10 ", {"geometry"}),
         ("slab/slub", "main/capture/slab_sysfs", "96/slab_size:96", "96/slab_size:104", {"rules"}),
         ("slab/slab", "main/objects.txt", _ADDRESS, r"\g<1>4 ", {"addresses"}),
+        ("slab/slob", "main/objects.txt", _ADDRESS, r"\g<1>4 ", {"addresses"}),
+        # an object that lies in a page of its own
+        ("slab/same-load", "slob/objects.txt", r"^(\d+ live cache mm_700 700 700 ffff8880)\w{8} ",
+         r"\g<1>00123000 ", {"memory"}),
         ("slab/kmem-cache", "main/phase_scatter.txt", "partial 78", "partial 77", {"lists"}),
         ("slab/kmem-cache", "main/phase_shrink.txt", "constructed 1596", "constructed 1600",
          {"constructed"}),
