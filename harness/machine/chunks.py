@@ -22,14 +22,16 @@ MAX_CHUNKS = 4
 
 Kernel: arch/m68k/include/asm/setup.h, NUM_MEMINFO."""
 
-GRAIN_BYTES = 16 << 20
+GRAIN_BYTES = 32 << 20
 """Pieces begin at multiples of this, with a hole of at least as much before them.
 
-Kernel: arch/m68k/mm/motorola.c, ``m68k_virt_to_node_shift``: a table of 64 entries tells which node
-an address is in, so that no entry may have two; it is a 64th of 1 GiB, the most that the machine
-takes."""
+Kernel: arch/m68k/mm/motorola.c of 5.10. ``map_node`` fills a new table of the second level, which
+maps 32 MiB on a 68040, from its first entry on, whichever a piece's first address belongs into:
+one that begins elsewhere is not mapped where it is. And a table of 64 entries tells which node an
+address is in, so that no entry may have two: on the largest machine it has one for each 16 MiB."""
 
-MAX_SPAN_BYTES = 64 * GRAIN_BYTES
+MAX_SPAN_BYTES = 1 << 30
+"""QEMU's machine takes no more."""
 
 RECORDS_BYTES = 64 << 10
 """More than the list ever takes."""

@@ -97,4 +97,4 @@ def test_nodes_are_pieces_even_without_numa() -> None:
     machine = _machine(96, 40)
     check_spec(machine, KernelLimits(max_nodes=8, numa=False))
     assert machine.memory_bytes == 136 * MIB
-    assert machine.span_bytes == 152 * MIB
+    assert machine.span_bytes == 168 * MIB
