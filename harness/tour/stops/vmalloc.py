@@ -10,8 +10,8 @@ _ADDRESSES = "no_hash_pointers"
 """Files print addresses as they are."""
 _AREAS = "/proc/vmallocinfo"
 _FIRST = (
-    *("vmalloc 4 4096", "vmalloc 2 20000", "vmalloc 1 4194304", "vmalloc 1 1048576"),
-    *("vmap 2 8", "vmalloc 3 4097"),
+    *("vmalloc 4 4096", "vmalloc 2 20000", "vmalloc 1 1048576", "vmap 2 8", "vmalloc 3 4097"),
+    "vmalloc 1 4194304",
 )
 _FREED = ("free vmalloc forward 2 0",)
 _SECOND = ("vmalloc 3 4096", "vmalloc 1 1048576", "vmap 1 3")
