@@ -207,7 +207,9 @@ def _memory_blocks(snapshot: Snapshot) -> Iterator[Claim]:
     shown = snapshot.number(f"{MEMORY_ROOT}block_size_bytes", 16) * len(numbers)
 
     def predict(era: LayoutEra) -> Predictions:
-        plan = layout_now(snapshot, era).placement
+        plan = placement(snapshot, era)
+        if plan.added:
+            plan = layout_now(snapshot, era).placement
         section = 1 << section_shift(snapshot, era)
         block, said = _memory_block_bytes(snapshot, era)
         present = sections.present_sections(plan.ranges, section // snapshot.page_size_bytes)
