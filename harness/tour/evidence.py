@@ -23,7 +23,7 @@ from harness.session.protocol import CommandResult
 from harness.tour.record import BOOT_NAME, FILES_NAME, BootRecord, CommandRecord, write_record
 
 SHELL = "/bin/sh"
-STALL_S = 60.0
+STALL_S = 240.0
 CEILING_S = 300.0
 _STDERR_CHARACTERS = 4000
 _COMPLAINT_LINES = 8
