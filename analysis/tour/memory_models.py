@@ -41,7 +41,8 @@ _MEMMAP = re.compile(
 )
 """What else these callers ask for is cleared (not ``_raw``), or in 5.10 asked for elsewhere."""
 _VIRTUAL_BYTES = 4
-_SHOWN_SYMBOLS = 12
+_SHOWN_SYMBOLS = 16
+_TELLING = ("mem_map", "pg_data_map", "mem_section", "vmemmap_populate")
 
 
 def _scope(boot: BootEvidence) -> Scope:
@@ -71,14 +72,14 @@ def shown_model(symbols: Sequence[str]) -> str:
 
 def _model_claims(boot: BootEvidence, outside: Outside) -> Iterator[Claim]:
     snapshot = boot.snapshot()
-    symbols = sorted(outside.symbols)
+    symbols = sorted({*outside.symbols, *outside.told})
     yield exact(
         "memory_model",
         _scope(boot),
         predicted=model_of(snapshot),
         observed=shown_model(symbols),
         unit="memory model",
-        working=(f"kallsyms has {', '.join(symbols)}",),
+        working=(f"kallsyms and vmcoreinfo have {', '.join(symbols)}",),
     )
     yield exact(
         "struct_page_bytes",
@@ -376,14 +377,11 @@ def _vmemmap_memmap(boot: BootEvidence) -> Claim:
 
 def _exhibits(boot: BootEvidence, outside: Outside, suffix: str = "") -> Iterator[Exhibit]:
     yield _plate(boot, outside, suffix)
-    lines = [
-        line
-        for line in boot.text("symbols").splitlines()
-        if line.split()[-1] in outside.symbols and not line.split()[-1].startswith("__")
-    ][:_SHOWN_SYMBOLS]
-    telling = ("mem_map", "pg_data_map", "mem_section", "vmemmap_populate", "vmemmap_base")
-    marks = [place for place, line in enumerate(lines, 1) if line.split()[-1] in telling]
-    yield made(f"symbols{suffix}", lines, marks)
+    known = [(name, at, "kallsyms") for name, at in outside.symbols.items()]
+    known += [(name, at, "vmcoreinfo") for name, at in outside.told.items()]
+    lines = [f"{at:016x} {name} ({place})" for name, at, place in sorted(known)]
+    marks = [number for number, (name, *_) in enumerate(sorted(known), 1) if name in _TELLING]
+    yield made(f"symbols{suffix}", lines[:_SHOWN_SYMBOLS], marks)
     if found := pick(
         f"memmap{suffix}", boot.snapshot().text("dmesg"), _MEMMAP.pattern, marked=r"\d+ bytes"
     ):

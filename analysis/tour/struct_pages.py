@@ -50,6 +50,9 @@ class Outside:
     """``outside.json`` of ``harness.tour.stops.memory_models``."""
 
     symbols: Mapping[str, int]
+    """By kallsyms."""
+    told: Mapping[str, int]
+    """By vmcoreinfo."""
     pointers: Mapping[str, int]
     struct_bytes: int
     section_bits: int | None
@@ -71,6 +74,7 @@ def read_outside(boot: BootEvidence) -> Outside:
     value: Mapping[str, Any] = boot.json("outside")
     return Outside(
         symbols={str(name): int(at) for name, at in value["symbols"].items()},
+        told={str(name): int(at) for name, at in value["vmcoreinfo"].items()},
         pointers={str(name): int(at) for name, at in value["pointers"].items()},
         struct_bytes=int(value["struct_page_bytes"]),
         section_bits=value["section_bits"],

@@ -39,6 +39,7 @@ struct mark {
 struct control {
 	const struct control_options *options;
 	int port_fd;
+	int request_fd;
 	int stream_fd;
 	int signal_fd;
 	bool port_is_device;
@@ -278,7 +279,7 @@ static void on_port(struct control *self)
 	struct request_reader *reader = &self->requests;
 	size_t space;
 	uint8_t *room = request_space(reader, &space);
-	ssize_t got = read(self->port_fd, room, space);
+	ssize_t got = read(self->request_fd, room, space);
 
 	if (got == -1 && (errno == EAGAIN || errno == EINTR))
 		return;
@@ -363,7 +364,7 @@ static void serve(struct control *self)
 	struct pollfd *mark_events = job_events + 2 * JOBS_MAX;
 	bool was_away = self->host_away;
 
-	watched[0] = (struct pollfd){.fd = was_away ? -1 : self->port_fd, .events = POLLIN};
+	watched[0] = (struct pollfd){.fd = was_away ? -1 : self->request_fd, .events = POLLIN};
 	watched[1] = (struct pollfd){.fd = self->signal_fd, .events = POLLIN};
 	watched[2] = (struct pollfd){.fd = self->sampler.ready_fd, .events = POLLIN};
 	for (int i = 0; i < 2 * JOBS_MAX; i++) {
@@ -418,6 +419,7 @@ int control_main(const struct control_options *options)
 
 	self->options = options;
 	self->port_fd = options->control_fd;
+	self->request_fd = options->request_fd == -1 ? options->control_fd : options->request_fd;
 	self->stream_fd = options->stream_fd;
 	/* What we run must not keep our ports open. */
 	fcntl(self->port_fd, F_SETFD, FD_CLOEXEC);

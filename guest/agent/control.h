@@ -6,6 +6,8 @@
 
 struct control_options {
 	int control_fd;
+	/* Where requests come from; -1: the control port. */
+	int request_fd;
 	/* -1: the stream port is looked for when sampling starts. */
 	int stream_fd;
 	const char *root;

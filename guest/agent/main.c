@@ -1,8 +1,9 @@
 /*
  * mmscope-agent: what the host talks to inside the guest.
  *
- *   mmscope-agent [--serial PATH]        serve the virtio-serial ports of this machine, or a
- *                                        serial port of one that has none
+ *   mmscope-agent [--serial PATH [--requests PATH]]
+ *                                        serve the virtio-serial ports of this machine, or serial
+ *                                        ports of one that has none
  *   mmscope-agent --pid1[=rooted]        be init (see boot/boot.h)
  *   mmscope-agent --control FD [--stream FD] [--root DIR]
  *                                        serve open files, as the tests on the host do
@@ -22,7 +23,14 @@
 
 #define PORT_WAIT_MS 30000
 
-enum { OPTION_CONTROL = 1, OPTION_STREAM, OPTION_ROOT, OPTION_PID1, OPTION_SERIAL };
+enum {
+	OPTION_CONTROL = 1,
+	OPTION_STREAM,
+	OPTION_ROOT,
+	OPTION_PID1,
+	OPTION_SERIAL,
+	OPTION_REQUESTS
+};
 
 static const struct option long_options[] = {
 	{"control", required_argument, NULL, OPTION_CONTROL},
@@ -30,6 +38,7 @@ static const struct option long_options[] = {
 	{"root", required_argument, NULL, OPTION_ROOT},
 	{"pid1", optional_argument, NULL, OPTION_PID1},
 	{"serial", required_argument, NULL, OPTION_SERIAL},
+	{"requests", required_argument, NULL, OPTION_REQUESTS},
 	{0},
 };
 
@@ -48,8 +57,10 @@ static int parse_fd(const char *option, const char *text)
 
 int main(int argc, char **argv)
 {
-	struct control_options options = {.control_fd = -1, .stream_fd = -1, .root = ""};
+	struct control_options options = {
+		.control_fd = -1, .request_fd = -1, .stream_fd = -1, .root = ""};
 	const char *serial = NULL;
+	const char *requests = NULL;
 	int option;
 
 	crc32_init();
@@ -71,6 +82,9 @@ int main(int argc, char **argv)
 		case OPTION_SERIAL:
 			serial = optarg;
 			break;
+		case OPTION_REQUESTS:
+			requests = optarg;
+			break;
 		case OPTION_PID1:
 			return boot_main(optarg && strcmp(optarg, "rooted") == 0);
 		default:
@@ -91,6 +105,13 @@ int main(int argc, char **argv)
 		if (options.control_fd == -1) {
 			fprintf(stderr, "mmscope: failed: agent: port %s: %s\n",
 				serial ? serial : CONTROL_PORT, strerror(errno));
+			return 1;
+		}
+		if (requests)
+			options.request_fd = port_open_serial(requests);
+		if (requests && options.request_fd == -1) {
+			fprintf(stderr, "mmscope: failed: agent: port %s: %s\n", requests,
+				strerror(errno));
 			return 1;
 		}
 	}

@@ -1,7 +1,6 @@
 #include "boot/boot.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -15,7 +14,6 @@
 #include <unistd.h>
 
 #include "agent/job.h"
-#include "agent/port.h"
 #include "lib/disk.h"
 #include "lib/io.h"
 
@@ -27,7 +25,6 @@
 /* sys/klog.h names no commands: set the level below which messages reach the console. */
 #define SYSLOG_CONSOLE_LEVEL 8
 #define LEVEL_WARNING	     4
-#define HELD_FD_MIN	     10
 #define SHELL_REST_MS	     1000
 #define SHELL_SHORT_NS	     1000000000u
 
@@ -59,12 +56,16 @@ static void start_agent(struct init *self)
 {
 	char path[128];
 	char serial[64];
-	char *argv[] = {path, NULL, NULL, NULL};
+	char requests[64];
+	char *argv[] = {path, NULL, NULL, NULL, NULL, NULL};
 
-	/* The host names the agent's port where there is no virtio. */
-	if (cmdline_value("mmscope.control", serial, sizeof(serial))) {
+	/* The host names the agent's ports where there is no virtio. */
+	if (cmdline_value("mmscope.control", serial, sizeof(serial)) &&
+	    cmdline_value("mmscope.requests", requests, sizeof(requests))) {
 		argv[1] = "--serial";
 		argv[2] = serial;
+		argv[3] = "--requests";
+		argv[4] = requests;
 	}
 	if (format_text(path, sizeof(path), "%s/mmscope-agent", self->programs))
 		self->agent = start(argv);
@@ -187,25 +188,6 @@ _Noreturn static void run_rescue(void)
 	supervise(&self);
 }
 
-/*
- * Opens the agent's serial port before anything opens the console, and keeps it open. The two are
- * channels of one chip and share an interrupt; of the handlers, the one that was there first takes
- * what either channel has received, and passes it on as its own (drivers/tty/serial/pmac_zilog.c,
- * pmz_interrupt, 5.10): the port that is opened later never sees a byte.
- */
-static void hold_serial_port(void)
-{
-	char path[64];
-	int fd;
-
-	if (!cmdline_value("mmscope.control", path, sizeof(path)))
-		return;
-	fd = port_open_serial(path);
-	/* Out of the way of the standard descriptors, which nobody has opened yet. */
-	if (fd != -1 && fcntl(fd, F_DUPFD_CLOEXEC, HELD_FD_MIN) != -1)
-		close(fd);
-}
-
 /* Whether the kernel is built with a type of file system. */
 static bool is_known(const char *type)
 {
@@ -247,7 +229,6 @@ int boot_main(bool rooted)
 	mount_at("proc", "proc", "/proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
 	mount_at("sysfs", "sysfs", "/sys", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
 	mount_at("devtmpfs", "devtmpfs", "/dev", MS_NOSUID, "mode=0755");
-	hold_serial_port();
 	console_open();
 	/* Chatter costs emulated time, and could end up inside the lines that the host waits for.
 	 */

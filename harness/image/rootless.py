@@ -66,8 +66,7 @@ def rootless_entries(programs: Path) -> list[CpioEntry]:
     return with_parents(
         [
             *(directory_entry(name) for name in _DIRECTORIES),
-            # no dev/console: the kernel would open it before our first program can open the
-            # agent's port (see guest/boot/boot.c, hold_serial_port)
+            device_entry("dev/console", 5, 1),
             device_entry("dev/null", 1, 3, 0o666),
             file_entry("init", agent, executable=True),
             file_entry("modules/order", b""),

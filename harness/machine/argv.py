@@ -33,8 +33,10 @@ class Platform:
     console: str
     parameters: tuple[str, ...]
     control: str = ""
-    """The guest's name of the serial port that the agent listens on, where there is no PCI and so
-    no virtio: neither disks nor network, and no streams of samples or traces."""
+    """The guest's name of the serial port that the agent answers on, where there is no PCI and so
+    no virtio: neither disks nor network, and no streams of samples or traces. It takes requests
+    from the console's port: both are channels of one chip, and Linux hands what either channel
+    receives to the one that was opened first (drivers/tty/serial/pmac_zilog.c, pmz_interrupt)."""
 
 
 _NO_KASLR = "nokaslr"
@@ -87,7 +89,10 @@ PLATFORMS: Mapping[str, Platform] = MappingProxyType(
             machine="q800",
             cpu_model="m68040",
             console="ttyS0",
-            parameters=(),
+            # noirqdebug: QEMU takes the interrupt of the serial chip down for the channel that is
+            # served and not for the other, so that it comes again until something is sent; Linux
+            # would switch it off for good
+            parameters=("noirqdebug",),
             control="/dev/ttyS1",
         ),
     }
@@ -133,6 +138,7 @@ def kernel_command_line(spec: MachineSpec) -> str:
         words.append("mmscope.root=none")
     if platform.control:
         words.append(f"mmscope.control={platform.control}")
+        words.append(f"mmscope.requests=/dev/{platform.console}")
     return " ".join([*words, *spec.append])
 
 

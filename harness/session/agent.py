@@ -46,6 +46,7 @@ class AgentSession:
     ) -> None:
         """``hello`` is what an agent said that does not say it again, in a restored guest."""
         self._channel = channel
+        self._requests: socket.socket | None = None
         self._vitals = vitals
         self._changed = threading.Condition()
         self._send_lock = threading.Lock()
@@ -67,6 +68,10 @@ class AgentSession:
     def hello(self) -> Mapping[str, str]:
         """What the agent said of itself and the guest; empty before ``wait_hello``."""
         return self._hello or {}
+
+    def send_through(self, requests: socket.socket) -> None:
+        """Sends requests by another way than answers come, for agents that take them so."""
+        self._requests = requests
 
     def wait_hello(self, clock: StallClock) -> None:
         """Waits for the agent's first word."""
@@ -212,7 +217,7 @@ class AgentSession:
         frame = Frame(type=FrameType.REQUEST, seq=request, payload=payload)
         try:
             with self._send_lock:
-                self._channel.sendall(frame.encode())
+                (self._requests or self._channel).sendall(frame.encode())
         except OSError as error:
             check_after_loss(self._vitals, f"asking {words[0]}")
             raise SessionError(f"the agent's port is closed: {error.strerror}") from None

@@ -12,6 +12,7 @@ from types import TracebackType
 from harness.deadline import StallClock
 from harness.errors import GuestError, LostMachineError, MmscopeError, SessionError
 from harness.machine.diagnosis import diagnose
+from harness.machine.argv import platform_of
 from harness.machine.process import Machine
 from harness.machine.shape import UNSHAPED, Shaped
 from harness.machine.snapshot import Clone, Template, save_template
@@ -113,6 +114,10 @@ class Guest:
             raise
         finally:
             serial.close()
+        if platform_of(self.spec.arch).control:
+            requests = self.machine.console.open_tap()
+            self._stack.callback(requests.close)
+            self.agent.send_through(requests)
         self.boot_s = time.monotonic() - start_s
         self._progress(f"guest is up after {self.boot_s:.1f} s")
 

@@ -53,32 +53,31 @@ def _gather_pieces(evidence: Evidence) -> None:
 def _symbols(evidence: Evidence) -> dict[str, int]:
     """Addresses of those of ``SYMBOLS`` that the kernel has, by kallsyms."""
     if evidence.spec.root is None:
-        result = evidence.run("symbols", BUSYBOX, "grep", *SYMBOLS, "/proc/kallsyms")
-        text = result.stdout.decode(errors="replace")
+        words = (BUSYBOX, "grep", *SYMBOLS, "/proc/kallsyms")
+        text = evidence.run("symbols", *words, check=False).stdout.decode(errors="replace")
     else:
-        text = evidence.shell("symbols", f"grep -wE '{'|'.join(SYMBOLS)}' /proc/kallsyms")
-    found = {}
+        # without CONFIG_KALLSYMS_ALL there are functions only, and perhaps none of ours
+        script = f"grep -wE '{'|'.join(SYMBOLS)}' /proc/kallsyms"
+        text = evidence.shell("symbols", script, check=False)
+    found: dict[str, int] = {}
     for line in text.splitlines():
-        words = line.split()
-        if len(words) == 3 and words[2] in SYMBOLS:
-            found[words[2]] = int(words[0], 16)
+        parts = line.split()
+        if len(parts) == 3 and parts[2] in SYMBOLS:
+            found[parts[2]] = int(parts[0], 16)
     return found
 
 
 def _buddy_frames(evidence: Evidence) -> list[list[int]]:
     """(first, number) of the stretches of page frames that the kernel says lie in free blocks."""
-    path = "/proc/kpageflags"
-    answer = evidence.guest.agent.read([path])
-    if path not in answer.files:
-        raise SessionError(f"the guest gives no {path}: {'; '.join(answer.errors)}")
-    content = answer.files[path]
-    order = "big" if evidence.kernel.arch == "m68k" else "little"
+    path = "/proc/kpageflags"  # which is read in whole words only, as cat does
+    result = evidence.guest.agent.run([BUSYBOX, "cat", path])
+    if result.status:
+        said = result.stderr.decode(errors="replace").strip()
+        raise SessionError(f"the guest gives no {path}: {said}")
+    content = result.stdout
     runs: list[list[int]] = []
     for pfn in range(len(content) // _WORD_BYTES):
-        word = int.from_bytes(
-            content[pfn * _WORD_BYTES : (pfn + 1) * _WORD_BYTES],
-            "big" if order == "big" else "little",
-        )
+        word = int.from_bytes(content[pfn * _WORD_BYTES : (pfn + 1) * _WORD_BYTES], "little")
         if not word >> _BUDDY & 1:
             continue
         if runs and sum(runs[-1]) == pfn:
@@ -110,14 +109,15 @@ def _from_outside(evidence: Evidence, symbols: Mapping[str, int]) -> dict[str, A
         nodes = pages.nodes(symbols)
         maps = [pages.node_map(node, pgdat) for node, pgdat in nodes.items()]
         heads = [head for node, pgdat in nodes.items() for head in pages.free_heads(node, pgdat)]
+        told = {name: at for name, at in pages.info.symbols.items() if name in SYMBOLS}
+        known = {**told, **symbols}
         pointers = {
-            name: pages.number(symbols[name])
-            for name in ("mem_map", "vmemmap_base")
-            if name in symbols
+            name: pages.number(known[name]) for name in ("mem_map", "vmemmap_base") if name in known
         }
         sections = list(pages.sections())
     return {
         "symbols": dict(symbols),
+        "vmcoreinfo": told,
         "pointers": pointers,
         "struct_page_bytes": pages.info.sizes["page"],
         "section_bits": pages.info.numbers.get("SECTION_SIZE_BITS"),
