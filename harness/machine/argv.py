@@ -89,10 +89,7 @@ PLATFORMS: Mapping[str, Platform] = MappingProxyType(
             machine="q800",
             cpu_model="m68040",
             console="ttyS0",
-            # noirqdebug: QEMU takes the interrupt of the serial chip down for the channel that is
-            # served and not for the other, so that it comes again until something is sent; Linux
-            # would switch it off for good
-            parameters=("noirqdebug",),
+            parameters=(),
             control="/dev/ttyS1",
         ),
     }

@@ -18,6 +18,10 @@ from harness.session.vitals import Pulse, Vitals, check_after_loss
 
 _POLL_S = 0.2
 _SIGKILL = 9
+_SERIAL_REST_S = 0.1
+"""Requests over a serial port wait until the last answer has left the other channel of the chip:
+QEMU's ESCC keeps the interrupt of a channel up that was touched while the other had one, and the
+guest then does nothing but serve it."""
 REQUEST_STALL_S = 60.0
 REQUEST_CEILING_S = 300.0
 
@@ -217,6 +221,8 @@ class AgentSession:
         frame = Frame(type=FrameType.REQUEST, seq=request, payload=payload)
         try:
             with self._send_lock:
+                if self._requests is not None:
+                    time.sleep(_SERIAL_REST_S)
                 (self._requests or self._channel).sendall(frame.encode())
         except OSError as error:
             check_after_loss(self._vitals, f"asking {words[0]}")

@@ -11,8 +11,8 @@ from types import TracebackType
 
 from harness.deadline import StallClock
 from harness.errors import GuestError, LostMachineError, MmscopeError, SessionError
-from harness.machine.diagnosis import diagnose
 from harness.machine.argv import platform_of
+from harness.machine.diagnosis import diagnose
 from harness.machine.process import Machine
 from harness.machine.shape import UNSHAPED, Shaped
 from harness.machine.snapshot import Clone, Template, save_template

@@ -1,0 +1,109 @@
+"""The judges of the stops about memory models, on what kernels showed and on what none shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from analysis.tour.finding import Plate
+from tests.tour_evidence import FIXTURES, Change, failing, judged
+
+STOPS = tuple(sorted(path.name.replace("-", "/", 1) for path in FIXTURES.glob("memory_models-*")))
+
+
+def test_evidence_is_kept() -> None:
+    assert {"memory_models/flatmem", "memory_models/vmemmap"} <= set(STOPS)
+
+
+@pytest.mark.parametrize("stop", STOPS)
+def test_what_kernels_showed_holds(stop: str, tmp_path: Path) -> None:
+    finding = judged(stop, tmp_path)
+    assert failing(finding) == set()
+    assert all(claim.predicted is not None for claim in finding.claims)
+    for exhibit in finding.exhibits:
+        if isinstance(exhibit, Plate):
+            assert exhibit.draw().get_axes()
+
+
+CHANGES: list[tuple[str, str, Change]] = [
+    # a struct page of another size
+    (
+        "memory_models/flatmem",
+        "struct_page_bytes",
+        ("main/outside.json", r'"struct_page_bytes":40', '"struct_page_bytes":44'),
+    ),
+    # every struct page one further: the formula is off by one frame
+    (
+        "memory_models/flatmem",
+        "free_frames",
+        (
+            "main/outside.json",
+            r'("pointers":\{"mem_map":)(\d+)',
+            lambda m: m[1] + str(int(m[2]) + 40),
+        ),
+    ),
+    (
+        "memory_models/flatmem",
+        "mem_map",
+        (
+            "main/outside.json",
+            r'("pointers":\{"mem_map":)(\d+)',
+            lambda m: m[1] + str(int(m[2]) + 40),
+        ),
+    ),
+    (
+        "memory_models/flatmem",
+        "memmap_bytes",
+        ("main/capture/dmesg", r"_raw: (\d+) bytes", "_raw: 10481664 bytes"),
+    ),
+    (
+        "memory_models/flatmem",
+        "memory_model",
+        ("main/capture/config", r"^CONFIG_FLATMEM=y$", "CONFIG_DISCONTIGMEM=y"),
+    ),
+    (
+        "memory_models/vmemmap",
+        "memory_model",
+        ("x86_64/outside.json", r'"vmemmap_populate":', '"something_else":'),
+    ),
+    (
+        "memory_models/vmemmap",
+        "sections",
+        ("x86_64/outside.json", r'"sections":\[\[0,\d+\],', '"sections":['),
+    ),
+    (
+        "memory_models/vmemmap",
+        "vmemmap",
+        (
+            "arm64/outside.json",
+            r'("sections":\[\[8,)(\d+)',
+            lambda m: m[1] + str(int(m[2]) + 0x1000),
+        ),
+    ),
+    # one block's struct page elsewhere: a frame that its order cannot begin at
+    (
+        "memory_models/vmemmap",
+        "free_frames",
+        (
+            "x86_64/outside.json",
+            r"(\[1,\d,10,)(\d+)",
+            lambda m: m[1] + str(int(m[2]) + 64),
+        ),
+    ),
+    # a whole largest block further: a frame that it could begin at, and does not
+    (
+        "memory_models/vmemmap",
+        "free_frames",
+        (
+            "arm64/outside.json",
+            r"(\[0,\d,10,)(\d+)",
+            lambda m: m[1] + str(int(m[2]) - 64 * 1024 * 100),
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(("stop", "claim", "change"), CHANGES)
+def test_what_no_kernel_shows_fails(stop: str, claim: str, change: Change, tmp_path: Path) -> None:
+    assert claim in failing(judged(stop, tmp_path, change))
