@@ -19,6 +19,9 @@ class ZoneRoom:
     """lowmem_reserve against requests that could use a higher zone."""
     batch: int
     """Taken at a time by a per-cpu list."""
+    drift: int = 0
+    """How far the zone's counter may be from the truth: the sum of what CPUs may keep to
+    themselves (``stat_threshold``)."""
 
     @property
     def floor(self) -> int:
@@ -54,9 +57,12 @@ def shares(pages: int, zones: Sequence[ZoneRoom]) -> tuple[int, ...]:
 
 
 def rest(zone: ZoneRoom) -> tuple[int, int]:
-    """The free pages that are left in a zone which was passed over: the least and the most.
+    """The counter of free pages of a zone which was passed over: the least and the most.
 
-    Kernel: as ``shares``.
+    The watermark is held against the zone's counter without what CPUs keep to themselves, and so is
+    what is read afterwards: both may be off, the least by the sum, the most by one of them.
+
+    Kernel: as ``shares``, and mm/vmstat.c, ``__mod_zone_page_state``.
     Ignores: as ``shares``; a zone that was below already.
     """
-    return zone.floor - max(zone.batch, 1) + 1, zone.floor
+    return zone.floor - max(zone.batch, 1) + 1 - 2 * zone.drift, zone.floor + zone.drift

@@ -9,6 +9,7 @@ from analysis.compare.claim import Claim
 from analysis.compare.rule import exact
 from analysis.compare.static.registry import RULES
 from analysis.errors import MissingInputError
+from analysis.model.stat_threshold import normal_threshold
 from analysis.model.zone_room import ZoneRoom, shares
 from analysis.model.zonelist import ZONES
 from analysis.procfs import zoneinfo
@@ -57,16 +58,23 @@ def after(boot: BootEvidence, name: str) -> Zoneinfo:
     return zoneinfo.parse(boot.text(f"{name}-after-zoneinfo"))
 
 
-def rooms(order: Sequence[tuple[int, str]], zones: Zoneinfo, ceiling: str) -> list[ZoneRoom]:
+def page_shift(boot: BootEvidence) -> int:
+    """Bits of an address within a page."""
+    return boot.snapshot().page_size_bytes.bit_length() - 1
+
+
+def rooms(
+    order: Sequence[tuple[int, str]], zones: Zoneinfo, ceiling: str, shift: int
+) -> list[ZoneRoom]:
     """The zones of a zonelist up to a highest one, as a request finds them."""
     known = {(zone.node, zone.zone): zone for zone in zones.zones}
     names = [zone.zone for zone in zones.zones if zone.node == zones.zones[0].node]
     index = names.index(ceiling)
     allowed = set(ZONES[: ZONES.index(ceiling) + 1])
-    return [_room(known[key], index) for key in order if key[1] in allowed]
+    return [_room(known[key], index, shift) for key in order if key[1] in allowed]
 
 
-def _room(zone: Zone, class_index: int) -> ZoneRoom:
+def _room(zone: Zone, class_index: int, shift: int) -> ZoneRoom:
     return ZoneRoom(
         node=zone.node,
         zone=zone.zone,
@@ -74,6 +82,7 @@ def _room(zone: Zone, class_index: int) -> ZoneRoom:
         low=zone.pages["low"],
         reserve=zone.protection[class_index],
         batch=max((cpu.fields.get("batch", 0) for cpu in zone.cpus), default=0),
+        drift=len(zone.cpus) * normal_threshold(zone.pages["managed"], len(zone.cpus), shift),
     )
 
 
@@ -103,7 +112,7 @@ def served_claim(
     Raises:
         MissingInputError: nothing was taken.
     """
-    found = rooms(order, before(boot, name), USER_CEILING)
+    found = rooms(order, before(boot, name), USER_CEILING, page_shift(boot))
     parts = shares(pages, found)
     fell = fallen(boot, name)
     if not fell:

@@ -26,6 +26,7 @@ from analysis.tour.memory_claims import (
     after,
     before,
     fallen,
+    page_shift,
     rooms,
     rule_claims,
     served_claim,
@@ -257,7 +258,7 @@ def _memory_claims(snapshot: Snapshot) -> Iterator[Claim]:
 
 def _spill_claims(boot: BootEvidence, order: Order, pages: int) -> Iterator[Claim]:
     """A request that is larger than its node: who gives how much, and how it is counted."""
-    found = rooms(order, before(boot, "spill"), USER_CEILING)
+    found = rooms(order, before(boot, "spill"), USER_CEILING, page_shift(boot))
     parts = shares(pages, found)
     working = [
         f"{zone.node}:{zone.zone}: {zone.free_pages} free - (low {zone.low} + reserve "
@@ -291,8 +292,10 @@ def _spill_claims(boot: BootEvidence, order: Order, pages: int) -> Iterator[Clai
             most,
             shown,
             working=[
-                f"low {zone.low} + reserve {zone.reserve} = {most}: passed over from there on",
-                f"a batch of {zone.batch} is taken at a time: at least {least} are left",
+                f"low {zone.low} + reserve {zone.reserve} = {zone.floor}: then it is passed over",
+                f"a batch of {zone.batch} is taken at a time",
+                f"CPUs keep up to {zone.drift} pages of the counter to themselves, both when the",
+                f"watermark is looked at and when the counter is read: {least} to {most}",
             ],
         )
     counted = _numastat(boot, "spill")

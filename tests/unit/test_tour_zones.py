@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,7 @@ def test_a_zone_below_its_watermark_gives_nothing() -> None:
 def test_what_is_left_is_known_to_a_batch() -> None:
     assert rest(room(1000, 100, 5, batch=63)) == (43, 105)
     assert rest(room(1000, 100, 5)) == (105, 105)
+    assert rest(replace(room(1000, 100, 5, batch=63), drift=2)) == (39, 107)
 
 
 def test_blocks_that_were_there_at_boot_are_not_added() -> None:
