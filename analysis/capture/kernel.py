@@ -36,6 +36,7 @@ _MACHINES = {
     "riscv64": "riscv64",
     "ppc64le": "ppc64le",
     "s390x": "s390x",
+    "m68k": "m68k",
 }
 _ARCH_OPTIONS = {
     "X86_64": "x86_64",
@@ -45,6 +46,7 @@ _ARCH_OPTIONS = {
     "RISCV": "riscv64",
     "PPC64": "ppc64le",
     "S390": "s390x",
+    "M68K": "m68k",
 }
 _BACKPORTING = re.compile(r"\.(el\d+)|-(default)")
 """Kernels whose release says little: fixes and features of newer ones are taken back for years."""

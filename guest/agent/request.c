@@ -63,6 +63,11 @@ void request_next(struct request_reader *reader, struct request *request)
 	for (;;) {
 		struct frame frame;
 
+		/* NULs between frames mean nothing: see AgentSession, which sends them to a serial
+		 * port that keeps what it has received until more comes. */
+		while (reader->skip_bytes == 0 && reader->lost_bytes == 0 &&
+		       reader->used_bytes > 0 && reader->buffer[0] == 0)
+			drop(reader, 1);
 		if (reader->skip_bytes > 0) {
 			size_t now = reader->skip_bytes < reader->used_bytes ? reader->skip_bytes
 									     : reader->used_bytes;

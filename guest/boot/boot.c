@@ -123,8 +123,18 @@ static void reap(struct init *self)
 /* What is left to do for ever. */
 _Noreturn static void supervise(struct init *self)
 {
+	/* Not sigwaitinfo, which comes back at once for ever on m68k (glibc 2.36, Linux 5.10). */
+	int fd = signalfd(-1, &self->signals, SFD_CLOEXEC);
+	struct signalfd_siginfo signal;
+
+	if (fd == -1)
+		console_failed("signalfd");
 	for (;;) {
-		switch (sigwaitinfo(&self->signals, NULL)) {
+		if (read(fd, &signal, sizeof(signal)) != (ssize_t)sizeof(signal)) {
+			sleep_ms(SHELL_REST_MS);
+			continue;
+		}
+		switch (signal.ssi_signo) {
 		case SIGCHLD:
 			reap(self);
 			break;

@@ -205,6 +205,8 @@ class AgentSession:
                     take(frame)
                 if done:
                     return
+                if not fresh:
+                    self._nudge()
                 self._check_channel(doing)
                 pulse.check(doing)
         except BaseException:
@@ -215,6 +217,14 @@ class AgentSession:
         finally:
             with self._changed:
                 self._pending.pop(request, None)
+
+    def _nudge(self) -> None:
+        """Sends a byte that means nothing to an agent that is silent on a serial port: the driver
+        may keep the end of a request until more comes (pmz_interrupt, when the handler of the
+        other channel has read it), and QEMU an interrupt until the channel is touched."""
+        if self._requests is not None:
+            with self._send_lock, contextlib.suppress(OSError):
+                self._requests.sendall(b"\0")
 
     def _send(self, request: int, words: Sequence[str]) -> None:
         payload = b"\0".join(word.encode() for word in words)

@@ -13,7 +13,8 @@ STOPS = tuple(sorted(path.name.replace("-", "/", 1) for path in FIXTURES.glob("m
 
 
 def test_evidence_is_kept() -> None:
-    assert {"memory_models/flatmem", "memory_models/vmemmap"} <= set(STOPS)
+    kept = {"flatmem", "discontigmem", "vmemmap"}
+    assert {f"memory_models/{name}" for name in kept} <= set(STOPS)
 
 
 @pytest.mark.parametrize("stop", STOPS)
@@ -61,6 +62,32 @@ CHANGES: list[tuple[str, str, Change]] = [
         "memory_models/flatmem",
         "memory_model",
         ("main/capture/config", r"^CONFIG_FLATMEM=y$", "CONFIG_DISCONTIGMEM=y"),
+    ),
+    # the second node's array one struct page further
+    (
+        "memory_models/discontigmem",
+        "free_frames",
+        (
+            "main/outside.json",
+            r'("node":1,.*"mem_map":)(\d+)',
+            lambda m: m[1] + str(int(m[2]) + 36),
+        ),
+    ),
+    # a loader that named the second piece elsewhere
+    (
+        "memory_models/discontigmem",
+        "nodes",
+        ("main/pieces.json", r"134217728", "167772160"),
+    ),
+    (
+        "memory_models/discontigmem",
+        "memmap_bytes",
+        ("main/capture/dmesg", r"nid: 368640 bytes", "nid: 372736 bytes"),
+    ),
+    (
+        "memory_models/discontigmem",
+        "memory_model",
+        ("main/outside.json", r'"symbols":\{', '"symbols":{"mem_map":1,'),
     ),
     (
         "memory_models/vmemmap",

@@ -49,14 +49,16 @@ def x86_zone_ends(max_low_pfn: int, max_pfn: int) -> dict[str, int]:
     }
 
 
-def m68k_zone_ends(max_pfn: int) -> dict[str, int]:
+def m68k_zone_ends(memory_end: int) -> dict[str, int]:
     """One behind the highest page of each zone on m68k: all memory is ZONE_DMA.
 
-    Kernel: arch/m68k/mm/motorola.c, ``paging_init`` (the limit that it sets is even the end of
-        memory in bytes where pages are meant); 5.10.
+    ``memory_end`` in bytes is taken for pages, so that the zone may reach 4096 times as far; nodes
+    end where their memory does.
+
+    Kernel: arch/m68k/mm/motorola.c, ``paging_init``; 5.10.
     Ignores: nothing known.
     """
-    return {"DMA": max_pfn}
+    return {"DMA": memory_end}
 
 
 def arm64_zone_ends(memory: Sequence[Span], dma_limit: int, page_bytes: int) -> dict[str, int]:

@@ -52,8 +52,8 @@ def kmalloc_alignment(
     machine's, for arm64.
 
     Kernel: arch/*/include/asm/cache.h, ARCH_DMA_MINALIGN and ARCH_KMALLOC_MINALIGN, and
-        mm/slab_common.c, ``__kmalloc_minalign``; x86 and arm64 of 5.10, 6.1, 6.12, 7.2, 7.3, arm of
-        5.10.
+        mm/slab_common.c, ``__kmalloc_minalign``; x86 and arm64 of 5.10, 6.1, 6.12, 7.2, 7.3, arm
+        and m68k of 5.10.
     Ignores: KASAN's tags. riscv64 with CONFIG_RISCV_DMA_NONCOHERENT is not known for 6.0 to 6.5.
     """
     if arch == "arm64":
@@ -68,6 +68,8 @@ def kmalloc_alignment(
         if l1_cache_shift is None:
             return None
         return KmallocAlignment(kmalloc_minalign=1 << l1_cache_shift, dma_minalign=1)
+    if arch == "m68k":
+        return KmallocAlignment(kmalloc_minalign=16, dma_minalign=1)
     if arch == "riscv64" and noncoherent:
         return None
     return KmallocAlignment(kmalloc_minalign=8, dma_minalign=1)

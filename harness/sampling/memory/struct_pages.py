@@ -26,6 +26,9 @@ arch/m68k/include/asm/page_offset.h."""
 _BIG_ENDIAN = frozenset({"m68k"})
 _NARROW = frozenset(LINEAR)
 _UTS_FIELD_BYTES = 65
+_NAME_OFFSETS = (0, 4)
+"""Where the names stand in struct uts_namespace, if the kernel does not say (before 5.12): behind
+a counter of references in 5.10."""
 _LIST_MAX = 1 << 20
 _NODES_MAX = 64
 _HAS_MEM_MAP = 1 << 1
@@ -194,16 +197,19 @@ def _confirmed_linear(ram: Ram, offset: int) -> tuple[LinearSpace, VmcoreInfo]:
     space = LinearSpace(ram, offset)
     reasons: list[str] = []
     for info in find_vmcoreinfo(ram.used()):
-        name = info.symbol("init_uts_ns") + info.offsets.get("uts_namespace.name", 0)
-        try:
-            release = space.read(name + 2 * _UTS_FIELD_BYTES, _UTS_FIELD_BYTES)
-        except MemoryReadError as error:
-            reasons.append(f"{info.release}: {error.message}")
-            continue
-        text = release.split(b"\0", 1)[0].decode("ascii", "replace")
-        if text == info.release:
-            return space, info
-        reasons.append(f"{info.release}: init_uts_ns says {text!r}")
+        said = info.offsets.get("uts_namespace.name")
+        found = ""
+        for at in (said,) if said is not None else _NAME_OFFSETS:
+            name = info.symbol("init_uts_ns") + at + 2 * _UTS_FIELD_BYTES
+            try:
+                release = space.read(name, _UTS_FIELD_BYTES)
+            except MemoryReadError as error:
+                found = error.message
+                continue
+            found = release.split(b"\0", 1)[0].decode("ascii", "replace")
+            if found == info.release:
+                return space, info
+        reasons.append(f"{info.release}: init_uts_ns says {found!r}")
     raise NotLinuxError(
         "a kernel left its description in the guest's memory, but does not run there",
         details={"why": "\n".join(reasons)},

@@ -8,6 +8,7 @@ from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim
 from analysis.compare.rule import Rule
 from analysis.compare.static.identities.meminfo import beyond_whole_pages, huge_kib, line_of
+from analysis.compare.static.identities.zones import shared_node_counters
 from analysis.compare.static.readings import (
     counter_reading,
     moved,
@@ -167,14 +168,20 @@ def _node_sums(snapshot: Snapshot) -> Iterator[Claim]:
     moved_pages = moved(snapshot)
     if not stats:
         raise MissingInputError(f"the nodes' own counters in {ZONEINFO}")
+    if shared_node_counters(snapshot):
+        stats = dict([next(iter(stats.items()))])
     for name in next(iter(stats.values())):
         if name.startswith("nr_") and name in counters:
             # pages in transit, and huge pages that are rounded down for each node
             if name.endswith(("hugepages", "pmdmapped")) and len(stats) > 1:
                 continue
 
-            def terms(info: zoneinfo.Zoneinfo, name: str = name) -> list[int]:
-                return [one[name] for one in info.node_stats.values()]
+            nodes = frozenset(stats)
+
+            def terms(
+                info: zoneinfo.Zoneinfo, name: str = name, nodes: frozenset[int] = nodes
+            ) -> list[int]:
+                return [one[name] for node, one in info.node_stats.items() if node in nodes]
 
             yield settled(
                 "node_counter_sum",
@@ -242,8 +249,9 @@ RULES: tuple[Rule, ...] = (
         id="node_counter_sum",
         says=(
             "A CPU gives its share of a node's counter to the node and to the machine in one go, "
-            "so the nodes of zoneinfo add up to vmstat at any moment; the claim is exact where "
-            "one file shows the same before and after the other was read."
+            "so the nodes of zoneinfo add up to vmstat at any moment (without CONFIG_NUMA each of "
+            "them shows the machine's); the claim is exact where one file shows the same before "
+            "and after the other was read."
         ),
         inputs=(ZONEINFO, f"{ZONEINFO}.after", f"{VMSTAT}.after"),
         observed="vmstat, nr_anon_pages and the others that nodes have",

@@ -118,8 +118,25 @@ def is_high(zone: Zone, zones: tuple[Zone, ...]) -> bool:
     return zone.zone == "HighMem" or (zone.zone == "Movable" and high)
 
 
+def shared_node_counters(snapshot: Snapshot) -> bool:
+    """Whether every node shows the counters of the machine as its own.
+
+    Kernel: include/linux/vmstat.h, ``node_page_state`` without CONFIG_NUMA; only DISCONTIGMEM (to
+    5.13) has several nodes so.
+    """
+    several = len(snapshot.zoneinfo.node_stats) > 1
+    return several and snapshot.has("config") and not snapshot.config.on("NUMA")
+
+
 def _lru(snapshot: Snapshot) -> Iterator[Claim]:
     info = snapshot.zoneinfo
+    if shared_node_counters(snapshot):
+        yield unknown(
+            "zone_lru",
+            why="without CONFIG_NUMA every node shows the machine's counters",
+            lacking=True,
+        )
+        return
     by_zone, by_node = zone_private_pages(snapshot), node_private_pages(snapshot)
     for node, stats in info.node_stats.items():
         zones = [zone for zone in info.zones if zone.node == node]

@@ -100,7 +100,7 @@ def _zone_ends(
         way.say(f"every bus master reaches {limit:#x}")
         return arm64_zone_ends(memory, limit, page)
     if arch == "m68k":
-        return m68k_zone_ends(max_pfn)
+        return m68k_zone_ends(max(span.end for span in memory))
     if arch == "riscv64":
         return riscv_zone_ends(memory, page)
     raise LayoutUnknownError(f"zone limits are not modelled for {arch}")

@@ -89,7 +89,7 @@ def _models_that_fit(
             if not era.holes_follow_memory:
                 return set(), ""
             if counted == predict(snapshot, era, memory_model.FLATMEM):
-                fits.add(memory_model.FLATMEM)
+                fits |= {memory_model.FLATMEM, memory_model.DISCONTIGMEM}
             try:
                 section_shift(snapshot, era)
             except LayoutUnknownError:

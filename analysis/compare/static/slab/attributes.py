@@ -13,8 +13,8 @@ from analysis.model.slab.kmalloc import boot_align, cache_align, kmalloc_sizes
 from analysis.model.slab.partial import SHEAF_OBJECTS, by_size, cpu_partial, min_partial
 from analysis.model.slab.sheaves import ASKED_CAPACITY, header_bytes, sheaf_capacity
 
-SLAB_MINALIGN = 8
-"""ARCH_SLAB_MINALIGN where nothing asks for more: the alignment of a 64-bit number."""
+_LONG_LONG_ALIGN = {"m68k": 2}
+"""Where the compiler aligns a 64-bit number to less than its size."""
 _BOOT = ("kmem_cache", "kmem_cache_node")
 _SEVERAL = "several releases' rules or configurations are possible"
 _SLAB_SYSFS = ("slab_sysfs",)
@@ -118,6 +118,11 @@ def _slab_align(snapshot: Snapshot) -> Iterator[Claim]:
     return claims("slab_align", _align_rows(snapshot), undecided=inputs.BACKPORTS)
 
 
+def _slab_minalign(snapshot: Snapshot) -> int:
+    """ARCH_SLAB_MINALIGN where nothing asks for more: the alignment of a 64-bit number."""
+    return _LONG_LONG_ALIGN.get(snapshot.arch, 8)
+
+
 def _align_rows(snapshot: Snapshot) -> Iterator[Row]:
     ways = [(era, inputs.alignment(snapshot, era)) for era in inputs.eras(snapshot)]
     for name, attributes, values in inputs.caches(snapshot, "align", "object_size"):
@@ -134,7 +139,7 @@ def _align_rows(snapshot: Snapshot) -> Iterator[Row]:
                 alignment=alignment,
                 kmalloc=kmalloc,
                 cache_line=line,
-                slab_minalign=SLAB_MINALIGN,
+                slab_minalign=_slab_minalign(snapshot),
                 word_bytes=inputs.word_bytes(snapshot),
             )
             for era, alignment in ways
@@ -161,7 +166,11 @@ def _slab_align_least(snapshot: Snapshot) -> Iterator[Claim]:
             line = inputs.cache_line(snapshot)
         align = values["align"]
         least = cache_align(
-            values["object_size"], 0, cache_line=line, slab_minalign=SLAB_MINALIGN, word_bytes=word
+            values["object_size"],
+            0,
+            cache_line=line,
+            slab_minalign=_slab_minalign(snapshot),
+            word_bytes=word,
         )
         yield exact(
             "slab_align_least",
