@@ -13,7 +13,7 @@ STOPS = tuple(sorted(path.name.replace("-", "/", 1) for path in FIXTURES.glob("m
 
 
 def test_evidence_is_kept() -> None:
-    kept = {"flatmem", "discontigmem", "vmemmap"}
+    kept = {"flatmem", "discontigmem", "sparsemem", "vmemmap"}
     assert {f"memory_models/{name}" for name in kept} <= set(STOPS)
 
 
@@ -88,6 +88,27 @@ CHANGES: list[tuple[str, str, Change]] = [
         "memory_models/discontigmem",
         "memory_model",
         ("main/outside.json", r'"symbols":\{', '"symbols":{"mem_map":1,'),
+    ),
+    # another section's number in the flags of a block's first page
+    (
+        "memory_models/sparsemem",
+        "section_in_flags",
+        (
+            "main/outside.json",
+            r'(,10,\d+,"[0-9a-f]{10})([0-9a-f]{2})',
+            lambda m: f"{m[1]}{int(m[2], 16) ^ 0x20:02x}",
+        ),
+    ),
+    # one section's array elsewhere
+    (
+        "memory_models/sparsemem",
+        "free_frames",
+        ("main/outside.json", r'("sections":.*\[2,)(\d+)', lambda m: m[1] + str(int(m[2]) + 4096)),
+    ),
+    (
+        "memory_models/sparsemem",
+        "memory_model",
+        ("main/outside.json", r'"symbols":\{', '"symbols":{"vmemmap_populate":1,'),
     ),
     (
         "memory_models/vmemmap",
