@@ -35,18 +35,16 @@ def show_tour(tour: JudgedTour, *, language: Language, whole: bool) -> None:
             show_stop(stop, words.get(stop.name))
     console = output_console(_WIDTH)
     table = Table(title="the tour" if whole else None, title_justify="left")
-    for name in ("stop", "verdict", "claims", "kernel", "s", ""):
+    for name in ("stop", "verdict", "claims", "kernel", "s"):
         justify: Literal["right", "left"] = "right" if name == "s" else "left"
-        table.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis")
+        table.add_column(name, justify=justify, no_wrap=True)
     for stop in tour.stops:
-        title = words[stop.name].title if stop.name in words else ""
         table.add_row(
             stop.name,
             f"[{_COLOURS[stop.status]}]{stop.status}[/]",
             _counts(stop),
             "\n".join(_kernels(stop)),
             f"{stop.seconds:.0f}" if stop.walked else "",
-            escape(title),
         )
     console.print(table)
     for stop in tour.stops:

@@ -62,7 +62,7 @@ def test_one_wrong_number_fails(tmp_path: Path) -> None:
     ("arguments", "code", "said"),
     [
         (["absent"], 3, "absent: no such directory or archive"),
-        ([str(FIXTURES)], 3, "neither a run directory nor a capture"),
+        ([str(Path(__file__).parent)], 3, "neither a run directory nor a capture"),
         ([str(CAPTURE), "--explain", "watermark_lo"], 2, "did you mean watermark_low"),
         ([str(CAPTURE), "--explain", "watermark_low", "--json"], 2, "leave out --json"),
     ],
