@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim, Number, Scope, Verdict
+from analysis.compare.rule import exact, unknown
 from analysis.compare.static.layout.capture import eras
 from analysis.compare.static.layout.inputs import Layout, layout
 from analysis.figures import tour_pages
@@ -230,22 +231,12 @@ def _every(
 
 
 def _claim(claim_id: str, scope: Scope, predicted: int, observed: int, unit: str) -> Claim:
-    return Claim(
-        id=claim_id,
-        scope=scope,
-        predicted=predicted,
-        observed=observed,
-        unit=unit,
-        verdict=Verdict.HOLDS if predicted == observed else Verdict.FAILS,
-        why="" if predicted == observed else f"{observed - predicted:+} {unit}",
-    )
+    why = f"{observed - predicted:+} {unit}"
+    return exact(claim_id, scope, predicted=predicted, observed=observed, unit=unit, why=why)
 
 
 def _unknown(claim_id: str, scope: Scope, why: str) -> Claim:
-    return Claim(
-        id=claim_id, scope=scope, predicted=None, observed=None, unit="pages",
-        verdict=Verdict.UNKNOWN, why=why,
-    )  # fmt: skip
+    return unknown(claim_id, scope, why=why, unit="pages")
 
 
 def _listing(exhibit_id: str, pages: Sequence[Page]) -> Listing:

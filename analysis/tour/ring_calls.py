@@ -9,6 +9,7 @@ from typing import Any
 
 from analysis.bundle import MemorySample, load_memory_sample
 from analysis.compare.claim import Claim, Scope, Verdict
+from analysis.compare.rule import exact
 from analysis.model.allocator.allocator import Allocator, Request
 from analysis.model.allocator.gfp import gfp_migratetype
 from analysis.model.buddy import find_fallback
@@ -187,15 +188,13 @@ def block_text(blocks: Sequence[ZoneBlock]) -> str:
 
 def text_claim(claim_id: str, scope: Scope, predicted: str, observed: str, unit: str) -> Claim:
     """Two texts that must be equal."""
-    same = predicted == observed
-    return Claim(
-        id=claim_id,
-        scope=scope,
+    return exact(
+        claim_id,
+        scope,
         predicted=predicted,
         observed=observed,
         unit=unit,
-        verdict=Verdict.HOLDS if same else Verdict.FAILS,
-        why="" if same else "the kernel did otherwise",
+        why="the kernel did otherwise",
     )
 
 
@@ -208,15 +207,13 @@ def number_claim(
     working: tuple[str, ...] = (),
 ) -> Claim:
     """Two numbers that must be equal."""
-    same = predicted == observed
-    return Claim(
-        id=claim_id,
-        scope=scope,
+    return exact(
+        claim_id,
+        scope,
         predicted=predicted,
         observed=observed,
         unit=unit,
-        verdict=Verdict.HOLDS if same else Verdict.FAILS,
-        why="" if same else f"{observed - predicted:+} {unit}",
+        why=f"{observed - predicted:+} {unit}",
         working=working,
     )
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from analysis.compare.claim import Claim, Number, Scope, Verdict
+from analysis.compare.rule import exact
 from analysis.model.release import parse_release
 from analysis.model.watermark import (
     Watermarks,
@@ -94,16 +95,14 @@ def equal(
     why: str = "",
 ) -> Claim:
     """Holds where both are the same."""
-    holds = predicted == observed
-    return Claim(
-        id=claim,
-        scope=scope,
+    return exact(
+        claim,
+        scope,
         predicted=predicted,
         observed=observed,
         unit=unit,
-        verdict=Verdict.HOLDS if holds else Verdict.FAILS,
-        why="" if holds else why or f"predicted {predicted}, the kernel showed {observed}",
-        working=tuple(working),
+        working=working,
+        why=why or f"predicted {predicted}, the kernel showed {observed}",
     )
 
 
