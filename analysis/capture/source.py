@@ -275,15 +275,24 @@ def _unpacked(path: Path) -> bytes:
 
 
 def run_source(bundle: Bundle) -> Source:
-    """A run as a capture: the files read once, and the last complete round of samples."""
-    last = bundle.complete_rounds[-1] if bundle.complete_rounds else -1
+    """A run as a capture: the files read once, and the last complete round of all samples.
+
+    Some sources are read in a few rounds only. A round without them is not the one: their last
+    reading would stand beside later ones of the other files, as if they were of one moment.
+    """
+    complete = set(bundle.complete_rounds)
+    rounds: dict[int, dict[str, bytes]] = {}
+    for sample in bundle.samples():
+        if sample.round in complete:
+            rounds.setdefault(sample.round, {})[sample.name] = sample.payload
     files: dict[str, Read] = {
         name: text.encode("utf-8", "surrogateescape").__bytes__
         for name, text in bundle.texts().items()
     }
-    for sample in bundle.samples():
-        if sample.round <= last:  # some sources are read in a few rounds only: the last one counts
-            files[_guest_path(sample.name)] = sample.payload.__bytes__
+    if rounds:
+        last = max(rounds, key=lambda number: (len(rounds[number]), number))
+        for name, payload in rounds[last].items():
+            files[_guest_path(name)] = payload.__bytes__
     return Source(path=bundle.path, kind="run", files=files, bundle=bundle)
 
 

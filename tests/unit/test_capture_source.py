@@ -9,12 +9,14 @@ import lzma
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 import zstandard
 
+from analysis.bundle import Bundle, Sample
 from analysis.capture.snapshot import Snapshot
-from analysis.capture.source import captures_in, open_source
+from analysis.capture.source import captures_in, open_source, run_source
 from analysis.errors import CaptureError, MissingInputError, ParseError
 from analysis.model.release import Release
 from tests.recorded_run import FIXTURES
@@ -214,3 +216,35 @@ def test_the_architecture_without_a_configuration(
     snapshot = Snapshot(open_source(lay(tmp_path, files)))
     assert snapshot.kernel == kernel
     assert snapshot.arch == arch
+
+
+class MadeRun:
+    """A bundle of rounds: of the last two, one lacks a source and one is not complete."""
+
+    path = Path("run")
+    complete_rounds = (1, 2, 3)
+
+    def samples(self) -> list[Sample]:
+        rounds = {
+            1: {"buddyinfo": b"b1", "pagetypeinfo": b"p1"},
+            2: {"buddyinfo": b"b2", "pagetypeinfo": b"p2"},
+            3: {"buddyinfo": b"b3"},
+            4: {"buddyinfo": b"b4", "pagetypeinfo": b"p4"},
+        }
+        return [
+            Sample(name=name, round=number, start_ns=0, end_ns=0, payload=payload)
+            for number, files in rounds.items()
+            for name, payload in files.items()
+        ]
+
+    def texts(self) -> dict[str, str]:
+        return {"dmesg": "said"}
+
+
+def test_the_files_of_a_run_are_of_one_round() -> None:
+    files = run_source(cast(Bundle, MadeRun())).files
+    assert {name: read() for name, read in files.items()} == {
+        "dmesg": b"said",
+        "proc/buddyinfo": b"b2",
+        "proc/pagetypeinfo": b"p2",
+    }

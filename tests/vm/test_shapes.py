@@ -53,7 +53,18 @@ def test_hot_added_memory_is_movable_read_by_the_host_and_cloned(tmp_path: Path)
         before = zones_of(clone)[0, "Movable"].pages
         assert before["present"] == movable.pages["present"]
         done = clone.agent.run(
-            [BUSYBOX, "dd", "if=/dev/zero", "of=/dev/shm/x", "bs=1M", "count=96"]
+            # on a CPU of node 0, whose memory was added
+            [
+                BUSYBOX,
+                "taskset",
+                "1",
+                BUSYBOX,
+                "dd",
+                "if=/dev/zero",
+                "of=/dev/shm/x",
+                "bs=1M",
+                "count=96",
+            ]
         )
         assert done.status == 0, done.stderr
         taken_pages = before["free"] - zones_of(clone)[0, "Movable"].pages["free"]
