@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from pathlib import Path
+from typing import Any
 
 from harness.record.manifest import MachineRecord, OutcomeKind, PhaseRecord
 from harness.record.rundir import RunDirectory
@@ -83,7 +84,7 @@ def write_repeat(
 
 
 def write_sweep_of(
-    path: Path, variants: dict[str, dict[str, object]], *, repeats: int = 5, seed: int = 0
+    path: Path, variants: dict[str, dict[str, Any]], *, repeats: int = 5, seed: int = 0
 ) -> Path:
     """A sweep's directory with a run of each variant and repeat; what varies is in the values."""
     noise = random.Random(seed)
@@ -102,7 +103,7 @@ def write_sweep_of(
     for name, options in variants.items():
         for repeat in range(1, repeats + 1):
             directory = path / name / f"run-{repeat}"
-            write_repeat(directory, seed=repeat, noise=noise, **options)  # type: ignore[arg-type]
+            write_repeat(directory, seed=repeat, noise=noise, **options)
             record.put(
                 SweepRun(
                     variant=name,

@@ -2,149 +2,40 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
-import numpy as np
-from numpy.typing import NDArray
-
-from analysis.capture.snapshot import Snapshot
-from analysis.compare.claim import Claim, Scope, Verdict
+from analysis.compare.claim import Claim
 from analysis.compare.rule import exact
-from analysis.compare.static.layout.capture import eras, model_of
 from analysis.compare.static.layout.inputs import placement
-from analysis.compare.static.layout.memmap import boot_memmap, struct_page
+from analysis.compare.static.layout.memmap import boot_memmap
 from analysis.errors import MissingInputError
-from analysis.figures.tour_memory_models import Array, draw
 from analysis.model.layout import memory_model, struct_page_place
-from analysis.model.layout.eras_layout import LayoutEra
 from analysis.model.layout.nodes import NodeSpan
-from analysis.model.layout.sections import present_sections
 from analysis.tour.evidence import BootEvidence, StopEvidence
-from analysis.tour.finding import Exhibit, Finding, Plate
-from analysis.tour.listings import made, pick
+from analysis.tour.finding import Exhibit, Finding
+from analysis.tour.memmap_exhibits import exhibits_of
+from analysis.tour.memory_model_claims import (
+    frames_claim,
+    memmap_claim,
+    model_claims,
+    one_era,
+    scope_of,
+    section_claims,
+)
 from analysis.tour.struct_pages import (
     Finder,
     Outside,
-    frames_of,
-    free_frames,
     read_outside,
 )
 
-_MEMMAP = re.compile(
-    r"memblock_alloc_(?="
-    r"(?:try|exact)_nid_raw: .* (?:sparse_init_nid|free_area_init|memmap_alloc|alloc_node_mem_map)"
-    r"[\w.]*\+|try_nid: .* alloc_node_mem_map[\w.]*\+)\w+: (\d+) bytes"
-)
-"""What else these callers ask for is cleared (not ``_raw``), or in 5.10 asked for elsewhere."""
 _VIRTUAL_BYTES = 4
-_SHOWN_SYMBOLS = 16
-_TELLING = ("mem_map", "pg_data_map", "mem_section", "vmemmap_populate")
-
-
-def _scope(boot: BootEvidence) -> Scope:
-    return MappingProxyType({} if boot.label == "main" else {"boot": boot.label})
-
-
-def _one_era(snapshot: Snapshot) -> LayoutEra:
-    """The layout rules of the release; these stops boot kernels that are not in between two."""
-    found = eras(snapshot)
-    if not found:
-        raise MissingInputError("the rules of this release")
-    return found[-1]
-
-
-def shown_model(symbols: Sequence[str]) -> str:
-    """The memory model that a kernel's variables and functions are those of; each is compiled in
-    under one model only."""
-    has = set(symbols)
-    if "vmemmap_populate" in has:
-        return memory_model.VMEMMAP
-    if "mem_section" in has:
-        return memory_model.SPARSEMEM
-    if "mem_map" in has:
-        return memory_model.FLATMEM
-    return memory_model.DISCONTIGMEM if "pg_data_map" in has else "none of them"
-
-
-def _model_claims(boot: BootEvidence, outside: Outside) -> Iterator[Claim]:
-    snapshot = boot.snapshot()
-    symbols = sorted({*outside.symbols, *outside.told})
-    yield exact(
-        "memory_model",
-        _scope(boot),
-        predicted=model_of(snapshot),
-        observed=shown_model(symbols),
-        unit="memory model",
-        working=(f"kallsyms and vmcoreinfo have {', '.join(symbols)}",),
-    )
-    yield exact(
-        "struct_page_bytes",
-        _scope(boot),
-        predicted=struct_page(snapshot, _one_era(snapshot)),
-        observed=outside.struct_bytes,
-        unit="bytes",
-        working=("the configuration's words and counters, added up and rounded up",),
-    )
-
-
-def _frames_claim(boot: BootEvidence, outside: Outside, find: Finder) -> Claim:
-    """Free blocks by their struct pages' addresses and the formula, against what the kernel's own
-    pfn_to_page shows of every frame. What was in use at one of the readings, as the reader's own
-    buffer is, says nothing of the moment between them."""
-    pages = max(node.start_pfn + node.spanned_pages for node in outside.nodes)
-    shown = free_frames(boot, pages)
-    found, lost = frames_of(outside.heads, find, pages)
-    missed = np.flatnonzero(shown & ~found)
-    highest = max((head.order for head in outside.heads), default=0)
-    claim = exact(
-        "free_frames",
-        _scope(boot),
-        predicted=int((found & shown).sum()),
-        observed=int(shown.sum()),
-        unit="frames",
-        why=f"free, but not by the formula: {len(missed)}, the first {_first(missed)}",
-        working=(
-            f"{len(outside.heads)} struct pages in the free lists, up to order {highest}",
-            f"by the formula {int(found.sum())} frames",
-            f"{int((found & ~shown).sum())} of them were in use at one of the two readings",
-            f"blocks to which the formula gives no frame that they can begin at: {len(lost)}",
-        ),
-    )
-    if not lost:
-        return claim
-    why = f"{len(lost)} of {len(outside.heads)} blocks have no frame by the formula"
-    return replace(claim, verdict=Verdict.FAILS, why=why)
-
-
-def _first(frames: NDArray[np.intp]) -> str:
-    return f"{int(frames[0]):#x}" if len(frames) else "none"
-
-
-def _memmap_claim(boot: BootEvidence, predicted_pages: int, steps: Sequence[str]) -> Claim:
-    """What memblock gave for arrays of struct pages."""
-    snapshot = boot.snapshot()
-    sizes = [int(match[1]) for match in snapshot.dmesg.matching(_MEMMAP)]
-    if not sizes:
-        raise MissingInputError("dmesg: memblock_alloc … for the memmap (memblock=debug)")
-    page = snapshot.page_size_bytes
-    return exact(
-        "memmap_bytes",
-        _scope(boot),
-        predicted=predicted_pages * page,
-        observed=sum(-(-size // page) * page for size in sizes),
-        unit="bytes",
-        working=(*steps, f"memblock gave {' + '.join(map(str, sizes))} bytes"),
-    )
 
 
 def _flat(evidence: StopEvidence) -> Finding:
     boot = evidence.boot()
     snapshot, outside = boot.snapshot(), read_outside(boot)
-    era = _one_era(snapshot)
+    era = one_era(snapshot)
     base = outside.pointers["mem_map"]
     size = outside.struct_bytes
     node = outside.nodes[0]
@@ -152,8 +43,8 @@ def _flat(evidence: StopEvidence) -> Finding:
         raise MissingInputError("node_mem_map of node 0")
     pages, steps = boot_memmap(snapshot, era, memory_model.FLATMEM)
     claims = [
-        *_model_claims(boot, outside),
-        _frames_claim(boot, outside, lambda head: _array(head.address, base, 0, size)),
+        *model_claims(boot, outside),
+        frames_claim(boot, outside, lambda head: _array(head.address, base, 0, size)),
         exact(
             "mem_map",
             {},
@@ -165,9 +56,9 @@ def _flat(evidence: StopEvidence) -> Finding:
                 f"less {node.start_pfn} struct pages of {size} bytes",
             ),
         ),
-        _memmap_claim(boot, pages, steps),
+        memmap_claim(boot, pages, steps),
     ]
-    return Finding(claims=tuple(claims), exhibits=tuple(_exhibits(boot, outside)))
+    return Finding(claims=tuple(claims), exhibits=tuple(exhibits_of(boot, outside)))
 
 
 def _array(address: int, mem_map: int, first_pfn: int, size: int) -> int | None:
@@ -211,7 +102,7 @@ def _discontig(evidence: StopEvidence) -> Finding:
         _spans([(0, ranges[0][1], ranges[-1][2])]), largest, size, page
     )
     claims = [
-        *_model_claims(boot, outside),
+        *model_claims(boot, outside),
         exact(
             "nodes",
             {},
@@ -234,7 +125,7 @@ def _discontig(evidence: StopEvidence) -> Finding:
                 f"by the array of node 0 alone {astray} of {len(outside.heads)} would go astray",
             ),
         ),
-        _memmap_claim(
+        memmap_claim(
             boot,
             pages,
             (
@@ -243,34 +134,11 @@ def _discontig(evidence: StopEvidence) -> Finding:
             ),
         ),
     ]
-    return Finding(claims=tuple(claims), exhibits=tuple(_exhibits(boot, outside)))
+    return Finding(claims=tuple(claims), exhibits=tuple(exhibits_of(boot, outside)))
 
 
 def _spans(ranges: Sequence[tuple[int, int, int]]) -> list[NodeSpan]:
     return [NodeSpan(*each) for each in ranges]
-
-
-def _section_claims(boot: BootEvidence, outside: Outside) -> Iterator[Claim]:
-    """Which sections have a memmap: those with memory in them."""
-    snapshot = boot.snapshot()
-    bits = outside.section_bits
-    if bits is None:
-        raise MissingInputError("SECTION_SIZE_BITS")
-    each = (1 << bits) // snapshot.page_size_bytes
-    place = placement(snapshot, _one_era(snapshot))
-    predicted = present_sections(place.ranges, each)
-    yield exact(
-        "sections",
-        _scope(boot),
-        predicted=_numbers(list(predicted)),
-        observed=_numbers([number for number, _ in outside.sections]),
-        unit="sections",
-        working=(*place.steps, f"a section has {each} frames"),
-    )
-
-
-def _numbers(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers)) or "none"
 
 
 def _sparse(evidence: StopEvidence) -> Finding:
@@ -294,11 +162,11 @@ def _sparse(evidence: StopEvidence) -> Finding:
 
     found = [(section(head.content), find(head.content, head.address)) for head in outside.heads]
     agree = sum(pfn is not None and pfn // each == number for number, pfn in found)
-    pages, steps = boot_memmap(snapshot, _one_era(snapshot), memory_model.SPARSEMEM)
+    pages, steps = boot_memmap(snapshot, one_era(snapshot), memory_model.SPARSEMEM)
     arrays = sorted(set(maps.values()))
     claims = [
-        *_model_claims(boot, outside),
-        *_section_claims(boot, outside),
+        *model_claims(boot, outside),
+        *section_claims(boot, outside),
         exact(
             "section_in_flags",
             {},
@@ -311,10 +179,10 @@ def _sparse(evidence: StopEvidence) -> Finding:
                 + " ".join(f"{each:#x}" for each in arrays),
             ),
         ),
-        _frames_claim(boot, outside, lambda head: find(head.content, head.address)),
-        _memmap_claim(boot, pages, steps),
+        frames_claim(boot, outside, lambda head: find(head.content, head.address)),
+        memmap_claim(boot, pages, steps),
     ]
-    return Finding(claims=tuple(claims), exhibits=tuple(_exhibits(boot, outside)))
+    return Finding(claims=tuple(claims), exhibits=tuple(exhibits_of(boot, outside)))
 
 
 def _vmemmap(evidence: StopEvidence) -> Finding:
@@ -325,12 +193,12 @@ def _vmemmap(evidence: StopEvidence) -> Finding:
         base, why = _vmemmap_base(boot, outside)
         size = outside.struct_bytes
         coded = {struct_page_place.coded_map(word) for _, word in outside.sections}
-        claims += _model_claims(boot, outside)
-        claims += _section_claims(boot, outside)
+        claims += model_claims(boot, outside)
+        claims += section_claims(boot, outside)
         claims.append(
             exact(
                 "vmemmap",
-                _scope(boot),
+                scope_of(boot),
                 predicted=f"{base:#x}",
                 observed=" ".join(f"{each:#x}" for each in sorted(coded)) or "no section",
                 unit="address",
@@ -338,11 +206,11 @@ def _vmemmap(evidence: StopEvidence) -> Finding:
             )
         )
         claims.append(
-            _frames_claim(boot, outside, _counted_from(base, size)),
+            frames_claim(boot, outside, _counted_from(base, size)),
         )
         if boot.arch == "x86_64":
             claims.append(_vmemmap_memmap(boot))
-        exhibits += _exhibits(boot, outside, suffix="" if label == "x86_64" else f"_{label}")
+        exhibits += exhibits_of(boot, outside, suffix="" if label == "x86_64" else f"_{label}")
     return Finding(claims=tuple(claims), exhibits=tuple(exhibits))
 
 
@@ -357,7 +225,7 @@ def _vmemmap_base(boot: BootEvidence, outside: Outside) -> tuple[int, str]:
     bits = snapshot.config.number("ARM64_VA_BITS")
     if bits is None:
         raise MissingInputError("CONFIG_ARM64_VA_BITS")
-    memory = placement(snapshot, _one_era(snapshot)).memory
+    memory = placement(snapshot, one_era(snapshot)).memory
     base = struct_page_place.arm64_vmemmap(
         va_bits=bits,
         page_shift=snapshot.page_size_bytes.bit_length() - 1,
@@ -370,55 +238,9 @@ def _vmemmap_base(boot: BootEvidence, outside: Outside) -> tuple[int, str]:
 def _vmemmap_memmap(boot: BootEvidence) -> Claim:
     """What memblock gave: whole huge pages, as many as a node's sections need."""
     snapshot = boot.snapshot()
-    era = _one_era(snapshot)
+    era = one_era(snapshot)
     pages, steps = boot_memmap(snapshot, era, memory_model.VMEMMAP)
-    return _memmap_claim(boot, pages, steps)
-
-
-def _exhibits(boot: BootEvidence, outside: Outside, suffix: str = "") -> Iterator[Exhibit]:
-    yield _plate(boot, outside, suffix)
-    known = [(name, at, "kallsyms") for name, at in outside.symbols.items()]
-    known += [(name, at, "vmcoreinfo") for name, at in outside.told.items()]
-    lines = [f"{at:016x} {name} ({place})" for name, at, place in sorted(known)]
-    marks = [number for number, (name, *_) in enumerate(sorted(known), 1) if name in _TELLING]
-    yield made(f"symbols{suffix}", lines[:_SHOWN_SYMBOLS], marks)
-    if found := pick(
-        f"memmap{suffix}", boot.snapshot().text("dmesg"), _MEMMAP.pattern, marked=r"\d+ bytes"
-    ):
-        yield found
-
-
-def _plate(boot: BootEvidence, outside: Outside, suffix: str) -> Plate:
-    page = boot.snapshot().page_size_bytes
-    arrays = list(_arrays(outside, page))
-    return Plate(id=f"arrays{suffix}", draw=partial(draw, arrays, page_bytes=page))
-
-
-def _arrays(outside: Outside, page: int) -> Iterator[Array]:
-    """The arrays of struct pages: which frames each is for, and where it is."""
-    size = outside.struct_bytes
-    if outside.sections:
-        assert outside.section_bits is not None
-        each = (1 << outside.section_bits) // page
-        for number, word in outside.sections:
-            start = number * each
-            yield Array(
-                name=f"section {number}",
-                first_pfn=start,
-                frames=each,
-                address=struct_page_place.coded_map(word) + start * size,
-                struct_bytes=size,
-            )
-        return
-    for node in outside.nodes:
-        if node.mem_map is not None:
-            yield Array(
-                name=f"node {node.node}",
-                first_pfn=node.start_pfn,
-                frames=node.spanned_pages,
-                address=node.mem_map,
-                struct_bytes=size,
-            )
+    return memmap_claim(boot, pages, steps)
 
 
 JUDGES: Mapping[str, Callable[[StopEvidence], Finding]] = MappingProxyType(

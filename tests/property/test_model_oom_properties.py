@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.model.oom import OomTask, oom_badness, oom_era_of, oom_score, oom_victim
+from analysis.model.oom import OomEra, OomTask, oom_badness, oom_era_of, oom_score, oom_victim
 from analysis.model.release import Release
 
 TOTAL = st.integers(1000, 1 << 30)
@@ -25,7 +25,9 @@ PAGE = st.sampled_from([4096, 16384, 65536])
 
 
 @given(st.lists(TASKS, max_size=20), TOTAL, PAGE, ERAS)
-def test_nobody_has_more_points_than_the_victim(tasks, total, page, era) -> None:  # type: ignore[no-untyped-def]
+def test_nobody_has_more_points_than_the_victim(
+    tasks: list[OomTask], total: int, page: int, era: OomEra
+) -> None:
     chosen = oom_victim(tasks, total_pages=total, page_bytes=page, era=era)
     points = [oom_badness(task, total_pages=total, page_bytes=page, era=era) for task in tasks]
     alive = [each for each in points if each is not None]
@@ -36,7 +38,9 @@ def test_nobody_has_more_points_than_the_victim(tasks, total, page, era) -> None
 
 
 @given(TASKS, TOTAL, PAGE, ERAS, st.integers(1, 1 << 20))
-def test_more_memory_never_means_fewer_points(task, total, page, era, more) -> None:  # type: ignore[no-untyped-def]
+def test_more_memory_never_means_fewer_points(
+    task: OomTask, total: int, page: int, era: OomEra, more: int
+) -> None:
     larger = replace(task, rss_pages=task.rss_pages + more)
     before = oom_badness(task, total_pages=total, page_bytes=page, era=era)
     after = oom_badness(larger, total_pages=total, page_bytes=page, era=era)
@@ -49,7 +53,9 @@ def test_more_memory_never_means_fewer_points(task, total, page, era, more) -> N
 
 
 @given(TASKS, TOTAL, PAGE)
-def test_the_score_of_a_process_that_fits_is_between_0_and_2000(task, total, page) -> None:  # type: ignore[no-untyped-def]
+def test_the_score_of_a_process_that_fits_is_between_0_and_2000(
+    task: OomTask, total: int, page: int
+) -> None:
     fits = replace(task, rss_pages=task.rss_pages % total, swap_entries=0, page_table_bytes=0)
     score = oom_score(fits, total_pages=total, page_bytes=page, era=oom_era_of(Release(7, 3)))
     assert 0 <= score <= 2000
