@@ -5,7 +5,7 @@
 set -eu
 
 packages="qemu-system-x86 qemu-system-arm gcc libc6-dev make erofs-utils
-debian-archive-keyring shellcheck util-linux python3-venv gcc-i686-linux-gnu libc6-dev-i386-cross"
+debian-archive-keyring shellcheck util-linux xz-utils python3-venv gcc-i686-linux-gnu libc6-dev-i386-cross"
 case "$(uname -m)" in
 aarch64) packages="$packages gcc-x86-64-linux-gnu libc6-dev-amd64-cross" ;;
 *) packages="$packages gcc-aarch64-linux-gnu libc6-dev-arm64-cross" ;;

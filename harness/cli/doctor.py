@@ -39,6 +39,7 @@ _TOOLS = (
     ("setpriv", "util-linux", "ends QEMU with mmscope"),
     ("mkfs.erofs", "erofs-utils", "makes the guest's root"),
     ("make", "make", "builds the guest's programs"),
+    ("xz", "xz-utils", "unpacks sources of kernels"),
 )
 
 _CUSTOM_KERNELS_HAVE = {"CONFIG_OBJTOOL": "y", "CONFIG_DEBUG_INFO_BTF": "y"}

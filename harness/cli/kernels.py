@@ -172,7 +172,7 @@ def _each(
                 got.append(one(name, arch, progress))
             except (DiskFullError, NetworkError):
                 raise
-            except InfrastructureError as error:
+            except (InfrastructureError, UsageError) as error:
                 if not go_on:
                     raise
                 failed[label] = error.render()

@@ -92,9 +92,9 @@ def booter(accel: str | None, note: Callable[[str], None]) -> Booter:
     def boot(part: StopBoot, directory: Path) -> Iterator[Evidence]:
         machine = machine_of(part)
         prepared = prepare(part.arch, part.kernel, note, machine)
-        spec = asked_spec(machine, prepared, accel, note)
-        if swap_bytes := parse_size_bytes(part.swap):
-            spec = replace(spec, swap_bytes=swap_bytes)
+        # A stop's own disk, which it turns on when it wants to; a shape's would be on from boot.
+        swap_bytes = parse_size_bytes(part.swap) or machine.swap_bytes
+        spec = asked_spec(replace(machine, swap_bytes=swap_bytes), prepared, accel, note)
         with Guest(spec, RunDirectory(directory), progress=note) as guest:
             apply_shape(guest, machine, note)
             yield Evidence(

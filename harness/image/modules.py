@@ -15,15 +15,9 @@ from pathlib import Path, PurePosixPath
 from harness.errors import BuildError
 from harness.kernel.elf import parse_elf
 from harness.kernel.module_file import read_module
+from harness.kernel.needs import GUEST_MODULES
 
-WANTED = (
-    "virtio_pci",
-    "virtio_console",
-    "virtio_blk",
-    "virtio_net",
-    "erofs",
-    "af_packet",
-)
+WANTED = GUEST_MODULES
 """What every guest needs: its channels and disks, its root, and packet rings as a stimulus."""
 
 _FILE_NAME = re.compile(r"(?P<stem>.+)\.ko(?P<packed>\.xz|\.zst)?$")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 import re
 import shutil
 import subprocess
@@ -19,7 +18,7 @@ from pathlib import Path
 from harness.errors import BuildError, MissingToolError
 from harness.kernel.cache import Progress, install_directory
 from harness.kernel.elf import MACHINE, MAGIC, parse_elf
-from harness.kernel.package import debian_arch
+from harness.kernel.package import debian_arch, host_arch
 
 AGENT = "mmscope-agent"
 TOOLS = "mmscope-tools"
@@ -49,14 +48,6 @@ GUEST_DIRECTORY = Path(__file__).parents[2] / "guest"
 
 _BUILD_LIMIT_S = 600.0
 _SOURCE_SUFFIXES = frozenset({".c", ".h"})
-_MACHINE_NAMES = {
-    "x86_64": "x86_64",
-    "amd64": "x86_64",
-    "aarch64": "arm64",
-    "arm64": "arm64",
-    "i386": "i386",
-    "i686": "i386",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,11 +82,6 @@ class Programs:
     arch: str
     directory: Path
     key: str
-
-
-def host_arch(machine: str | None = None) -> str | None:
-    """mmscope's name of the host's architecture; None when it is none of the guests'."""
-    return _MACHINE_NAMES.get(machine or platform.machine())
 
 
 def compiler_for(arch: str, *, host: str | None) -> Compiler:

@@ -7,11 +7,10 @@ lacks that; so only the answer tells which kernel in the cache it is.
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.kernel.cache import read_json_object, write_atomically
+from harness.kernel.cache import read_json_object, safe_file_name, write_atomically
 from harness.kernel.catalog import KernelSpec, kernels_directory
 from harness.kernel.package import Kernel, is_kernel, load_kernel
 
@@ -43,5 +42,5 @@ def write_answer(spec: KernelSpec, cache: Path, answer: Answer) -> None:
 
 
 def _path(spec: KernelSpec, cache: Path) -> Path:
-    name = re.sub(r"[^A-Za-z0-9.+~_-]", "_", spec.name)
+    name = safe_file_name(spec.name)
     return kernels_directory(cache, spec.arch) / ".answers" / name

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -27,6 +26,7 @@ from harness.kernel.cache import (
     locked,
     read_json_object,
     reporting_full_disk,
+    safe_file_name,
     write_atomically,
 )
 from harness.kernel.catalog import kernels_directory, latest, list_cached
@@ -40,7 +40,7 @@ from harness.kernel.fragment import (
 )
 from harness.kernel.kconfig import parse_kconfig, read_kconfig
 from harness.kernel.kconfig_source import read_tree
-from harness.kernel.make import Counter, Failure, Make, count_objects, run_make
+from harness.kernel.make import Counter, Failure, Make, count_objects, make_environment, run_make
 from harness.kernel.module_build import MODULE_BUILD, collect_module_build
 from harness.kernel.needs import check_guest
 from harness.kernel.package import RECORD_NAME, Kernel, is_kernel, load_kernel, render_kernel
@@ -149,7 +149,7 @@ def build_kernel(
     tools = toolchain or find_toolchain(inputs.arch, environment=environment)
     key = inputs.key(source, tools)
     name = f"{source.package.removeprefix('linux-source-')}-{inputs.kernel.name}"
-    directory = kernels_directory(cache, inputs.arch) / _file_name(
+    directory = kernels_directory(cache, inputs.arch) / safe_file_name(
         f"{name}_{source.version}_{key[:12]}"
     )
     work = _Work(
@@ -235,7 +235,7 @@ class _Work:
         return config_values
 
     def compile(self) -> int:
-        """Compile; returns how many files the kernel is made of."""
+        """Compile; returns how many object files lie in the tree, those of other kernels too."""
         before = count_objects(self.tree)
         about = _about(self.tree.parents[2], self.inputs)
         resumed = f"; of {before} files compiled before, what still fits is used" if before else ""
@@ -324,14 +324,7 @@ class _Work:
 def _environment(environment: Mapping[str, str], source: SourceTree) -> dict[str, str]:
     """What make sees: nothing of ours that would change the kernel, nothing of the host in it."""
     when = datetime.fromtimestamp(source.timestamp_s, UTC)
-    kept = {
-        name: value
-        for name, value in environment.items()
-        if not name.startswith(("KCONFIG_", "KBUILD_", "MAKE", "MFLAGS"))
-        and name not in {"ARCH", "CROSS_COMPILE", "CFLAGS", "LDFLAGS", "O", "LOCALVERSION"}
-    }
-    return kept | {
-        "LC_ALL": "C",
+    return make_environment(environment) | {
         "KBUILD_BUILD_USER": "mmscope",
         "KBUILD_BUILD_HOST": "mmscope",
         "KBUILD_BUILD_VERSION": "1",
@@ -368,7 +361,3 @@ def _digest(value: object) -> str:
 def _digest_file(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _file_name(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.+~_-]", "_", text)

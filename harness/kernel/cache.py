@@ -12,6 +12,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import secrets
 import shutil
 import time
@@ -166,3 +167,8 @@ def disk_full(path: Path) -> DiskFullError:
         details={"free": f"{free_mib} MiB"},
         fix="free some space, or set MMSCOPE_CACHE to a larger disk",
     )
+
+
+def safe_file_name(text: str) -> str:
+    """``text`` as one safe file name."""
+    return re.sub(r"[^A-Za-z0-9.+~_-]", "_", text)

@@ -21,7 +21,7 @@ from harness.kernel.cache import Progress, cache_root, install_directory
 from harness.kernel.elf import MACHINE, MAGIC, parse_elf
 from harness.kernel.headers import Headers, obtain_headers
 from harness.kernel.kconfig import is_set, read_kconfig
-from harness.kernel.make import Failure, Make, run_make
+from harness.kernel.make import Failure, Make, make_environment, run_make
 from harness.kernel.package import Kernel
 from harness.kernel.toolchain import Toolchain, find_toolchain
 
@@ -75,7 +75,7 @@ def build_module(
             f"the module is not built for {kernel.arch}", fix=f"use --arch {' or '.join(ARCHES)}"
         )
     _check_config(kernel)
-    tools = toolchain or find_toolchain(kernel.arch, environment=environment)
+    tools = toolchain or find_toolchain(kernel.arch, modules_only=True, environment=environment)
     cache = cache_root(environment)
     key = _key(kernel, tools, directory)
     target = cache / "modules" / f"{kernel.arch}-{kernel.release}-{key[:16]}"
@@ -135,13 +135,7 @@ def _compile(
         *_OVERRIDES,
         "modules",
     ]
-    kept = {
-        name: value
-        for name, value in environment.items()
-        if not name.startswith(("KBUILD_", "KCONFIG_", "MAKE", "MFLAGS"))
-        and name not in {"ARCH", "CROSS_COMPILE", "CFLAGS", "LDFLAGS", "O", "M", "LOCALVERSION"}
-    }
-    status = make(argv, environment=kept | {"LC_ALL": "C"}, log=log, on_line=failure.line)
+    status = make(argv, environment=make_environment(environment), log=log, on_line=failure.line)
     built = scratch / f"{MODULE_NAME}.ko"
     if status != 0 or not built.is_file():
         error = failure.error(f"building {MODULE_NAME}", log)

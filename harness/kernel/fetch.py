@@ -28,6 +28,7 @@ from harness.kernel.cache import (
     Progress,
     cache_root,
     install_directory,
+    safe_file_name,
     write_atomically,
 )
 from harness.kernel.catalog import (
@@ -269,7 +270,7 @@ def _install(
     spec: KernelSpec, root: AptRoot, debs: Sequence[Deb], cache: Path, progress: Progress
 ) -> Kernel:
     image = debs[0]
-    directory = kernels_directory(cache, spec.arch) / _file_name(
+    directory = kernels_directory(cache, spec.arch) / safe_file_name(
         f"{_release_of(image)}_{image.version}"
     )
 
@@ -349,8 +350,3 @@ def unpack_kernel(
         sha256=sha256,
     )
     write_atomically(directory / RECORD_NAME, render_kernel(kernel))
-
-
-def _file_name(text: str) -> str:
-    """``text`` as one safe file name."""
-    return re.sub(r"[^A-Za-z0-9.+~_-]", "_", text)

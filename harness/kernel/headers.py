@@ -18,17 +18,22 @@ from pathlib import Path, PurePosixPath
 from harness.errors import BuildError, FetchError, GoneError, NetworkError, VerificationError
 from harness.kernel.apt import AptRoot, Deb, Runner, open_root, run_apt
 from harness.kernel.build import BUILD_RECORD
-from harness.kernel.cache import Progress, cache_root, install_directory, read_json_object
+from harness.kernel.cache import (
+    Progress,
+    cache_root,
+    install_directory,
+    read_json_object,
+    safe_file_name,
+)
 from harness.kernel.elf import MAGIC
 from harness.kernel.module_build import MODULE_BUILD
-from harness.kernel.package import Kernel
+from harness.kernel.package import Kernel, host_arch
 from harness.kernel.source_tree import load_source
 from harness.kernel.unpack import unpack_deb
 
 _IMAGE = re.compile(r"linux-(?:image|binary)-\d")
 _PROGRAMS_AT = ("usr", "lib")
 _SOURCES_AT = ("usr", "src")
-_HOST_ARCH = {"x86_64": "x86_64", "aarch64": "arm64", "i686": "i386"}
 _LIBC_AT = "libc"
 _LIBC_FILES = re.compile(r"(?:libc\.so\.6|libm\.so\.6|ld-linux[\w.-]*\.so\.\d)")
 _WRAPPER = """\
@@ -72,7 +77,9 @@ def obtain_headers(
             f"headers came with it",
             fix="use a stock kernel or one of kernel-configs/catalog.toml",
         )
-    directory = cache / "headers" / f"{kernel.arch}-{kernel.release}_{_file_name(kernel.version)}"
+    directory = (
+        cache / "headers" / f"{kernel.arch}-{kernel.release}_{safe_file_name(kernel.version)}"
+    )
 
     def build(temporary: Path) -> None:
         _fetch(kernel, temporary, cache, progress, environment, host_root, run)
@@ -127,11 +134,11 @@ def _fetch(
     run: Runner,
 ) -> None:
     suite = kernel.name.partition("/")[0]
-    host = _HOST_ARCH.get(platform.machine())
+    host = host_arch()
     if host is None:
         raise BuildError(
             f"no suite has kbuild's programs for a host of {platform.machine()}",
-            fix="build on a host of " + ", ".join(_HOST_ARCH),
+            fix="build on a host of x86_64 or arm64",
         )
 
     def root_of(arch: str) -> AptRoot:
@@ -228,7 +235,3 @@ def _wrap(program: Path, libc: Path) -> None:
     )
     program.write_text(text, encoding="utf-8")
     program.chmod(0o755)
-
-
-def _file_name(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.+~_-]", "_", text)

@@ -192,3 +192,14 @@ def count_objects(directory: Path) -> int:
             name.endswith(".o") and name not in {"built-in.o", "vmlinux.o"} for name in files
         )
     return total
+
+
+def make_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """What ``make`` sees of ours: nothing that would change what it builds, and no translations."""
+    kept = {
+        name: value
+        for name, value in environment.items()
+        if not name.startswith(("KBUILD_", "KCONFIG_", "MAKE", "MFLAGS"))
+        and name not in {"ARCH", "CROSS_COMPILE", "CFLAGS", "LDFLAGS", "O", "M", "LOCALVERSION"}
+    }
+    return kept | {"LC_ALL": "C"}

@@ -16,7 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import InfrastructureError, UsageError
-from harness.kernel.cache import Progress, cache_root, install_directory, write_atomically
+from harness.kernel.cache import (
+    Progress,
+    cache_root,
+    install_directory,
+    safe_file_name,
+    write_atomically,
+)
 from harness.kernel.kconfig import parse_kconfig
 from harness.kernel.kernel_file import KernelFile, read_kernel_file
 from harness.kernel.needs import check_guest
@@ -104,7 +110,7 @@ def _file_name(found: KernelFile, config: str, modules: OwnModules) -> str:
     digest = hashlib.sha256(found.content)
     digest.update(f"{found.path.absolute()}\0{config}\0{modules.builtin}\0".encode())
     digest.update(f"{modules.directory}\0{modules.state}".encode())
-    release = re.sub(r"[^A-Za-z0-9.+~_-]", "_", found.release)
+    release = safe_file_name(found.release)
     return f"{release}_{digest.hexdigest()[:16]}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,15 @@ PORTS: Mapping[str, Port] = {
 }
 """mmscope's name of an architecture → Debian's."""
 
+_MACHINE_NAMES = {
+    "x86_64": "x86_64",
+    "amd64": "x86_64",
+    "aarch64": "arm64",
+    "arm64": "arm64",
+    "i386": "i386",
+    "i686": "i386",
+}
+
 _TEXT_FIELDS = ("name", "release", "arch", "package", "version")
 
 
@@ -48,6 +58,11 @@ def port_of(arch: str) -> Port:
         raise UsageError(
             f"unknown architecture {arch!r}", fix=f"use one of: {', '.join(PORTS)}"
         ) from None
+
+
+def host_arch(machine: str | None = None) -> str | None:
+    """mmscope's name of the host's architecture; None when it is none of the guests'."""
+    return _MACHINE_NAMES.get(machine or platform.machine())
 
 
 def debian_arch(arch: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
@@ -11,10 +10,10 @@ from dataclasses import dataclass
 
 from harness.errors import BuildError, MissingToolError
 from harness.kernel.kconfig import is_set
+from harness.kernel.package import host_arch
 
 _QUERY_LIMIT_S = 60.0
 
-_KBUILD_ARCH = {"x86_64": "x86_64", "i386": "i386", "arm64": "arm64", "m68k": "m68k"}
 _GNU_PREFIX = {
     "x86_64": "x86_64-linux-gnu-",
     "i386": "i686-linux-gnu-",
@@ -27,16 +26,11 @@ _CROSS_PACKAGE = {
     "arm64": "gcc-aarch64-linux-gnu",
     "m68k": "gcc-m68k-linux-gnu",
 }
-_HOST_ARCH = {"x86_64": "x86_64", "aarch64": "arm64", "i686": "i386"}
+_PROGRAMS = {"make": "make", "gcc": "gcc"}
+"""Programs that every build starts on this host → the package that has them."""
 
-_PROGRAMS = {
-    "make": "build-essential",
-    "gcc": "build-essential",
-    "flex": "flex",
-    "bison": "bison",
-    "bc": "bc",
-}
-"""Programs that every kernel's build starts on this host → the package that has them."""
+_KERNEL_PROGRAMS = {**_PROGRAMS, "flex": "flex", "bison": "bison", "bc": "bc"}
+"""The same where a kernel is built, and not only a module for one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +45,7 @@ class Toolchain:
     @property
     def make_variables(self) -> tuple[str, ...]:
         """What ``make`` needs to know of it."""
-        variables = [f"ARCH={_KBUILD_ARCH[self.arch]}"]
+        variables = [f"ARCH={self.arch}"]
         if self.prefix:
             variables.append(f"CROSS_COMPILE={self.prefix}")
         return tuple(variables)
@@ -63,24 +57,25 @@ Which = Callable[[str], str | None]
 def find_toolchain(
     arch: str,
     *,
+    modules_only: bool = False,
     which: Which = shutil.which,
     machine: str | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> Toolchain:
-    """The compiler for ``arch`` on this host.
+    """The compiler for ``arch`` on this host; a module needs less of it than a kernel.
 
     Raises:
         MissingToolError: names every program that is missing, and the packages to install.
     """
-    host = _HOST_ARCH.get(machine or platform.machine())
-    prefix = "" if host == arch else _GNU_PREFIX[arch]
-    missing = {program: package for program, package in _PROGRAMS.items() if which(program) is None}
+    prefix = "" if host_arch(machine) == arch else _GNU_PREFIX[arch]
+    programs = _PROGRAMS if modules_only else _KERNEL_PROGRAMS
+    missing = {program: package for program, package in programs.items() if which(program) is None}
     if prefix and which(f"{prefix}gcc") is None:
         missing[f"{prefix}gcc"] = _CROSS_PACKAGE[arch]
     if missing:
         packages = " ".join(sorted(set(missing.values())))
         raise MissingToolError(
-            f"to build a kernel for {arch}, {', '.join(missing)} must be installed",
+            f"to build for {arch}, {', '.join(missing)} must be installed",
             fix=f"apt-get install --no-install-recommends {packages}",
         )
     return Toolchain(arch=arch, prefix=prefix, version=_version(f"{prefix}gcc", environment))

@@ -10,6 +10,7 @@ from harness.errors import UsageError
 from harness.kernel.apt import Runner, open_root, run_apt
 from harness.kernel.build import build_kernel, find_built, gather_inputs
 from harness.kernel.cache import Progress, cache_root
+from harness.kernel.catalog import latest, list_cached
 from harness.kernel.custom import CustomKernel
 from harness.kernel.make import Make, run_make
 from harness.kernel.package import Kernel, port_of
@@ -72,6 +73,13 @@ def find_custom(
     configuration would be to fetch it.
     """
     cache = cache_root(environment)
+    if custom.base == "stock":
+        package = f"linux-source-{custom.linux}"
+        return latest(
+            kernel
+            for kernel in list_cached(cache, arch)
+            if kernel.name == custom.name and kernel.package == package
+        )
     try:
         inputs = gather_inputs(custom, arch, base_config=str)
     except UsageError:

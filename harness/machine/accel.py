@@ -19,7 +19,7 @@ from pathlib import Path
 
 from harness.deadline import StallClock
 from harness.errors import LaunchError, MmscopeError, UsageError
-from harness.image import programs
+from harness.kernel import package
 from harness.kernel.cache import cache_root, read_json_object, write_atomically
 from harness.machine.process import Machine, find_qemu, qemu_version
 from harness.machine.spec import MachineSpec, NodeSpec
@@ -43,7 +43,7 @@ class KvmVerdict:
 
 def host_arch() -> str:
     """This machine's architecture in our words (``x86_64``, ``arm64``), or as the OS names it."""
-    return programs.host_arch() or platform.machine()
+    return package.host_arch() or platform.machine()
 
 
 def without_probe(arch: str, device: Path = Path("/dev/kvm")) -> KvmVerdict | None:

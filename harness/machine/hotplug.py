@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from harness.deadline import Deadline
-from harness.errors import GuestTimeoutError
+from harness.errors import GuestTimeoutError, QmpError
 from harness.machine.argv import hot_backend, hot_device
 from harness.machine.process import Machine
 from harness.units import format_size
@@ -71,9 +71,9 @@ def _device(machine: Machine, device: str) -> dict[str, Any]:
         data: dict[str, Any] = entry["data"]
         if data.get("id") == device:
             return data
-    return {"size": 0, "addr": 0, "memaddr": 0}
+    raise QmpError(f"QEMU does not list the memory device {device}")
 
 
 def _address(machine: Machine, device: str) -> int:
     data = _device(machine, device)
-    return int(data.get("addr") or data.get("memaddr") or 0)
+    return int(data["addr"] if "addr" in data else data["memaddr"])

@@ -26,9 +26,9 @@ def restart_behind(machine: Machine, function: int, *, timeout_s: float = 60.0) 
     """
     machine.qmp.execute("stop")
     machine.qmp.execute("set-action", {"reboot": "reset"})
-    for memory_fd in machine.memory_fds:
+    for number, memory_fd in enumerate(machine.memory_fds):
         if memory_fd is not None:
-            for offset in range(_MIB, os.fstat(memory_fd).st_size, _MIB):
+            for offset in range(0 if number else _MIB, os.fstat(memory_fd).st_size, _MIB):
                 os.pwrite(memory_fd, bytes(_MIB), offset)
     machine.qmp.execute("system_reset")
     deadline_s = time.monotonic() + _RESET_S

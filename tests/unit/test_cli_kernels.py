@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 import harness.cli.kernels as kernels_module
 from harness.cli.kernels import app
 from harness.errors import (
-    FetchError,
     InfrastructureError,
     MmscopeError,
     NetworkError,
@@ -176,7 +175,7 @@ def test_a_kernel_goes_by_the_name_that_means_it(runner: CliRunner) -> None:
 
 
 def _fake_prepare(
-    monkeypatch: pytest.MonkeyPatch, failing: dict[str, InfrastructureError]
+    monkeypatch: pytest.MonkeyPatch, failing: dict[str, MmscopeError]
 ) -> list[tuple[str, str | None]]:
     """``prepare`` gives the cached stock kernel, or fails for the names in ``failing``."""
     asked: list[tuple[str, str | None]] = []
@@ -196,7 +195,7 @@ def _fake_prepare(
 
 
 def test_fetch_all(runner: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
-    gone = FetchError("sid has no package linux-image-rt-amd64")
+    gone = UsageError("sid has no kernel rt-amd64")
     asked = _fake_prepare(monkeypatch, {"sid/rt-amd64": gone})
     done = runner.invoke(app, ["fetch", "--all", "--arch", "x86_64"])
     assert len(asked) > 10

@@ -10,8 +10,8 @@ from harness.image.programs import (
     Programs,
     build_programs,
     choose_compiler,
-    host_arch,
 )
+from harness.kernel.package import host_arch
 
 MAKEFILE = f"""\
 all:

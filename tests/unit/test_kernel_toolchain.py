@@ -24,6 +24,11 @@ def test_everything_that_is_missing_is_named_at_once(
     )
 
 
+def test_a_module_needs_no_more_than_a_compiler(which: Callable[[str], str | None]) -> None:
+    with pytest.raises(MissingToolError, match="for arm64, aarch64-linux-gnu-gcc must"):
+        find_toolchain("arm64", modules_only=True, which=which, machine="x86_64")
+
+
 def test_no_cross_compiler_is_asked_for_at_home(which: Callable[[str], str | None]) -> None:
     with pytest.raises(MissingToolError, match="flex must be installed"):
         find_toolchain("arm64", which=which, machine="aarch64")
