@@ -151,7 +151,7 @@ def free_one(
         if order >= zone.pageblock_order:
             buddy_type = zone.pageblock_migratetype(buddy.pfn)
             if buddy_type != migratetype:
-                if not _may_merge(migratetype, buddy_type, era):
+                if not may_merge(migratetype, buddy_type, era):
                     break
                 if era.merge_retypes:
                     zone.set_pageblock_migratetype(buddy.pfn, order, migratetype)
@@ -164,7 +164,14 @@ def free_one(
     return block
 
 
-def _may_merge(one: Migratetype, other: Migratetype, era: Era) -> bool:
+def may_merge(one: Migratetype, other: Migratetype, era: Era) -> bool:
+    """Whether free buddies as large as a pageblock or larger become one block although their
+    pageblocks are of different types.
+
+    Kernel: mm/page_alloc.c, ``__free_one_page``; 5.10 to 7.3, differing as
+        ``Era.merges_reserved`` says.
+    Ignores: nothing known.
+    """
     if era.merges_reserved:
         return Migratetype.ISOLATE not in (one, other)
     return one.mergeable and other.mergeable

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from analysis.model.buddy import may_merge
 from analysis.model.eras import Era
 from analysis.model.freelist import FreeBlock, ZoneFreeLists
 
@@ -69,8 +70,4 @@ def must_merge(pair: Pair, zone: ZoneFreeLists, era: Era) -> bool:
     if order < zone.pageblock_order:
         return True
     one, other = (zone.pageblock_migratetype(block.pfn) for block in pair)
-    if one is other:
-        return True
-    if era.merges_reserved:
-        return "ISOLATE" not in (one.name, other.name)
-    return one.mergeable and other.mergeable
+    return one is other or may_merge(one, other, era)

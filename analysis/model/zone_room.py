@@ -59,10 +59,11 @@ def shares(pages: int, zones: Sequence[ZoneRoom]) -> tuple[int, ...]:
 def rest(zone: ZoneRoom) -> tuple[int, int]:
     """The counter of free pages of a zone which was passed over: the least and the most.
 
-    The watermark is held against the zone's counter without what CPUs keep to themselves, and so is
-    what is read afterwards: both may be off, the least by the sum, the most by one of them.
+    The watermark is held against the zone's counter without what CPUs keep to themselves, so that
+    the zone may be passed over that much too late or too early. The counter is read once they have
+    given that up (/proc/sys/vm/stat_refresh).
 
     Kernel: as ``shares``, and mm/vmstat.c, ``__mod_zone_page_state``.
     Ignores: as ``shares``; a zone that was below already.
     """
-    return zone.floor - max(zone.batch, 1) + 1 - 2 * zone.drift, zone.floor + zone.drift
+    return zone.floor - max(zone.batch, 1) + 1 - zone.drift, zone.floor + zone.drift

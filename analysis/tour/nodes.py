@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from analysis.capture.snapshot import NODES, Snapshot
 from analysis.compare.claim import Claim
@@ -29,9 +28,6 @@ from analysis.tour.zonelists import (
     zonelist_claims,
     zonelists_text,
 )
-
-if TYPE_CHECKING:
-    pass
 
 SPILL_BYTES = 320 << 20
 SERVED_BYTES = 32 << 20

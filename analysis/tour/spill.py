@@ -58,8 +58,8 @@ def spill_claims(boot: BootEvidence, order: Order, pages: int) -> Iterator[Claim
             working=[
                 f"low {zone.low} + reserve {zone.reserve} = {zone.floor}: then it is passed over",
                 f"a batch of {zone.batch} is taken at a time",
-                f"CPUs keep up to {zone.drift} pages of the counter to themselves, both when the",
-                f"watermark is looked at and when the counter is read: {least} to {most}",
+                f"CPUs keep up to {zone.drift} pages of the counter to themselves when the",
+                f"watermark is looked at: {least} to {most}",
             ],
         )
     counted = _numastat(boot, "spill")

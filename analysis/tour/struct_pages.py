@@ -104,9 +104,9 @@ def frames_of(heads: Sequence[Head], find: Finder, pages: int) -> tuple[Frames, 
     return frames, lost
 
 
-def free_frames(boot: BootEvidence, pages: int) -> Frames:
-    """The frames that lie in free blocks by /proc/kpageflags, both before and after the free lists
-    were read.
+def free_frames(boot: BootEvidence, pages: int) -> tuple[Frames, Frames]:
+    """The frames that lie in free blocks by /proc/kpageflags both before and after the free lists
+    were read, and those that do at one of the two readings at least.
 
     Raises:
         MissingInputError: the boot has no such reading, or one without any.
@@ -116,7 +116,7 @@ def free_frames(boot: BootEvidence, pages: int) -> Frames:
     both: Frames = first & second
     if not both.any():
         raise MissingInputError("frames in free blocks in /proc/kpageflags")
-    return both
+    return both, first | second
 
 
 def _flagged(runs: Sequence[Sequence[int]], pages: int) -> Frames:

@@ -12,7 +12,7 @@ from analysis.tour.registry import JUDGES
 from analysis.verdict import Verdict
 from tests.tour_fixtures import altered, failing, judged, kept, verdicts
 
-STOPS = ("nodes/numa", "nodes/memoryless", "nodes/fake")
+STOPS = ("nodes/uma", "nodes/numa", "nodes/memoryless", "nodes/fake")
 
 
 @pytest.mark.parametrize("stop", STOPS)
@@ -43,6 +43,16 @@ def test_everything_holds_on_a_real_kernel(stop: str) -> None:
             "nodes/numa", "main/spill-after-node0-numastat.txt",
             "numa_foreign 38314", "numa_foreign 38313",
             {"spill_counted"},
+        ),
+        (
+            "nodes/uma", "uma/symbols.txt",
+            " D contig_page_data", " D node_data",
+            {"pgdat_symbol"},
+        ),
+        (
+            "nodes/uma", "uma/sysfs.txt",
+            "ls: /sys/devices/system/node: No such file or directory", "node\nnode0",
+            {"node_directories"},
         ),
         (
             "nodes/memoryless", "main/capture/sys/devices/system/node/has_memory",

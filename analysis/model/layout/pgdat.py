@@ -4,7 +4,6 @@ from __future__ import annotations
 
 ONE = "contig_page_data"
 SEVERAL = "node_data"
-FIRST_NODE = "node0"
 
 
 def pgdat_symbol(*, numa: bool) -> str:
