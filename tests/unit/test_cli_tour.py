@@ -13,7 +13,7 @@ from harness.cli.app import app
 from harness.cli.tour import select
 from harness.errors import UsageError
 from harness.tour.registry import STOPS
-from tests.tour_fixtures import tour_of
+from tests.tour_evidence import tour_of
 
 WALKED = ["nodes/numa", "zones/dma"]
 

@@ -155,3 +155,16 @@ CHANGES: list[tuple[str, str, Change]] = [
 @pytest.mark.parametrize(("stop", "claim", "change"), CHANGES)
 def test_what_no_kernel_shows_fails(stop: str, claim: str, change: Change, tmp_path: Path) -> None:
     assert claim in failing(judged(stop, tmp_path, change))
+
+
+def test_a_formula_that_finds_more_than_is_free_fails(tmp_path: Path) -> None:
+    """The kernel shows one block less than its free lists have, at both readings."""
+    run = r'(?s)("second": \[)\s*\[\s*\d+,\s*\d+\s*\],'
+    first = (run.replace("second", "first"), r"\1")
+    finding = judged(
+        "memory_models/vmemmap",
+        tmp_path,
+        ("x86_64/buddy.json", *first),
+        ("x86_64/buddy.json", run, r"\1"),
+    )
+    assert failing(finding) == {"free_frames"}

@@ -10,7 +10,7 @@ from analysis.errors import MissingInputError, ParseError
 from analysis.model.layout.pgdat import node_directories, pgdat_symbol
 from analysis.tour.registry import JUDGES
 from analysis.verdict import Verdict
-from tests.tour_fixtures import altered, failing, judged, kept, verdicts
+from tests.tour_evidence import altered, failing, judged, kept, verdicts
 
 STOPS = ("nodes/uma", "nodes/numa", "nodes/memoryless", "nodes/fake")
 

@@ -12,7 +12,7 @@ from analysis.errors import CaptureError, ParseError
 from analysis.report.tour_page import inline_text, page_words, paragraphs, said, write_pages
 from analysis.tour.judge import judge_tour
 from analysis.tour.words import LANGUAGES, parse, stop_words
-from tests.tour_fixtures import tour_of
+from tests.tour_evidence import tour_of
 
 WALKED = ["zones/dma", "nodes/numa"]
 

@@ -21,9 +21,16 @@ from analysis.model.layout.pfn import Span
 from analysis.model.zone_room import ZoneRoom, rest, shares
 from analysis.tour.finding import Listing, Plate
 from analysis.verdict import Verdict
-from tests.tour_fixtures import altered, failing, judged, verdicts
+from tests.tour_evidence import altered, failing, judged, verdicts
 
-STOPS = ("zones/dma", "zones/dma32", "zones/normal", "zones/highmem", "zones/movable", "zones/device")
+STOPS = (
+    "zones/dma",
+    "zones/dma32",
+    "zones/normal",
+    "zones/highmem",
+    "zones/movable",
+    "zones/device",
+)
 MIB = 1 << 20
 
 
