@@ -44,6 +44,17 @@ class _Group:
     more: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undrawn:
+    """Stands for a figure that could not be drawn."""
+
+    why: str
+
+
+Plates = Mapping[tuple[str, str], str | Undrawn]
+"""SVG by stop and exhibit."""
+
+
 def write_pages(tour: Path, languages: Sequence[Language] = LANGUAGES) -> list[Path]:
     """Judges a recorded tour and writes ``tour.LANGUAGE.html`` into its directory.
 
@@ -66,13 +77,19 @@ def page_name(language: Language) -> str:
     return f"tour.{language}.html"
 
 
-def draw_plates(tour: JudgedTour) -> Mapping[tuple[str, str], str]:
-    """Every figure of a tour as SVG, by stop and exhibit; one drawing serves all languages."""
-    drawn = {}
+def draw_plates(tour: JudgedTour) -> Plates:
+    """Every figure of a tour; one drawing serves all languages."""
+    drawn: dict[tuple[str, str], str | Undrawn] = {}
     for stop in tour.stops:
         for exhibit in stop.finding.exhibits if stop.finding else ():
-            if not isinstance(exhibit, Listing):
-                drawn[stop.name, exhibit.id] = svg_bytes(exhibit.draw()).decode("utf-8")
+            if isinstance(exhibit, Listing):
+                continue
+            key = stop.name, exhibit.id
+            try:
+                drawn[key] = svg_bytes(exhibit.draw()).decode("utf-8")
+            except Exception as error:  # noqa: BLE001
+                # A figure that nobody can draw must not cost the reader the page.
+                drawn[key] = Undrawn(why=f"{type(error).__name__}: {error}")
     return drawn
 
 
@@ -80,7 +97,7 @@ def render_tour(
     tour: JudgedTour,
     language: Language,
     *,
-    plates: Mapping[tuple[str, str], str],
+    plates: Plates,
 ) -> str:
     """The page as text: no scripts, nothing loaded from elsewhere."""
     environment = jinja2.Environment(
@@ -177,7 +194,7 @@ def _stop(
     stop: JudgedStop,
     words: StopWords | None,
     language: Language,
-    plates: Mapping[tuple[str, str], str],
+    plates: Plates,
     order: Sequence[str],
     ui: Mapping[str, str],
 ) -> dict[str, Any]:
@@ -209,7 +226,7 @@ def _stop(
         "seconds": stop.seconds,
         "boots": boots,
         "kernels": list(dict.fromkeys(f"{boot['release']} {boot['arch']}" for boot in boots)),
-        "exhibits": _exhibits(stop, words, language, plates),
+        "exhibits": _exhibits(stop, words, language, plates, ui),
         "groups": _groups(claims, words, language),
         "complaint": stop.complaint,
         "details": {k: text for k, text in stop.details.items() if k not in _PLACES},
@@ -228,7 +245,8 @@ def _exhibits(
     stop: JudgedStop,
     words: StopWords | None,
     language: Language,
-    plates: Mapping[tuple[str, str], str],
+    plates: Plates,
+    ui: Mapping[str, str],
 ) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for exhibit in stop.finding.exhibits if stop.finding else ():
@@ -241,8 +259,13 @@ def _exhibits(
             ]
             found.append({"id": exhibit.id, "caption": caption, "lines": lines, "plate": None})
             continue
+        drawn = plates[stop.name, exhibit.id]
+        if isinstance(drawn, Undrawn):
+            lines = [(True, ui["undrawn"].format(why=drawn.why))]
+            found.append({"id": exhibit.id, "caption": caption, "lines": lines, "plate": None})
+            continue
         plate = inline_svg.inline(
-            plates[stop.name, exhibit.id],
+            drawn,
             prefix=f"{anchor(stop.name)}-{exhibit.id}",
             description=caption.striptags(),
         )

@@ -157,7 +157,7 @@ def judge_stop(name: str, path: Path, judge: Judge) -> JudgedStop:
         finding = judge(evidence)
     except AnalysisError as error:
         return _broken(name, record, error, evidence)
-    except (LookupError, ArithmeticError, ValueError, TypeError) as error:
+    except Exception as error:  # noqa: BLE001
         # Evidence that nobody thought of must not cost the reader all other stops.
         defect = AnalysisError(
             f"a defect of the stop's judge on this evidence ({type(error).__name__}: {error})",

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from analysis.errors import CaptureError, ParseError
-from analysis.report.tour_page import inline_text, page_words, paragraphs, said, write_pages
-from analysis.tour.judge import judge_tour
+from analysis.report.tour_page import (
+    draw_plates,
+    inline_text,
+    page_words,
+    paragraphs,
+    render_tour,
+    said,
+    write_pages,
+)
+from analysis.tour.evidence import StopEvidence
+from analysis.tour.finding import Finding, Plate
+from analysis.tour.judge import JudgedTour, judge_stop, judge_tour
+from analysis.tour.registry import JUDGES
 from analysis.tour.words import LANGUAGES, parse, stop_words
 from tests.tour_evidence import tour_of
 
@@ -143,6 +156,40 @@ def test_evidence_that_lacks_something_breaks_its_stop_alone(tmp_path: Path) -> 
     assert judged["nodes/numa"].status == "broken"
     assert "zonelists.json" in judged["nodes/numa"].complaint
     assert judged["zones/dma"].status == "holds"
+
+
+@pytest.mark.parametrize(
+    "mistake", [AssertionError("no free block"), AttributeError("'None'"), StopIteration()]
+)
+def test_a_mistake_of_a_judge_breaks_its_stop_alone(tmp_path: Path, mistake: Exception) -> None:
+    def judge(evidence: StopEvidence) -> Finding:
+        raise mistake
+
+    tour = tour_of(["zones/dma"], tmp_path)
+    stop = judge_stop("zones/dma", tour / "stops/zones-dma", judge)
+    assert stop.status == "broken"
+    assert f"{type(mistake).__name__}: {mistake}" in stop.complaint
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_figure_that_cannot_be_drawn_costs_only_itself(tmp_path: Path, language: str) -> None:
+    def draw() -> Figure:
+        raise AssertionError("nothing <to> draw")
+
+    def judge(evidence: StopEvidence) -> Finding:
+        finding = JUDGES["zones/dma"](evidence)
+        first, *others = (e for e in finding.exhibits if isinstance(e, Plate))
+        return Finding(claims=finding.claims, exhibits=(replace(first, draw=draw), *others))
+
+    tour = tour_of(["zones/dma"], tmp_path)
+    stop = judge_stop("zones/dma", tour / "stops/zones-dma", judge)
+    whole = JudgedTour(path=tour, stops=(stop,))
+    page = Page(render_tour(whole, language, plates=draw_plates(whole)))  # type: ignore[arg-type]
+    ui = page_words(language)  # type: ignore[arg-type]
+    assert ui["undrawn"].format(why="AssertionError: nothing <to> draw") in page.text
+    assert stop.finding is not None
+    assert page.tags.count("svg") == len(stop.finding.exhibits) - 1
+    assert ui["result"].format(holds=1, total=1) in page.text
 
 
 def test_what_is_no_tour_is_refused(tmp_path: Path) -> None:
