@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from analysis.figures import style
+from analysis.model.neighbours import buddy_pfn
 
 _DPI = 120
 _LEFT, _WIDTH = 9.0, 90.0
@@ -141,7 +142,7 @@ def apart(pair: Apart) -> Figure:
         _block(axes, 9, scale, (pfn, order), style.ORANGE if chosen else style.SKY)
     half = 1 << (pair.order - 1) if pair.order else 0
     for pfn in (pair.freed, pair.neighbour):
-        buddy = pfn ^ (1 << pair.order)
+        buddy = buddy_pfn(pfn, pair.order)
         here, there = scale.at(pfn + half), scale.at(buddy + half)
         axes.annotate("", xy=(there, 16.2), xytext=(here, 16.2),
                       arrowprops={"arrowstyle": "->", "color": style.INK, "lw": 1.2,

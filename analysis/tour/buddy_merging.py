@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from analysis.compare.claim import Claim
+from analysis.errors import MissingInputError
 from analysis.figures import tour_buddy
 from analysis.model.allocator.allocator import Allocator
 from analysis.model.freelist import ZoneFreeLists
-from analysis.model.neighbours import Pair, equal_neighbours, free_buddies, must_merge
+from analysis.model.neighbours import Pair, buddy_pfn, equal_neighbours, free_buddies, must_merge
 from analysis.replay.allocator_state import load_allocator
 from analysis.tour.evidence import BootEvidence, StopEvidence
 from analysis.tour.finding import Finding, Listing, Plate
@@ -27,6 +28,7 @@ from analysis.tour.ring_claims import (
     change_of,
     read_lists,
 )
+from analysis.tour.traced import unseen
 
 _CMA_RESERVED = re.compile(r"cma: Reserved (\d+) MiB at 0x([0-9a-f]+)")
 _MIB = 1 << 20
@@ -36,19 +38,11 @@ def coalescing(evidence: StopEvidence) -> Finding:
     """buddy/coalescing: what is given back merges with its buddy, and only with it."""
     calls = read_calls(evidence.boot())
     drops = [call for call in calls if not call.taken]
+    if not drops:
+        raise MissingInputError("a call of free_pages")
     claims = [blocks_claim("merged_block", call) for call in drops]
     claims.append(lists_claim("merge_lists", calls))
-    apart = [call for call in drops if _stays_apart(call.model_after, call)]
-    claims.append(
-        number_claim(
-            "stays_apart",
-            {"calls": len(drops)},
-            len(apart),
-            sum(_stays_apart(call.after, call) for call in drops),
-            "frees beside an equal block that is not the buddy",
-            tuple(_apart_text(call) for call in apart[:4]),
-        )
-    )
+    claims.append(_apart_claim(drops))
     claims += _law("main", calls[-1].after)
     cma = evidence.boot("cma")
     other = load_allocator(read_lists(cma))
@@ -59,9 +53,22 @@ def coalescing(evidence: StopEvidence) -> Finding:
         Plate(id="merge", draw=partial(tour_buddy.change, change_of(largest))),
         calls_listing(drops),
     ]
-    if apart:
-        exhibits.insert(1, Plate(id="apart", draw=partial(tour_buddy.apart, _apart(apart[0]))))
+    apart = next((call for call in drops if _stays_apart(call.after, call)), None)
+    if apart is not None:
+        exhibits.insert(1, Plate(id="apart", draw=partial(tour_buddy.apart, _apart(apart))))
     return Finding(claims=tuple(claims), exhibits=tuple(exhibits))
+
+
+def _apart_claim(drops: Sequence[RingCall]) -> Claim:
+    scope = {"calls": len(drops)}
+    unit = "frees beside an equal block that is not the buddy"
+    apart = [call for call in drops if _stays_apart(call.model_after, call)]
+    observed = sum(_stays_apart(call.after, call) for call in drops)
+    if not apart and not observed:
+        why = "no block came back beside an equal one that is not its buddy"
+        return unseen("stays_apart", why, unit, scope=scope)
+    working = tuple(_apart_text(call) for call in apart[:4])
+    return number_claim("stays_apart", scope, len(apart), observed, unit, working)
 
 
 def _freed(allocator: Allocator, call: RingCall) -> tuple[int, int, ZoneFreeLists] | None:
@@ -85,7 +92,7 @@ def _touching(allocator: Allocator, call: RingCall) -> int | None:
         return None
     for other in (pfn - (1 << order), pfn + (1 << order)):
         block = lists.block_at(other)
-        if block is not None and block.order == order and other != pfn ^ (1 << order):
+        if block is not None and block.order == order and other != buddy_pfn(pfn, order):
             return other
     return None
 
@@ -119,7 +126,7 @@ def _apart_text(call: RingCall) -> str:
     pfn, order, _ = found
     return (
         f"call {call.number}: {pfn:#x} and {other:#x} of order {order} touch, but "
-        f"{pfn:#x} ^ {1 << order:#x} = {pfn ^ (1 << order):#x}"
+        f"{pfn:#x} ^ {1 << order:#x} = {buddy_pfn(pfn, order):#x}"
     )
 
 
@@ -143,7 +150,7 @@ def _pair_text(pair: Pair) -> str:
     one, other = pair
     return (
         f"{one.pfn:#x} and {other.pfn:#x}, both of order {one.order}, touch; the buddy of "
-        f"{one.pfn:#x} is {one.pfn ^ (1 << one.order):#x}"
+        f"{one.pfn:#x} is {buddy_pfn(one.pfn, one.order):#x}"
     )
 
 
@@ -153,17 +160,19 @@ def _reserved_pair(boot: BootEvidence, allocator: Allocator) -> Claim:
     page = boot.snapshot().page_size_bytes
     pairs = [(pair, zone.free) for zone in allocator.zones for pair in free_buddies(zone.free)]
     observed = " ".join(f"{pair[0].pfn:#x}+{pair[1].pfn:#x}/{pair[0].order}" for pair, _ in pairs)
-    predicted = "none"
+    edges: set[int] = set()
+    order = allocator.zones[0].free.pageblock_order
     if match is not None:
         start = int(match[2], 16) // page
         end = start + int(match[1]) * _MIB // page
-        order = allocator.zones[0].free.pageblock_order
         edges = {
-            min(block, block ^ (1 << order))
+            min(block, buddy_pfn(block, order))
             for block in range(start, end, 1 << order)
-            if not start <= (block ^ (1 << order)) < end
+            if not start <= buddy_pfn(block, order) < end
         }
-        predicted = " ".join(f"{pfn:#x}+{pfn + (1 << order):#x}/{order}" for pfn in sorted(edges))
-    return text_claim(
-        "reserved_pair", {"boot": boot.label}, predicted, observed or "none", "free buddies apart"
-    )
+    scope, unit = {"boot": boot.label}, "free buddies apart"
+    if not edges and not observed:
+        why = "no CMA area" if match is None else "a CMA area without half a pair of pageblocks"
+        return unseen("reserved_pair", f"the kernel reserved {why}", unit, scope=scope)
+    predicted = " ".join(f"{pfn:#x}+{pfn + (1 << order):#x}/{order}" for pfn in sorted(edges))
+    return text_claim("reserved_pair", scope, predicted or "none", observed or "none", unit)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import partial
 
+from analysis.compare.claim import Claim
 from analysis.figures import tour_buddy
 from analysis.model.allocator.allocator import Allocator
 from analysis.model.freelist import ZoneFreeLists
 from analysis.tour.evidence import StopEvidence
-from analysis.tour.finding import Finding, Listing, Plate
+from analysis.tour.finding import Exhibit, Finding, Listing, Plate
 from analysis.tour.ring_calls import (
     RingCall,
     lists_claim,
@@ -19,6 +21,7 @@ from analysis.tour.ring_calls import (
 from analysis.tour.ring_claims import (
     taken_claim,
 )
+from analysis.tour.traced import bounded, unseen
 
 _EXTFRAG = re.compile(
     r"mm_page_alloc_extfrag: page=\S+ pfn=0x([0-9a-f]+) alloc_order=(\d+) fallback_order=(\d+) "
@@ -47,19 +50,36 @@ def migratetypes(evidence: StopEvidence) -> Finding:
     orders = {call.order for call in calls}
     told = [line for line in boot.text("trace").splitlines() if (m := _EXTFRAG.search(line))
             and int(m[2]) in orders]  # fmt: skip
+    claims.append(_extfrag_claim(stolen, told))
+    claims += (_way_claim(told, owned) for owned in (True, False))
+    exhibits: list[Exhibit] = []
+    if stolen:
+        telling = _steal(max(stolen, key=lambda call: len(call.gone)))
+        exhibits.append(Plate(id="steal", draw=partial(tour_buddy.steal, telling)))
+    if told:
+        text = "\n".join(_short(line) for line in told[:12])
+        exhibits.append(Listing(id="extfrag", text=text))
+    return Finding(claims=tuple(claims), exhibits=tuple(exhibits))
+
+
+def _extfrag_claim(stolen: Sequence[RingCall], told: Sequence[str]) -> Claim:
+    scope, unit = {"fallbacks": len(stolen)}, "trace events"
+    if not stolen and not told:
+        why = "every request found a block of its own type"
+        return unseen("extfrag", why, unit, scope=scope)
     predicted = "; ".join(_extfrag_of(call) for call in stolen)
     observed = "; ".join(_extfrag_line(line) for line in told)
-    claims.append(
-        text_claim("extfrag", {"fallbacks": len(stolen)}, predicted, observed, "trace events")
-    )
-    telling = max(stolen, key=lambda call: len(call.gone), default=calls[0])
-    lines = [_short(line) for line in told][:12]
-    exhibits: list[Plate | Listing] = [
-        Plate(id="steal", draw=partial(tour_buddy.steal, _steal(telling)))
-    ]
-    if lines:
-        exhibits.append(Listing(id="extfrag", text="\n".join(lines)))
-    return Finding(claims=tuple(claims), exhibits=tuple(exhibits))
+    return text_claim("extfrag", scope, predicted or "none", observed or "none", unit)
+
+
+def _way_claim(told: Sequence[str], owned: bool) -> Claim:
+    """That the kernel stole in this way at all: with the pageblock, or the block alone."""
+    scope = {"taken": "the pageblock" if owned else "the block alone"}
+    count = sum(_extfrag_line(line).endswith(f" owned {owned:d}") for line in told)
+    if not count:
+        why = f"no request took {scope['taken']}"
+        return unseen("both_ways", why, "fallbacks", scope=scope)
+    return bounded("both_ways", 1, count, "fallbacks", at_least=True, scope=scope)
 
 
 def _types_at(allocator: Allocator, call: RingCall) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.bundle import MemorySample, load_memory_sample
+from analysis.bundle import load_memory_sample
 from analysis.compare.claim import Claim, Scope, Verdict
 from analysis.compare.rule import exact
 from analysis.model.allocator.allocator import Allocator, Request
@@ -216,15 +216,3 @@ def number_claim(
         why=f"{observed - predicted:+} {unit}",
         working=working,
     )
-
-
-__all__ = [
-    "MemorySample",
-    "RingCall",
-    "ZoneBlock",
-    "block_text",
-    "lists_claim",
-    "number_claim",
-    "read_calls",
-    "text_claim",
-]

@@ -84,10 +84,7 @@ done
 cat {scratch}/walk
 echo 1 >{_EXTFRAG}""",
     )
-    before = evidence.read("/proc/pagetypeinfo")["/proc/pagetypeinfo"]
-    evidence.keep("pagetypeinfo-before.txt", before)
     ring_calls(evidence, [f"take:1:{order}" for order in _STOLEN], full=True)
-    evidence.read("/proc/pagetypeinfo")
     evidence.shell("trace", f"echo 0 >{_EXTFRAG}; cat {_TRACING}/trace")
 
 
