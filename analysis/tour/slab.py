@@ -55,6 +55,8 @@ def _static(boot: BootEvidence) -> Claim:
     """All rules about slab caches, judged on the capture that was taken after the load."""
     claims = [claim for rule in RULES for claim in rule.claims(boot.snapshot())]
     judged = [claim for claim in claims if claim.verdict is not Verdict.UNKNOWN]
+    if not judged:
+        raise MissingInputError("what any rule about slab caches could be judged by")
     wrong = [claim for claim in judged if claim.verdict is Verdict.FAILS]
     return exact(
         "rules",
@@ -111,7 +113,7 @@ def _pages_drawer(kind: str, result: SizeResult) -> Callable[[], Figure]:
             f"{kind} {result.name}: {model.size} B, {model.objects}/{1 << model.order}",
             [(request.address, request.live, request.head_pfn) for request in result.requests],
             size=model.size,
-            block_bytes=4096 << model.order,
+            block_bytes=result.block_bytes,
         )
 
     return draw

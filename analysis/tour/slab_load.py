@@ -45,11 +45,17 @@ class SizeResult:
     """Pages or slabs that they lie in."""
     placement: Placement
     requests: tuple[Request, ...]
+    page_size_bytes: int
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes of one page or slab."""
+        return self.page_size_bytes << self.model.order
 
     @property
     def page_bytes(self) -> int:
         """Bytes of the pages taken."""
-        return self.blocks_seen * (4096 << self.model.order)
+        return self.blocks_seen * self.block_bytes
 
     @property
     def waste(self) -> float:
@@ -98,6 +104,7 @@ def load_results(boot: BootEvidence) -> Iterator[SizeResult]:
             blocks_seen=len({request.address // block_bytes for request in alive}),
             placement=placement,
             requests=mine,
+            page_size_bytes=snapshot.page_size_bytes,
         )
 
 
@@ -151,6 +158,9 @@ def size_claims(result: SizeResult, row: tuple[int, int, int, int] | None) -> It
         unit="blocks of pages",
         working=(*model.working, f"{result.live} live objects"),
     )
+    if not result.placement.told:
+        # objects with blocks of their own: which pages those are, the page allocator decides
+        return
     yield exact(
         "addresses",
         scope,

@@ -5,14 +5,18 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from analysis.errors import MissingInputError, ParseError
+from analysis.tour import slab_life
 from analysis.tour.evidence import open_stop
 from analysis.tour.finding import Finding, Plate
 from analysis.tour.registry import JUDGES
+from analysis.tour.slab_load import load_results, size_claims
+from analysis.tour.slab_placement import Placement
 from analysis.tour.slab_requests import Step, parse_requests, steps
 from analysis.verdict import Verdict
 
@@ -89,7 +93,10 @@ def test_the_figures_can_be_drawn(stop: str) -> None:
         ("slab/kmem-cache", "main/caches.txt", "mm_line slab_size 64", "mm_line slab_size 48",
          {"layout"}),
         ("slab/kmem-cache", "main/destroy.txt", "kernel/slab/mm_line", "kernel/slab/mm_demo",
-         {"destroyed"}),
+         {"destroyed", "kept"}),
+        ("slab/kmem-cache", "main/destroy.txt", "mm_demo destroyed\n", "", {"destroyed"}),
+        ("slab/kmem-cache", "main/destroy.txt", "^mm_demo destroyed$",
+         "mm_line destroyed\nmm_demo destroyed", {"kept"}),
         ("slab/kmalloc", "main/dump.txt", "slab kmalloc-96", "slab kmalloc-128", {"served"}),
         ("slab/kmalloc", "main/objects.txt", "^(20 .*) 131072 ", r"\1 102400 ", {"served"}),
         ("vmalloc/areas", "main/walk.txt", r"slab\] pages=5 ", "slab] pages=6 ", {"listed"}),
@@ -144,3 +151,38 @@ def test_evidence_without_some_requests_is_refused(tmp_path: Path) -> None:
     objects.write_text("".join(objects.read_text().splitlines(keepends=True)[:500]))
     with pytest.raises(MissingInputError, match="500 requests"):
         judged("slab/slub", path)
+
+
+def test_rules_that_judged_nothing_do_not_hold(tmp_path: Path) -> None:
+    path = tmp_path / "stop"
+    shutil.copytree(kept("slab/slub"), path)
+    for file in ("slab_sysfs", "proc/slabinfo"):
+        (path / "main/capture" / file).unlink()
+    with pytest.raises(MissingInputError, match="any rule"):
+        judged("slab/slub", path)
+
+
+def test_where_no_address_follows_none_is_claimed() -> None:
+    """SLOB gives an object of more than a page pages of its own."""
+    boot = open_stop("slab/slob", kept("slab/slob")).boot()
+    (result,) = load_results(boot)
+    assert [claim.id for claim in size_claims(result, None)] == ["blocks", "addresses"]
+    alone = replace(result, placement=Placement(told=0, right=0, blocks=600))
+    assert [claim.id for claim in size_claims(alone, None)] == ["blocks"]
+
+
+def test_the_end_of_caches_is_judged_where_slub_is_not_followed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(slab_life, "FOLLOWED", ())
+    claims = judged("slab/kmem-cache", kept("slab/kmem-cache")).claims
+    ends = {claim.id: claim.verdict for claim in claims if claim.id in ("destroyed", "kept")}
+    assert ends == {"destroyed": Verdict.HOLDS, "kept": Verdict.HOLDS}
+    assert Verdict.UNKNOWN in {claim.verdict for claim in claims if claim.id == "lists"}
+
+
+def test_memory_is_counted_in_pages_of_the_machine() -> None:
+    boot = open_stop("slab/same-load", kept("slab/same-load")).boot("slub")
+    result = next(result for result in load_results(boot) if result.model.order)
+    assert result.page_bytes == result.blocks_seen * (4096 << result.model.order)
+    assert replace(result, page_size_bytes=65536).page_bytes == 16 * result.page_bytes

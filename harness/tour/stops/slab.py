@@ -28,7 +28,6 @@ def _load(evidence: Evidence) -> None:
         lines.append(f"grep '^{load.cache} ' /proc/slabinfo 2>/dev/null")
     evidence.shell("slabinfo", "\n".join((*lines, "true")))
     evidence.shell("objects", f"cat {DIRECTORY}/objects")
-    evidence.shell("state", f"cat {DIRECTORY}/state")
 
 
 def _allocator(evidence: Evidence) -> None:
@@ -39,10 +38,7 @@ def _allocator(evidence: Evidence) -> None:
 
 
 def _same_load(evidence: Evidence) -> None:
-    before = "cat /proc/meminfo"
-    evidence.shell("meminfo_before", before)
     _load(evidence)
-    evidence.shell("meminfo_after", before)
     evidence.capture()
 
 
@@ -111,7 +107,6 @@ def _kmalloc(evidence: Evidence) -> None:
     evidence.keep_json("commands", commands)
     evidence.shell("kmalloc", say(*commands))
     evidence.shell("objects", f"cat {DIRECTORY}/objects")
-    evidence.shell("state", f"cat {DIRECTORY}/state")
     dumps = "".join(
         f"echo 'dump {number}' > {DIRECTORY}/command\n" for number in range(len(commands))
     )
