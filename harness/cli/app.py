@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 import traceback
-from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
@@ -32,6 +30,7 @@ from harness.cli import (
     sweep,
     tour,
 )
+from harness.cli.signals import heed_signals
 from harness.cli.terminal import error_console
 from harness.errors import MmscopeError
 
@@ -84,9 +83,7 @@ app.command("tour-stop", hidden=True)(tour.tour_stop)
 
 def main() -> NoReturn:
     """Runs the command line and exits with the code that tells how it went."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-            signal.signal(number, _interrupt)
+    heed_signals()
     logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())
     logging.getLogger("paramiko").addHandler(logging.NullHandler())
     sys.exit(_run())
@@ -123,10 +120,6 @@ def _run() -> int:
 
 def _complain(text: str) -> None:
     error_console().print(f"[bold red]mmscope:[/] {_escape(text)}", highlight=False)
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _escape(text: str) -> str:

@@ -5,21 +5,20 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import signal
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import FrameType
 
 from harness.cli.prepare import checked_spec, prepare
+from harness.cli.signals import heed_signals
 from harness.errors import MmscopeError
 from harness.experiment.outcome import outcome_of
 from harness.experiment.runner import Run, RunRequest, machine_spec
 from harness.experiment.sweep import Ending, Job
 from harness.record.manifest import OutcomeKind
-
-_POLITE_S = 30.0
-_HARD_S = 5.0
 
 
 class JobProcess:
@@ -32,14 +31,13 @@ class JobProcess:
         self._ending: Ending | None = None
         self._directory: Path | None = None
         self._child = context.Process(target=_run, args=(job, child_end), name="run")
-        self._child.start()
+        with _no_interrupt():
+            self._child.start()
         child_end.close()
 
     def ended(self) -> Ending | None:
         """How it ended; None while it runs."""
-        alive = self._child.is_alive()
-        self._listen()
-        if alive:
+        if self.poll() is None:
             return None
         self._child.join()
         return self._ending or Ending(
@@ -48,20 +46,19 @@ class JobProcess:
             directory=self._directory,
         )
 
-    def stop(self, reason: str) -> Ending:
-        """Ends it: politely, so that the guest is shut down, then hard."""
-        self._child.terminate()
-        self._child.join(_POLITE_S)
-        if self._child.is_alive():
-            self._child.kill()
-            self._child.join(_HARD_S)
+    def poll(self) -> int | None:
+        """Its exit status once it has ended."""
+        status = self._child.exitcode
         self._listen()
-        told = self._ending
-        return Ending(
-            outcome=told.outcome if told else OutcomeKind.KILLED,
-            message=reason,
-            directory=told.directory if told else self._directory,
-        )
+        return status
+
+    def terminate(self) -> None:
+        """Asks it to shut down its guest, record that, and end."""
+        self._child.terminate()
+
+    def kill(self) -> None:
+        """Ends it."""
+        self._child.kill()
 
     def _listen(self) -> None:
         with contextlib.suppress(EOFError, OSError):
@@ -94,8 +91,10 @@ class _Told:
 
 
 def _run(job: Job, pipe: Connection) -> None:
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+    # A Ctrl-C is for the sweep, which ends us in order.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    heed_signals()
     told = _Told(pipe)
     directory: Path | None = None
     try:
@@ -115,11 +114,18 @@ def _run(job: Job, pipe: Connection) -> None:
         outcome = run.manifest.outcome
     except BaseException as error:  # noqa: BLE001 - whatever it is, the sweep is told and goes on
         outcome = outcome_of(error)
-        if isinstance(error, MmscopeError):
-            outcome = outcome.model_copy(update={"message": error.message})
+        if not isinstance(error, MmscopeError | KeyboardInterrupt):
+            told.note(traceback.format_exc())
     with contextlib.suppress(OSError):
         pipe.send(Ending(outcome=outcome.kind, message=outcome.message, directory=directory))
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+@contextlib.contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """What is started meanwhile does not hear a Ctrl-C until it is ready to ignore it."""
+    resource_tracker.ensure_running()  # which would end the blocking when it is started in it
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -9,16 +9,18 @@ from __future__ import annotations
 import datetime
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import harness
-from harness.errors import UsageError
+from harness.errors import MmscopeError, UsageError
 from harness.experiment.comparison import Comparison, Variant
 from harness.experiment.plan import Plan
+from harness.mortal import Endable, end_all
 from harness.record.manifest import OutcomeKind
 from harness.record.sweep import (
+    KEPT,
     SWEEP_NAME,
     SweepRecord,
     SweepRun,
@@ -48,14 +50,11 @@ class Ending:
     directory: Path | None
 
 
-class Process(Protocol):
+class Process(Endable, Protocol):
     """A job under way."""
 
     def ended(self) -> Ending | None:
         """How it ended; None while it runs. Hands on what it told meanwhile."""
-
-    def stop(self, reason: str) -> Ending:
-        """Ends it in bounded time."""
 
 
 Starter = Callable[[Job, Callable[[str], None]], Process]
@@ -141,12 +140,20 @@ class Sweep:
                     number = total - len(waiting)
                     stage(f"{number} of {total}: {name}, repeat {repeat}")
                     running.append(self._start(start, name, repeat, accel, note))
-                running = [job for job in running if not self._over(job, note)]
+                for job in list(running):
+                    ending = self._ending(job)
+                    if ending is None:
+                        continue
+                    running.remove(job)
+                    job.finish(ending, self.directory)
+                    write_sweep(self.directory, self.record)
+                    if not job.run.kept:
+                        said = f"{ending.outcome}: {ending.message}"
+                        note(f"{job.run.variant}, repeat {job.run.repeat}: {said}")
                 if running:
                     time.sleep(_POLL_S)
         except BaseException:
-            for job in running:
-                self._finish(job, job.process.stop("interrupted"))
+            self._stop(running, note)
             raise
 
     def _start(
@@ -166,30 +173,25 @@ class Sweep:
         process = start(job, lambda text: note(f"{name}: {text}"))
         return _Running(run=run, process=process, started_s=time.monotonic())
 
-    def _over(self, job: _Running, note: Callable[[str], None]) -> bool:
+    def _ending(self, job: _Running) -> Ending | None:
+        """How a job ended, be it by us because it took too long; None while it may run."""
         ending = job.process.ended()
         ceiling_s = self._comparison.ceiling_s
-        if ending is None and time.monotonic() - job.started_s > ceiling_s:
-            stopped = job.process.stop(f"not done after {ceiling_s:g} s (ceiling_s)")
-            ending = Ending(
-                outcome=OutcomeKind.TIMED_OUT,
-                message=stopped.message,
-                directory=stopped.directory,
-            )
-        if ending is None:
-            return False
-        self._finish(job, ending)
-        if not job.run.kept:
-            note(f"{job.run.variant}, repeat {job.run.repeat}: {ending.outcome}: {ending.message}")
-        return True
+        if ending is not None or time.monotonic() - job.started_s <= ceiling_s:
+            return ending
+        end_all([job.process])
+        ending = job.ended_by_us(f"not done after {ceiling_s:g} s (ceiling_s)")
+        return ending if ending.outcome in KEPT else replace(ending, outcome=OutcomeKind.TIMED_OUT)
 
-    def _finish(self, job: _Running, ending: Ending) -> None:
-        job.run.outcome = ending.outcome
-        job.run.message = ending.message
-        job.run.wall_s = round(time.monotonic() - job.started_s, 3)
-        if ending.directory is not None:
-            job.run.directory = str(ending.directory.relative_to(self.directory))
-        write_sweep(self.directory, self.record)
+    def _stop(self, running: Sequence[_Running], note: Callable[[str], None]) -> None:
+        """Ends what is under way, all at once, and only then writes it down."""
+        end_all([job.process for job in running])
+        for job in running:
+            job.finish(job.ended_by_us("interrupted"), self.directory)
+        try:
+            write_sweep(self.directory, self.record)
+        except MmscopeError as error:
+            note(error.message)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,3 +199,18 @@ class _Running:
     run: SweepRun
     process: Process
     started_s: float
+
+    def ended_by_us(self, reason: str) -> Ending:
+        """How a job ended that was told to; one that was through before it heard is as it is."""
+        ending = self.process.ended()
+        if ending is None:
+            return Ending(outcome=OutcomeKind.KILLED, message=reason, directory=None)
+        return ending if ending.outcome in KEPT else replace(ending, message=reason)
+
+    def finish(self, ending: Ending, sweep: Path) -> None:
+        """Puts it into the record."""
+        self.run.outcome = ending.outcome
+        self.run.message = ending.message
+        self.run.wall_s = round(time.monotonic() - self.started_s, 3)
+        if ending.directory is not None:
+            self.run.directory = str(ending.directory.relative_to(sweep))

@@ -67,11 +67,6 @@ class SweepRecord(_Record):
     runs: list[SweepRun] = []
     """The last attempt at each."""
 
-    @property
-    def variants(self) -> list[str]:
-        """In the definition's order: the first is what the others are held against."""
-        return [str(variant["name"]) for variant in self.comparison["variants"]]
-
     def find(self, variant: str, repeat: int) -> SweepRun | None:
         """The last attempt at one run."""
         for run in self.runs:

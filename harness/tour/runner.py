@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from harness.errors import GuestTimeoutError, InfrastructureError, RecordError
+from harness.mortal import Endable, end_all
 from harness.tour.record import STOP_NAME, StopRecord, write_record
 from harness.tour.stop import Stop
 from harness.tour.tours import Tour
@@ -17,29 +17,14 @@ STOP_LIMIT_S = 900.0
 """A stop takes a minute or two; on a busy host ten times as long. Then its process is ended."""
 
 _POLL_S = 0.1
-_POLITE_S = 30.0
-_HARD_S = 10.0
 _LOG_LINES = 12
 _AGAIN = "walk it again with --again"
-
-
-class Walker(Protocol):
-    """A process that walks one stop."""
-
-    def poll(self) -> int | None:
-        """Its exit status once it has ended."""
-
-    def terminate(self) -> None:
-        """Asks it to end its guest and itself."""
-
-    def kill(self) -> None:
-        """Ends it."""
 
 
 @dataclass(slots=True)
 class _Under:
     stop: Stop
-    walker: Walker
+    walker: Endable
     end_s: float
     before: StopRecord | None
 
@@ -47,7 +32,7 @@ class _Under:
 def walk_all(
     stops: Sequence[Stop],
     tour: Tour,
-    start: Callable[[Stop], Walker],
+    start: Callable[[Stop], Endable],
     *,
     jobs: int,
     begun: Callable[[Stop], None] = lambda _: None,
@@ -73,7 +58,7 @@ def walk_all(
             for each in list(under):
                 status = each.walker.poll()
                 if status is None and clock() >= each.end_s:
-                    _end([each], clock, sleep)
+                    end_all([each.walker], clock=clock, sleep=sleep)
                     record = _overdue(tour, each, limit_s)
                 elif status is None:
                     continue
@@ -84,23 +69,7 @@ def walk_all(
             if under:
                 sleep(_POLL_S)
     finally:
-        _end(under, clock, sleep)
-
-
-def _end(
-    under: Sequence[_Under], clock: Callable[[], float], sleep: Callable[[float], None]
-) -> None:
-    """Politely, so that guests are ended in order and records are written; then hard."""
-    for each in under:
-        if each.walker.poll() is None:
-            each.walker.terminate()
-    for patience_s, harder in ((_POLITE_S, True), (_HARD_S, False)):
-        end_s = clock() + patience_s
-        while any(each.walker.poll() is None for each in under) and clock() < end_s:
-            sleep(_POLL_S)
-        for each in under:
-            if harder and each.walker.poll() is None:
-                each.walker.kill()
+        end_all([each.walker for each in under], clock=clock, sleep=sleep)
 
 
 def _of_ended(tour: Tour, each: _Under, status: int) -> StopRecord:
