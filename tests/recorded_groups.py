@@ -33,6 +33,7 @@ def write_repeat(
     arch: str = "x86_64",
     config: str = "CONFIG_SLUB=y\nCONFIG_NUMA=y\n",
     phases: tuple[str, ...] = ("objects",),
+    setup: tuple[str, ...] = (),
     outcome: OutcomeKind = OutcomeKind.COMPLETED,
 ) -> RunDirectory:
     """One run: slabs grow by about ``objects_kb`` and shrink again; ``stalls`` are counted."""
@@ -65,7 +66,11 @@ def write_repeat(
         qemu_argv=[],
     )
     manifest.timings_s = {"boot": 5.0 + noise.random()}
-    manifest.experiment = {"phases": [{"name": name} for name in phases], "sampling": {}}
+    manifest.experiment = {
+        "phases": [{"name": name} for name in phases],
+        "sampling": {},
+        "setup": list(setup),
+    }
     manifest.phases = [
         PhaseRecord(
             name="objects",

@@ -51,7 +51,12 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "config": "CONFIG_SLAB=y\nCONFIG_NUMA=y\n",
             },
             "lean-again": {"objects_kb": 4000},
-            "slob": {"objects_kb": 4000, "slabinfo": False, "config": "CONFIG_SLOB=y\n"},
+            "slob": {
+                "objects_kb": 4000,
+                "slabinfo": False,
+                "config": "CONFIG_SLOB=y\n",
+                "setup": ("swapoff -a",),
+            },
         },
     )
 
@@ -107,6 +112,14 @@ def test_what_slob_does_not_show_is_unknown_with_its_reason(found: dict[str, Any
     assert slob["slab_unused_kb@at the end"] == "unknown"
     assert slob["slab_kb@objects: make"] == "inside the noise"
     assert any("SLOB keeps no account" in line for line in pair(found, "slob")["conclusion"])
+    caches = [each for each in pair(found, "slob")["measures"] if each["id"].startswith("cache_")]
+    assert caches
+    assert all(each["why"].startswith("SLOB keeps no account") for each in caches)
+
+
+def test_setup_that_differs_is_told(found: dict[str, Any]) -> None:
+    told = [each for each in pair(found, "slob")["configuration"] if each["kind"] == "setup"]
+    assert told == [{"kind": "setup", "name": "swapoff -a", "first": "", "second": "given"}]
 
 
 def test_table_and_page(sweep: Path, tmp_path: Path) -> None:
@@ -159,6 +172,7 @@ def test_what_cannot_be_compared_is_said(sweep: Path, tmp_path: Path) -> None:
     write_repeat(tmp_path / "plan", seed=1, noise=noise, phases=("objects", "forks"))
     write_repeat(tmp_path / "arm", seed=1, noise=noise, arch="arm64")
     write_repeat(tmp_path / "bad", seed=1, noise=noise)
+    write_repeat(tmp_path / "setup", seed=1, noise=noise, setup=("swapoff -a",))
     (tmp_path / "bad" / "samples.mms").write_bytes(b"nonsense" * 50)
     write_repeat(tmp_path / "cut", seed=1, noise=noise, outcome=OutcomeKind.TIMED_OUT)
     (tmp_path / "empty").mkdir()
@@ -167,6 +181,7 @@ def test_what_cannot_be_compared_is_said(sweep: Path, tmp_path: Path) -> None:
         ((base, tmp_path / "plan"), 2, "different plans: phases"),
         ((base, tmp_path / "arm"), 2, "one architecture"),
         ((f"mixed={base},{sweep}/fat", sweep / "fat"), 2, "not of one configuration"),
+        ((f"mixed={base},{tmp_path}/setup", sweep / "fat"), 2, "setup swapoff -a is absent"),
         ((base,), 2, "two groups"),
         ((base, f"lean={base}"), 2, "two groups are called 'lean'"),
         ((base, tmp_path / "absent"), 2, "nothing is at"),

@@ -123,6 +123,15 @@ def test_slob_says_why_its_waste_is_unknown(tmp_path: Path) -> None:
     assert not any("cache=" in measure.id for measure in measured.values)
 
 
+def test_every_cache_is_measured_however_small(run: Measured) -> None:
+    """Which are worth telling depends on the other group as well."""
+    named = {line.split()[0] for line in text("slabinfo").splitlines()[2:]}
+    measured = {measure.id.partition("cache=")[2] for measure in run.values} - {""}
+    assert measured == named
+    held = [v for m, v in run.values.items() if m.id.startswith("cache_held_kb")]
+    assert min(held) < 128 < max(held)
+
+
 @pytest.mark.parametrize("outcome", [OutcomeKind.PANICKED, OutcomeKind.WORKLOAD_FAILED])
 def test_a_run_that_did_not_end_well_is_refused(tmp_path: Path, outcome: OutcomeKind) -> None:
     write_repeat(tmp_path / "run", seed=1, noise=random.Random(1), outcome=outcome)

@@ -60,9 +60,9 @@ def test_a_difference_beyond_noise_and_floor_differs() -> None:
 
 def test_one_that_does_not_matter_is_little() -> None:
     found = only(runs(SLAB, *[50_000] * 5), runs(SLAB, *[50_140] * 5))
-    assert found.finding in (Finding.SMALL, Finding.NOISE)
+    assert found.finding is Finding.SMALL
     counted = only(runs(STALLS, 0, 0, 0, 0, 0), runs(STALLS, 1, 1, 1, 1, 1))
-    assert counted.finding is not Finding.DIFFERS, "one event is less than matters"
+    assert counted.finding is Finding.SMALL, "one event is less than matters"
 
 
 def test_what_lies_within_the_spread_is_noise() -> None:
@@ -105,6 +105,35 @@ def test_times_are_tested_by_their_logarithm() -> None:
         for each in compare_pair(("a", group(*first)), ("b", group(*second))).headlines
     }
     assert found["time"] < found["linear"]
+
+
+def test_noise_is_told_by_logarithms_only_where_both_groups_are() -> None:
+    first, second = (2.0, 30.0, 2.5, 3.0, 4.0), (0.0, 3.0, 2.5, 3.5, 5.0)
+    found = only(runs(TIME, *first), runs(TIME, *second))
+    plain = Measure(id="t", subject="time", title="t", moment="m", unit="s", floor=0.2)
+    assert found.noise == only(runs(plain, *first), runs(plain, *second)).noise
+    wide = only(runs(TIME, 2e-3, 30.0, 1e-3, 3.0, 40.0), runs(TIME, 0.0, 1e-3, 25.0, 3.5, 5.0))
+    assert wide.noise is not None
+    assert wide.noise < 100
+
+
+def test_details_too_small_in_both_groups_are_left_out() -> None:
+    crossing, tiny = (
+        Measure(id=f"cache_{name}", subject="slab", title=name, moment="m", unit="kB", floor=64.0,
+                least=128.0, detail=True)
+        for name in ("crossing", "tiny")
+    )  # fmt: skip
+    first = [{SLAB: 5000.0 + n, crossing: 100.0 + n, tiny: 90.0} for n in range(5)]
+    second = [{SLAB: 6000.0 + n, crossing: 200.0 + n, tiny: 100.0} for n in range(5)]
+    details = compare_pair(("a", group(*first)), ("b", group(*second))).details
+    assert [(each.measure, each.finding) for each in details] == [(crossing, Finding.DIFFERS)]
+
+
+def test_a_run_says_why_it_cannot_name_what_another_has() -> None:
+    cache = Measure(id="cache_x", subject="slab", title="x", moment="m", unit="kB", floor=64.0)
+    mute = [Measured(values={}, lacking={"cache_": "SLOB keeps no account"}) for _ in range(2)]
+    assert only(runs(cache, 1, 2), mute).why == "SLOB keeps no account"
+    assert only(runs(SLAB, 1, 2), mute).why == "another run has no such thing"
 
 
 def test_details_are_looked_into_only_where_a_headline_differs() -> None:

@@ -133,6 +133,19 @@ def test_student_s_distribution_is_its_density_summed(degrees: int) -> None:
     assert t_share(t_quantile(0.975, degrees), degrees) == pytest.approx(0.975, abs=1e-9)
 
 
+def test_means_of_both_signs_have_no_ratio() -> None:
+    """The least run of each is below 0, and the resampled means are of either sign."""
+    random = np.random.default_rng(12)
+    mixed = random.normal(0, 5, size=(2, RUNS, 1)) - [[[1.0]], [[1.0]]]
+    assert (mixed.min(axis=1) < 0).all()
+    assert (mixed.max(axis=1) > 0).all()
+    found = effects(mixed[0], mixed[1])
+    assert math.isnan(found.ratio_low[0])
+    assert math.isnan(found.ratio_high[0])
+    below = effects(-np.abs(mixed[0]) - 1, -np.abs(mixed[1]) - 1)
+    assert 0 < below.ratio_low[0] < below.ratio_high[0]
+
+
 def test_how_many_runs_are_needed() -> None:
     assert least_p(5, 5) == pytest.approx(2 / 252)
     assert least_p(3, 3) > ALPHA >= least_p(4, 4)

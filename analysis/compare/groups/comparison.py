@@ -22,9 +22,11 @@ from analysis.errors import SelectionError
 
 METHOD = (
     "Each measure of each pair of groups is tested by permuting whole runs between the two groups "
-    "(Westfall and Young, step down), which holds the probability of any false finding in the "
-    "whole comparison at 5 %, whatever the number of measures; the p of a pair is multiplied by "
-    "the number of pairs. Details are tested the same way, only where a headline differs. "
+    "(Westfall and Young, step down), which holds the probability of any false finding among the "
+    "headline measures of all pairs at 5 %, whatever their number; the p of a pair is multiplied "
+    "by the number of pairs. Details (by node, zone, order, phase or cache) are a family of their "
+    "own, tested the same way, only where a headline differs. What boot settles and no run of a "
+    "group varies in is told without a test. "
     "Intervals are 95 % percentile intervals of 10,000 bootstrap resamples of whole runs, widened "
     "for small groups. Noise is the difference of two means that the spread of repeats makes by "
     "itself (95 %). A difference below a hundredth of the mean, or below the measure's own floor, "

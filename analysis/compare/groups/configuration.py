@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,12 +11,17 @@ from analysis.bundle import diff_configs
 from analysis.compare.groups.run import Configured
 from analysis.errors import SelectionError
 
-Kind = Literal["kernel", "machine", "parameter", "setting", "symbol", "other symbol"]
+Kind = Literal["kernel", "machine", "parameter", "setup", "setting", "symbol", "other symbol"]
 
 _EACH_BOOT = frozenset({"vm.min_free_kbytes", "vm.user_reserve_kbytes", "vm.admin_reserve_kbytes"})
-"""Settings that the kernel computes at boot out of its memory: results, not configuration."""
+"""Settings that the kernel computes at boot out of its memory: results, not configuration, unless
+the setup sets them."""
+_SETS = re.compile(r"/proc/sys/vm/(\w+)|\bvm[./](\w+)\s*=")
+_ONLY_SETS = re.compile(
+    r'echo [\w.,+ -]+ > /proc/sys/vm/(\w+)(?: \|\| \{ echo "[^"]*" >&2; exit 1; \})?'
+)
+"""A line of a variant's sysctls: see ``harness.experiment.comparison.Variant``."""
 _SHOWN = 60
-_DERIVED = frozenset({"vm.lowmem_reserve_ratio"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +35,7 @@ class Differing:
 
 
 def differences(first: Configured, second: Configured) -> list[Differing]:
-    """Kernel, machine, parameters, settings, then symbols, memory management's first."""
+    """Kernel, machine, parameters, setup, settings, then symbols, memory management's first."""
     found: list[Differing] = []
     for name, read in _KERNEL:
         if read(first) != read(second):
@@ -38,11 +44,14 @@ def differences(first: Configured, second: Configured) -> list[Differing]:
             )
     found += _maps("machine", first.machine, second.machine)
     found += _parameters(first.parameters, second.parameters)
+    results = _EACH_BOOT - _set_by(first.setup) - _set_by(second.setup)
     settings = [
-        {key: value for key, value in each.settings.items() if key not in _EACH_BOOT | _DERIVED}
+        {key: value for key, value in each.settings.items() if key not in results}
         for each in (first, second)
     ]
-    found += _maps("setting", settings[0], settings[1])
+    differing = _maps("setting", settings[0], settings[1])
+    found += _setup(first.setup, second.setup, told={each.name for each in differing})
+    found += differing
     if first.symbols and second.symbols:
         found += [
             Differing(
@@ -124,8 +133,37 @@ def _maps(kind: Kind, first: Mapping[str, str], second: Mapping[str, str]) -> li
 
 
 def _parameters(first: Sequence[str], second: Sequence[str]) -> list[Differing]:
+    return _given("parameter", first, second)
+
+
+def _setup(first: Sequence[str], second: Sequence[str], told: Set[str]) -> list[Differing]:
+    """Lines of one only, but for those that do no more than set what ``told`` has; where there are
+    none, that they are run in another order."""
+    found = _given("setup", first, second)
+    if found:
+        only_sets = [_ONLY_SETS.fullmatch(each.name) for each in found]
+        found = [
+            each
+            for each, match in zip(found, only_sets, strict=True)
+            if match is None or f"vm.{match[1]}" not in told
+        ]
+    elif first != second:
+        found = [
+            Differing(kind="setup", name="order", first="; ".join(first), second="; ".join(second))
+        ]
+    return found
+
+
+def _set_by(setup: Sequence[str]) -> frozenset[str]:
+    """``vm.min_free_kbytes``, …: what shell lines set."""
+    return frozenset(
+        f"vm.{found[1] or found[2]}" for line in setup for found in _SETS.finditer(line)
+    )
+
+
+def _given(kind: Kind, first: Sequence[str], second: Sequence[str]) -> list[Differing]:
     only_first = [word for word in first if word not in second]
     only_second = [word for word in second if word not in first]
-    return [
-        Differing(kind="parameter", name=word, first="given", second="") for word in only_first
-    ] + [Differing(kind="parameter", name=word, first="", second="given") for word in only_second]
+    return [Differing(kind=kind, name=word, first="given", second="") for word in only_first] + [
+        Differing(kind=kind, name=word, first="", second="given") for word in only_second
+    ]

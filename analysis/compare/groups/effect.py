@@ -33,7 +33,8 @@ class Effects:
     """Bounds of the second group's mean less the first's."""
     ratio_low: Array
     ratio_high: Array
-    """Bounds of the second mean over the first; nan where a mean may be 0 or changes sign."""
+    """Bounds of the second mean over the first; nan where runs are 0 or of both signs,
+    so that a resampled mean may be 0 or change its sign."""
     hedges_g: Array
     """Difference in standard deviations within the groups, corrected for their size; nan where
     there is no spread."""
@@ -50,9 +51,12 @@ def effects(first: Array, second: Array) -> Effects:
     resampled_first, resampled_second = _means(first, 0), _means(second, 1)
     runs = min(len(first), len(second))
     low, high = _bounds(resampled_second - resampled_first, welch, runs)
-    signs = np.sign(first.min(axis=0)) * np.sign(second.min(axis=0))
+    # A resampled mean lies between the least and the greatest run, so these tell its sign.
+    least = np.minimum(first.min(axis=0), second.min(axis=0))
+    greatest = np.maximum(first.max(axis=0), second.max(axis=0))
+    one_sign = (least > 0) | (greatest < 0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = np.where(signs > 0, resampled_second / resampled_first, np.nan)
+        ratios = np.where(one_sign, resampled_second / resampled_first, np.nan)
     ratio_low, ratio_high = _bounds(ratios, welch, runs)
     return Effects(
         difference_low=low,

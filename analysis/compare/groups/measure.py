@@ -41,6 +41,8 @@ class Measure:
     floor: float
     """Smallest difference in this unit that matters; one of less than a hundredth of the mean
     does not matter either."""
+    least: float = 0.0
+    """A detail that no run of either group brings to this is left out."""
     less_is_better: bool | None = None
     """None: neither is better by itself."""
     settled: bool = False
@@ -63,3 +65,14 @@ class Measured:
     values: Mapping[Measure, float]
     unknown: Mapping[Measure, str] = field(default_factory=dict)
     """What this run cannot tell, and why."""
+    lacking: Mapping[str, str] = field(default_factory=dict)
+    """Beginnings of the ids of measures that this run cannot even name, and why."""
+
+    def why_unknown(self, measure: Measure) -> str:
+        """Why this run does not have a measure that another has."""
+        if measure in self.unknown:
+            return self.unknown[measure]
+        for beginning, why in self.lacking.items():
+            if measure.id.startswith(beginning):
+                return why
+        return "another run has no such thing"

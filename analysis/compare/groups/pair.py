@@ -8,13 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from analysis.compare.groups.effect import effects, noise
 from analysis.compare.groups.measure import Measure, Measured
 from analysis.compare.groups.significance import Array, least_p, permutation_test
 
 ALPHA = 0.05
-"""Probability of any false finding in a whole comparison of groups that do not differ."""
+"""Probability of any false finding among the headlines of a comparison, all pairs together, of
+groups that do not differ; of the details of a pair, of which a headline differs, once more."""
 RELATIVE_FLOOR = 0.01
 """A difference below this share of the mean does not matter, whatever the measure's own floor."""
 
@@ -105,8 +107,9 @@ def compare_pair(
 ) -> Pair:
     """Every measure that either group has; ``pairs`` are held against each other in all.
 
-    The headlines are one family, tested together. If none differs, no detail is looked into: two
-    groups of one configuration then give a false finding with a probability of ``ALPHA``.
+    The headlines are one family, tested together; the details are another, looked into only if a
+    headline differs: two groups of one configuration then give a false finding of either kind with
+    a probability of ``ALPHA``.
     """
     names = first[0], second[0]
     groups = first[1], second[1]
@@ -114,7 +117,7 @@ def compare_pair(
     heads = [measure for measure in measures if not measure.detail]
     headlines = _compare(heads, groups, pairs, test=True)
     further = any(each.finding in (Finding.DIFFERS, Finding.SMALL) for each in headlines)
-    others = [measure for measure in measures if measure.detail]
+    others = [measure for measure in measures if measure.detail and _large(measure, groups)]
     return Pair(
         first=names[0],
         second=names[1],
@@ -130,6 +133,12 @@ def floor_of(measure: Measure, values: Sequence[float]) -> float:
     """The smallest difference that matters: the measure's own or a hundredth of the mean."""
     mean = math.fsum(abs(value) for value in values) / len(values)
     return max(measure.floor, RELATIVE_FLOOR * mean)
+
+
+def _large(measure: Measure, groups: tuple[Sequence[Measured], Sequence[Measured]]) -> bool:
+    """Decided on both groups at once, which says nothing about a difference between them."""
+    known = [run.values[measure] for group in groups for run in group if measure in run.values]
+    return not known or max(map(abs, known)) >= measure.least
 
 
 def _all(run: Measured) -> list[Measure]:
@@ -154,7 +163,8 @@ def _compare(
         [floor_of(m, (*first[:, column], *second[:, column])) for column, m in enumerate(known)]
     )
     sizes = effects(first, second)
-    straight = _straightened(known, first, second, floors)
+    logarithms = _as_logarithms(known, first, second)
+    straight = _straightened(logarithms, first, second, floors)
     noises = noise(straight[0], straight[1])
     p = np.full(len(known), np.nan)
     least = min(1.0, pairs * least_p(len(first), len(second)))
@@ -183,30 +193,37 @@ def _compare(
             difference_interval=_interval(sizes.difference_low, sizes.difference_high, column),
             ratio_interval=_interval(sizes.ratio_low, sizes.ratio_high, column),
             hedges_g=_number(sizes.hedges_g[column]),
-            noise=_noise(m, one, float(noises[column])),
+            noise=_noise(one, float(noises[column]), logarithm=bool(logarithms[column])),
             constant=constant,
         )
     return [found.get(m) or _unknown(m, groups) for m in measures]
 
 
-def _noise(measure: Measure, first: Array, straight: float) -> float:
+def _noise(first: Array, straight: float, *, logarithm: bool) -> float:
     """In the measure's unit; of a logarithm, about the first group's mean."""
-    if measure.multiplied and (first > 0).all():
-        return float(first.mean()) * math.expm1(straight)
-    return straight
+    return float(first.mean()) * math.expm1(straight) if logarithm else straight
+
+
+def _as_logarithms(
+    measures: Sequence[Measure], first: Array, second: Array
+) -> npt.NDArray[np.bool_]:
+    """Which measures are told by their logarithm: those that are multiplied by what disturbs them
+    and are above 0 in every run of both groups."""
+    multiplied = np.array([measure.multiplied for measure in measures])
+    above: npt.NDArray[np.bool_] = multiplied & (first > 0).all(axis=0) & (second > 0).all(axis=0)
+    return above
 
 
 def _straightened(
-    measures: Sequence[Measure], first: Array, second: Array, floors: Array
+    logarithms: npt.NDArray[np.bool_], first: Array, second: Array, floors: Array
 ) -> tuple[Array, Array, Array]:
-    """Measures that are multiplied by what disturbs them as logarithms; 0 is not among these."""
+    """The numbers to test: logarithms of those measures, the others as they are."""
     first, second, floors = first.copy(), second.copy(), floors.copy()
-    for column, measure in enumerate(measures):
-        values = np.concatenate([first[:, column], second[:, column]])
-        if measure.multiplied and (values > 0).all():
-            floors[column] = math.log1p(floors[column] / float(values.mean()))
-            first[:, column] = np.log(first[:, column])
-            second[:, column] = np.log(second[:, column])
+    for column in np.flatnonzero(logarithms):
+        mean = float(np.concatenate([first[:, column], second[:, column]]).mean())
+        floors[column] = math.log1p(floors[column] / mean)
+        first[:, column] = np.log(first[:, column])
+        second[:, column] = np.log(second[:, column])
     return first, second, floors
 
 
@@ -245,10 +262,7 @@ def _finding(
 
 def _unknown(measure: Measure, groups: tuple[Sequence[Measured], Sequence[Measured]]) -> Compared:
     reasons: Mapping[str, None] = dict.fromkeys(
-        run.unknown.get(measure, "another run has no such thing")
-        for group in groups
-        for run in group
-        if measure not in run.values
+        run.why_unknown(measure) for group in groups for run in group if measure not in run.values
     )
     return Compared(measure=measure, finding=Finding.UNKNOWN, why="; ".join(reasons))
 

@@ -38,8 +38,10 @@ class Configured:
     settings: Mapping[str, str]
     """``vm.swappiness`` → its value; files below sys/ by their path."""
     machine: Mapping[str, str]
+    setup: tuple[str, ...]
+    """Shell lines that ran in the guest before the first phase, a variant's among them."""
     plan: Mapping[str, object]
-    """What was run: sampling, setup and phases, without seed, name and machine."""
+    """What was run and how it was watched: phases, sampling and trace."""
     image: str
 
 
@@ -170,9 +172,14 @@ def _configured(bundle: Bundle) -> Configured:
         parameters=tuple(texts.get("proc/cmdline", "").split()),
         settings=settings,
         machine=described,
+        setup=_lines(manifest.experiment.get("setup")),
         plan=plan,
         image=manifest.image.root_sha256 if manifest.image else "",
     )
+
+
+def _lines(value: object) -> tuple[str, ...]:
+    return tuple(str(line) for line in value) if isinstance(value, list | tuple) else ()
 
 
 def _symbols(text: str | None) -> dict[str, str]:

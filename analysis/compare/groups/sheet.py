@@ -11,6 +11,7 @@ class Sheet:
     def __init__(self) -> None:
         self._values: dict[Measure, float] = {}
         self._unknown: dict[Measure, str] = {}
+        self._lacking: dict[str, str] = {}
 
     def put(self, measure: Measure, value: float | None, why: str = "") -> None:
         """A measure's number, or why there is none."""
@@ -19,6 +20,10 @@ class Sheet:
         else:
             self._values[measure] = float(value)
 
+    def lack(self, beginning: str, why: str) -> None:
+        """No measure whose id begins so can be had, whichever they are in other runs."""
+        self._lacking[beginning] = why
+
     def finish(self) -> Measured:
         """All of them."""
-        return Measured(values=self._values, unknown=self._unknown)
+        return Measured(values=self._values, unknown=self._unknown, lacking=self._lacking)

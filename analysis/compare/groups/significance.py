@@ -42,8 +42,6 @@ class Tested:
     """Adjusted, by measure."""
     ways: int
     """Ways to deal the runs that were gone through."""
-    least_p: float
-    """The smallest p that so many runs can give."""
 
 
 def least_p(first: int, second: int) -> float:
@@ -72,7 +70,7 @@ def permutation_test(first: Array, second: Array, floor: Array) -> Tested:
     count, size = len(runs), len(first)
     chosen = _ways(count, size)
     if not runs.shape[1]:
-        return Tested(p=np.empty(0), ways=len(chosen), least_p=least_p(size, count - size))
+        return Tested(p=np.empty(0), ways=len(chosen))
     statistics = _statistics(runs, chosen, floor)
     observed = _statistics(runs, _first_way(count, size), floor)[0]
     order = np.argsort(-observed, kind="stable")
@@ -82,7 +80,7 @@ def permutation_test(first: Array, second: Array, floor: Array) -> Tested:
     reached = (among >= observed[order] - tolerance).mean(axis=0)
     adjusted = np.empty(len(order))
     adjusted[order] = np.maximum.accumulate(reached)
-    return Tested(p=adjusted, ways=len(chosen), least_p=least_p(size, count - size))
+    return Tested(p=adjusted, ways=len(chosen))
 
 
 def _statistics(runs: Array, chosen: npt.NDArray[np.bool_], floor: Array) -> Array:

@@ -11,9 +11,10 @@ from analysis.compare.groups.sheet import Sheet
 from analysis.compare.zones import frame
 
 _KB = 1024
+_CACHE = "cache_"
 _LARGE_KB = 128.0
-"""A cache that never takes so much is not told of."""
-_CACHES_MAX = 60
+_UNUSED_KB = 64.0
+"""A cache that takes less in every run of both groups is not told of, nor less that is unused."""
 
 
 def measure(run: Run, sheet: Sheet) -> None:
@@ -72,6 +73,7 @@ def _waste(run: Run, sheet: Sheet) -> None:
         why = _why_no_slabinfo(run)
         for moment, _ in moments(run.calendar):
             sheet.put(_unused(moment), None, why)
+        sheet.lack(_CACHE, why)
         return
     kb = run.page_bytes / _KB
     rows = pd.DataFrame(
@@ -90,19 +92,22 @@ def _waste(run: Run, sheet: Sheet) -> None:
 
 
 def _caches(sheet: Sheet, rows: pd.DataFrame, peak: int) -> None:
-    """Each large cache when most is held in all."""
+    """Each cache when most is held in all; which are large enough to tell, both groups decide."""
     caches = rows[rows["round"] == peak].groupby("cache")[["held", "unused"]].sum()
-    large = caches[caches["held"] >= _LARGE_KB].sort_values("held", ascending=False)
-    for cache, row in large.head(_CACHES_MAX).iterrows():
-        for column, title in (("held", "slabs of"), ("unused", "unused in slabs of")):
+    for cache, row in caches.sort_values("held", ascending=False).iterrows():
+        for column, title, least in (
+            ("held", "slabs of", _LARGE_KB),
+            ("unused", "unused in slabs of", _UNUSED_KB),
+        ):
             sheet.put(
                 Measure(
-                    id=f"cache_{column}_kb@most held cache={cache}",
+                    id=f"{_CACHE}{column}_kb@most held cache={cache}",
                     subject="slab",
                     title=f"{title} {cache}",
                     moment="most held",
                     unit="kB",
                     floor=64.0,
+                    least=least,
                     less_is_better=True,
                     detail=True,
                 ),
