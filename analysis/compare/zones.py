@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.compare.facts import Tables
+from analysis.model.drift import private_pages
 from analysis.model.stat_threshold import pressure_threshold
+from analysis.procfs.zoneinfo import STAT_THRESHOLD
 
 ZoneKey = tuple[int, str]
 """Node and zone name."""
@@ -103,7 +105,7 @@ def drift_pages(tables: Tables) -> dict[ZoneKey, int]:
     cpus = frame(tables, "zone_cpus")
     if cpus is None:
         return {}
-    thresholds = cpus[cpus["field"] == "vm stats threshold"]
+    thresholds = cpus[cpus["field"] == STAT_THRESHOLD]
     largest: dict[ZoneKey, dict[int, int]] = {}
     columns = (thresholds[name].tolist() for name in ("node", "zone", "cpu", "value"))
     for node, zone, cpu, pages in zip(*columns, strict=True):
@@ -118,7 +120,7 @@ def drift_pages(tables: Tables) -> dict[ZoneKey, int]:
             )
             awake[where] = max(awake.get(where, 0), pages)
     return {
-        where: sum(max(pages, awake.get(where, 0)) for pages in by_cpu.values())
+        where: private_pages(by_cpu.values(), awake=awake.get(where, 0))
         for where, by_cpu in largest.items()
     }
 

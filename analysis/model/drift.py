@@ -51,14 +51,18 @@ class Reading:
         return self.again == self.terms
 
 
-def private_pages(thresholds: Iterable[int]) -> int:
+def private_pages(thresholds: Iterable[int], *, awake: int = 0) -> int:
     """How far a counter may lag behind: the sum of what its CPUs may keep, one threshold each.
 
+    ``awake`` is the threshold of a zone while its kswapd is awake, 0 where it never was: a CPU
+    keeps what it had under a larger threshold when a smaller one is set.
+
     Kernel: mm/vmstat.c, ``mod_zone_state`` and ``mod_node_state``: a CPU's difference stays within
-        its threshold, either way; 5.10, 6.1, 6.12, 7.2 and 7.3; CONFIG_SMP.
-    Ignores: nothing known.
+        its threshold, either way; ``set_pgdat_percpu_threshold`` changes the threshold and leaves
+        the difference; 5.10, 6.1, 6.12, 7.2 and 7.3; CONFIG_SMP.
+    Ignores: that CPUs hand over all they keep about once in vm.stat_interval.
     """
-    return sum(thresholds)
+    return sum(max(threshold, awake) for threshold in thresholds)
 
 
 def node_threshold(managed_pages: Iterable[int], cpus: int, page_shift: int) -> int:

@@ -22,7 +22,7 @@ _PLAIN = re.compile(rf" {{3,}}(\S*) +{NUMBER}$")
 _CPU = re.compile(rf" +cpu: +{NUMBER}$")
 _LABELLED = re.compile(rf"( +)(\S[^:]*): *{NUMBER}$")
 _TAIL_INDENT = 2
-_STAT_THRESHOLD = "vm stats threshold"
+STAT_THRESHOLD = "vm stats threshold"
 """Printed as far left as the zone's own last lines, but belongs to the cpu above it."""
 
 
@@ -145,7 +145,7 @@ class _Block:
                 raise reader.error(line, "each cpu once, before the zone's last fields")
             cpus[int(match[1])] = Fields(reader.source)
         elif match := _LABELLED.match(line.text):
-            if len(match[1]) == _TAIL_INDENT and match[2] != _STAT_THRESHOLD:
+            if len(match[1]) == _TAIL_INDENT and match[2] != STAT_THRESHOLD:
                 group = self.tail
             elif cpus and not self.tail:
                 group = cpus[next(reversed(cpus))]
@@ -217,7 +217,7 @@ def render(info: Zoneinfo) -> str:
         for cpu in zone.cpus:
             lines.append(f"    cpu: {cpu.cpu}")
             for name, value in cpu.fields.items():
-                indent = _TAIL_INDENT if name == _STAT_THRESHOLD else 14
+                indent = _TAIL_INDENT if name == STAT_THRESHOLD else 14
                 lines.append(f"{' ' * indent}{name + ':':<9} {value}")
         lines += [f"  {name + ':':<20} {value}" for name, value in zone.tail.items()]
     return "\n".join(lines) + "\n"

@@ -16,8 +16,16 @@ from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim, Scope
 from analysis.compare.rule import unknown
 from analysis.errors import MissingInputError, ParseError
-from analysis.model.drift import Finding, Reading, moved_pages, node_threshold, settle
-from analysis.procfs import vmstat
+from analysis.model.drift import (
+    Finding,
+    Reading,
+    moved_pages,
+    node_threshold,
+    private_pages,
+    settle,
+)
+from analysis.model.stat_threshold import pressure_threshold
+from analysis.procfs import vmstat, zoneinfo
 from analysis.verdict import Verdict
 
 T = TypeVar("T")
@@ -102,10 +110,23 @@ def moved_in(snapshot: Snapshot, unit: str) -> int | None:
 
 def zone_private_pages(snapshot: Snapshot) -> dict[tuple[int, str], int]:
     """What all CPUs may keep to themselves of a zone's counters, by node and zone."""
-    return {
-        (zone.node, zone.zone): sum(cpu.fields.get("vm stats threshold", 0) for cpu in zone.cpus)
-        for zone in snapshot.zoneinfo.zones
-    }
+    found = {}
+    for zone in snapshot.zoneinfo.zones:
+        shown = [
+            cpu.fields[zoneinfo.STAT_THRESHOLD]
+            for cpu in zone.cpus
+            if zoneinfo.STAT_THRESHOLD in cpu.fields
+        ]
+        awake = 0
+        if shown and kswapd_was_awake(snapshot):
+            awake = pressure_threshold(zone.pages["low"], zone.pages["min"], len(shown))
+        found[zone.node, zone.zone] = private_pages(shown, awake=awake)
+    return found
+
+
+def kswapd_was_awake(snapshot: Snapshot) -> bool:
+    """Whether any kswapd ever was, as far as is shown: /proc/vmstat counts each time it works."""
+    return not snapshot.has("proc/vmstat") or snapshot.vmstat.values.get("pageoutrun", 1) > 0
 
 
 def node_private_pages(snapshot: Snapshot) -> dict[int, int]:
@@ -117,7 +138,7 @@ def node_private_pages(snapshot: Snapshot) -> dict[int, int]:
     for node in {zone.node for zone in zones}:
         own = [zone for zone in zones if zone.node == node]
         computed = node_threshold((zone.pages["managed"] for zone in own), cpus, shift)
-        printed = [cpu.fields.get("vm stats threshold", 0) for zone in own for cpu in zone.cpus]
+        printed = [cpu.fields.get(zoneinfo.STAT_THRESHOLD, 0) for zone in own for cpu in zone.cpus]
         found[node] = cpus * max([computed, *printed]) if any(printed) else 0
     return found
 

@@ -17,6 +17,7 @@ from analysis.compare.static.moments.late_frees import (
 )
 from analysis.compare.static.moments.sizing_moment import unboosted
 from analysis.compare.static.pcp.sizing import Sizing, Sizings, online_cpus
+from analysis.compare.static.readings import kswapd_was_awake
 from analysis.model.deferred_pages import managed_while_deferred
 from analysis.model.pcp_sizes import (
     MIN_PERCPU_PAGELIST_HIGH_FRACTION,
@@ -29,9 +30,7 @@ from analysis.model.pcp_sizes import (
     zone_highsize,
 )
 from analysis.model.stat_threshold import normal_threshold, pressure_threshold
-from analysis.procfs.zoneinfo import Zone
-
-_STAT_THRESHOLD = "vm stats threshold"
+from analysis.procfs.zoneinfo import STAT_THRESHOLD, Zone
 
 
 def _scope(zone: Zone) -> Scope:
@@ -192,9 +191,9 @@ def _threshold_claims(snapshot: Snapshot) -> Iterator[Claim]:
     cpus = online_cpus(snapshot)
     frees = late_frees(snapshot, Step.WATERMARKS)
     spread = spread_frees(snapshot, Step.WATERMARKS)
-    awake_once = snapshot.has("proc/vmstat") and snapshot.vmstat.values.get("pageoutrun", 0) > 0
+    awake_once = kswapd_was_awake(snapshot)
     for zone in zones:
-        if _STAT_THRESHOLD not in zone.cpus[0].fields:
+        if STAT_THRESHOLD not in zone.cpus[0].fields:
             continue
         by_value: dict[int, Earlier] = {}
         before = managed_before(zone, frees)
@@ -205,7 +204,7 @@ def _threshold_claims(snapshot: Snapshot) -> Iterator[Claim]:
         ]
         for earlier in (*before, as_now(zone), *extremes):
             by_value.setdefault(normal_threshold(earlier.managed_pages, cpus, shift), earlier)
-        observed = _shown(zone, _STAT_THRESHOLD, by_value)
+        observed = _shown(zone, STAT_THRESHOLD, by_value)
         if observed is None:
             continue
         lines = []
