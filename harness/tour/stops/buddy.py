@@ -24,11 +24,13 @@ _CMA_START, _CMA_SIZE = 0x5000_0000, "30M"
 _TRACING = "/sys/kernel/tracing"
 _EXTFRAG = f"{_TRACING}/events/kmem/mm_page_alloc_extfrag/enable"
 _MOSTLY_FREE_PAGES = 3 * 512
-"""Of pageblocks of which a page in 64 stays in use."""
+"""Of pageblocks of which one page stays in use."""
 _LEFT_KIB = 12 << 10
 """Of free memory, that is not mapped."""
-_STOLEN = (10, 9, *(5,) * 30, *(4,) * 12)
-"""Orders of the unmovable blocks that are asked for: the first two are there."""
+_STOLEN = (10, *(7,) * 90)
+"""Orders of the unmovable blocks that are asked for: the first is there. What is free in blocks of
+order 8 and more, in pageblocks that are claimed, does not hold 90 of order 7; then single blocks
+must be taken from the pageblocks that are in use."""
 
 
 def _handover(evidence: Evidence) -> None:
@@ -67,14 +69,14 @@ def _lists(evidence: Evidence) -> None:
 def _migratetypes(evidence: Evidence) -> None:
     """Movable memory everywhere, torn by holes; then unmovable blocks until they must be stolen.
 
-    Some pageblocks are almost free, the others more than half in use.
+    Some pageblocks are almost free, the others have one free quarter.
     """
     scratch = "/tmp"  # noqa: S108 - in the guest
     evidence.shell(
         "fill",
         f"""free=$(awk '/^MemFree:/ {{ print $2 }}' /proc/meminfo)
 pages=$(((free - {_LEFT_KIB}) / 4 - {_MOSTLY_FREE_PAGES}))
-{PROGRAMS}/pagewalk --quiet --area holes:{_MOSTLY_FREE_PAGES}:1:64 --area holes:$pages:48:64 \\
+{PROGRAMS}/pagewalk --quiet --area holes:{_MOSTLY_FREE_PAGES}:1:512 --area holes:$pages:384:512 \\
     --hold {scratch}/go >{scratch}/walk 2>&1 </dev/null &
 waited=0
 until grep -q '^# holding' {scratch}/walk; do
