@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import partial
+from itertools import zip_longest
 
 from analysis.compare.claim import Claim
 from analysis.figures import tour_buddy
@@ -50,7 +51,7 @@ def migratetypes(evidence: StopEvidence) -> Finding:
     orders = {call.order for call in calls}
     told = [line for line in boot.text("trace").splitlines() if (m := _EXTFRAG.search(line))
             and int(m[2]) in orders]  # fmt: skip
-    claims.append(_extfrag_claim(stolen, told))
+    claims += _extfrag_claims(stolen, told)
     claims += (_way_claim(told, owned) for owned in (True, False))
     exhibits: list[Exhibit] = []
     if stolen:
@@ -62,14 +63,16 @@ def migratetypes(evidence: StopEvidence) -> Finding:
     return Finding(claims=tuple(claims), exhibits=tuple(exhibits))
 
 
-def _extfrag_claim(stolen: Sequence[RingCall], told: Sequence[str]) -> Claim:
-    scope, unit = {"fallbacks": len(stolen)}, "trace events"
+def _extfrag_claims(stolen: Sequence[RingCall], told: Sequence[str]) -> list[Claim]:
+    """One for each fallback, in their order; a side that has fewer says none for the others."""
+    rule_id, unit = "extfrag", "trace event"
     if not stolen and not told:
-        why = "every request found a block of its own type"
-        return unseen("extfrag", why, unit, scope=scope)
-    predicted = "; ".join(_extfrag_of(call) for call in stolen)
-    observed = "; ".join(_extfrag_line(line) for line in told)
-    return text_claim("extfrag", scope, predicted or "none", observed or "none", unit)
+        return [unseen(rule_id, "every request found a block of its own type", unit, scope={})]
+    pairs = zip_longest(map(_extfrag_of, stolen), map(_extfrag_line, told), fillvalue="none")
+    return [
+        text_claim(rule_id, {"fallback": number}, predicted, observed, unit)
+        for number, (predicted, observed) in enumerate(pairs, 1)
+    ]
 
 
 def _way_claim(told: Sequence[str], owned: bool) -> Claim:
