@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 SWAP_CLUSTER_MAX = 32
@@ -29,27 +28,18 @@ class ZoneFree:
     def margin_pages(self) -> int:
         """Pages above what has to stay free; the check is passed where it is above 0.
 
-        Kernel: mm/page_alloc.c, ``__zone_watermark_ok`` without reserves; 5.10 to 7.3.
-        Ignores: whether there is a block of the order: for single pages there always is.
+        One zone that passes is enough: with the low watermark for an attempt of the fast path
+        (where it fails, kswapd is woken), with min for the attempt after that (where it fails,
+        whoever may has to reclaim for itself), with high for a kswapd that wants to rest.
+
+        Kernel: mm/page_alloc.c, ``__zone_watermark_ok`` without reserves, from
+            ``get_page_from_freelist``; mm/vmscan.c, ``pgdat_balanced``; 5.10 to 7.3.
+        Ignores: whether there is a block of the order: for single pages there always is; dirty
+            limits and nodes preferred for file pages; requests that may touch the reserves, for
+            which min is lower.
         """
         unusable = self.unusable_pages + (1 << self.order) - 1
         return self.free_pages - unusable - self.mark_pages - self.boost_pages - self.reserve_pages
-
-
-def passes(zones: Iterable[ZoneFree]) -> bool:
-    """Whether a request for a single page gets one, or a node counts as balanced: one zone that
-    passes is enough.
-
-    With the low watermark: an attempt of the fast path; where it fails, kswapd is woken. With min:
-    the attempt after that; where it fails, whoever may has to reclaim for itself. With high:
-    whether kswapd of a node with these zones may rest.
-
-    Kernel: mm/page_alloc.c, ``get_page_from_freelist`` and ``__alloc_pages_slowpath``; mm/vmscan.c,
-        ``pgdat_balanced``; 5.10 to 7.3.
-    Ignores: dirty limits and nodes preferred for file pages, and requests that may touch the
-        reserves, for which min is lower.
-    """
-    return any(zone.margin_pages > 0 for zone in zones)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from analysis.model.compaction_suitable import request_met
-from analysis.model.reclaim import KswapdRounds, ZoneFree, passes
+from analysis.model.reclaim import KswapdRounds, ZoneFree
 
 
 def test_a_zone_at_its_mark_does_not_pass() -> None:
-    assert not passes([ZoneFree(free_pages=1379, mark_pages=1379)])
-    assert passes([ZoneFree(free_pages=1380, mark_pages=1379)])
+    assert ZoneFree(free_pages=1379, mark_pages=1379).margin_pages == 0
+    assert ZoneFree(free_pages=1380, mark_pages=1379).margin_pages == 1
 
 
 def test_reserve_boost_and_unusable_pages_are_kept() -> None:
@@ -16,19 +16,10 @@ def test_reserve_boost_and_unusable_pages_are_kept() -> None:
         free_pages=484, mark_pages=183, reserve_pages=169, unusable_pages=32, boost_pages=100
     )
     assert zone.margin_pages == 0
-    assert not passes([zone])
 
 
 def test_a_larger_request_needs_its_own_pages_besides() -> None:
     assert ZoneFree(free_pages=100, mark_pages=0, order=3).margin_pages == 93
-
-
-def test_one_zone_is_enough() -> None:
-    low = ZoneFree(free_pages=1374, mark_pages=2355)
-    dma = ZoneFree(free_pages=484, mark_pages=183, reserve_pages=169)
-    assert passes([dma, low])
-    assert not passes([low])
-    assert not passes([])
 
 
 def test_rounds_end_in_three_ways() -> None:
