@@ -116,6 +116,8 @@ def open_replay_window(bundle: Bundle, record: WindowRecord) -> Window:
     doubts += _file_damage(bundle, record)
     doubts += _sample_doubts(window, record)
     doubts += _trace_doubts(window)
+    if record.retaken_as:
+        doubts.append(f"the window was taken again: see {record.retaken_as}")
     return dataclasses.replace(window, doubts=tuple(dict.fromkeys(doubts)))
 
 

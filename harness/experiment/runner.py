@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import sys
 import time
@@ -208,6 +209,16 @@ class Run:
     def _window_on_clone(
         self, template: Template, prepared: object, number: int, step: Step
     ) -> None:
+        """Once more, on another clone, where events were lost: both are kept."""
+        lost = self._take_on_clone(template, prepared, number, step)
+        if lost:
+            retake = dataclasses.replace(step, name=f"{step.name}-retaken", again_of=step.name)
+            self._progress.note(f"{lost} events were lost: the window is taken again")
+            first = self.manifest.windows[-1]
+            self._take_on_clone(template, prepared, number, retake)
+            first.retaken_as = retake.name
+
+    def _take_on_clone(self, template: Template, prepared: object, number: int, step: Step) -> int:
         self._progress.stage(step.name)
         path = self.directory.clones_path / f"{number:02d}-{step.name}"
         clone = Guest.restored(
@@ -215,7 +226,7 @@ class Run:
         )
         with clone as guest:
             clone_path = str(path.relative_to(self.directory.path))
-            self._window(guest, number, step, clone=clone_path, prepared=prepared)
+            return self._window(guest, number, step, clone=clone_path, prepared=prepared)
 
     def _window(
         self,
@@ -225,7 +236,8 @@ class Run:
         *,
         clone: str | None = None,
         prepared: object = None,
-    ) -> None:
+    ) -> int:
+        """Takes a window; how many of its events are known to be lost."""
         plan = self._request.plan
         run, record = self._begin(number, step, marks=plan.trace.proc_sampler)
         self._prepare(guest, step)
@@ -240,7 +252,7 @@ class Run:
         self.manifest.windows.append(window)
         self._save()
         with self._instruments.on(guest, self.directory, prepared) as (sampler, tracer):
-            Window(
+            return Window(
                 window,
                 stem=run.stem,
                 groups=plan.groups_of(step),

@@ -27,13 +27,21 @@ class Sampler(Protocol):
         """Stops the guest, reads, and lets it go on."""
 
 
+class Ended(Protocol):
+    """What a tracer says in the end."""
+
+    @property
+    def lost(self) -> int:
+        """Events that are known to be lost."""
+
+
 class Tracer(Protocol):
     """Traces one guest."""
 
     def begin(self, window: str, *, groups: Sequence[str] | None = None) -> str:
         """Begins to trace, into that directory below ``trace/``; its path in the run's."""
 
-    def end(self) -> object:
+    def end(self) -> Ended:
         """Ends tracing and writes what is left; the directory is complete then."""
 
 
@@ -90,14 +98,17 @@ class Window:
         self._note = note
         self._every_ms = every_ms
 
-    def run(self, load: Callable[[], None], vitals: Watched) -> None:
+    def run(self, load: Callable[[], None], vitals: Watched) -> int:
         """Trace on, sample, load, sample, trace off; ``load`` returns when all of it has ended.
+
+        Returns:
+            How many events are known to be lost.
 
         Raises:
             MmscopeError: the guest, its memory or its trace failed; what was had is kept.
         """
         self._record.trace = self._tracer.begin(self._stem, groups=self._groups)
-        with self._ending():
+        with self._ended_on_error():
             self._save()
             self._record.quiet_begin = wait_quiet(self._sampler)
             self._sample("begin", full=True)
@@ -105,17 +116,17 @@ class Window:
                 load()
             self._record.quiet_end = wait_quiet(self._sampler)
             self._sample("end", full=True)
+        return self._tracer.end().lost
 
     @contextlib.contextmanager
-    def _ending(self) -> Iterator[None]:
-        """Ends the trace on every path; the first failure is the one that is told."""
+    def _ended_on_error(self) -> Iterator[None]:
+        """Ends the trace when something fails; the first failure is the one that is told."""
         try:
             yield
         except BaseException:
             with contextlib.suppress(MmscopeError, OSError):
                 self._tracer.end()
             raise
-        self._tracer.end()
 
     def _sample(self, moment: str, *, full: bool) -> None:
         sample = self._sampler.sample(f"{self._record.name}/{moment}", full=full)

@@ -126,6 +126,8 @@ class WindowRecord(_Record):
     """Its memory samples in order, relative: the state at the begin, any between, at the end."""
     again_of: str | None = None
     """The window whose load this one runs once more, from the same state of the machine."""
+    retaken_as: str | None = None
+    """The window that was taken in its place, from the same state: of this one events were lost."""
     clone: str | None = None
     """Directory with the logs of the clone it ran on; None: the machine that was booted."""
     proc_sampler: bool = False

@@ -85,6 +85,11 @@ class TraceRecord(_Part):
         """Events that the kernel itself counts as lost."""
         return sum(cpu.overrun + cpu.commit_overrun + cpu.dropped_events for cpu in self.cpus)
 
+    @property
+    def lost(self) -> int:
+        """Those, and hits that a probe missed since it interrupted another on its CPU."""
+        return self.lost_by_kernel + sum(probe.missed or 0 for probe in self.probes)
+
 
 def ring_path(window_path: Path, cpu: int) -> Path:
     """File of one CPU's sub-buffers."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -76,23 +77,33 @@ class FakeSampler:
         return empty_sample(label)
 
 
+@dataclass(frozen=True)
+class Lost:
+    lost: int
+
+
 class FakeTracer:
-    def __init__(self, journal: Journal) -> None:
+    """``lost``: what the windows to come lose, in their order; after that none does."""
+
+    def __init__(self, journal: Journal, lost: list[int] | None = None) -> None:
         self._journal = journal
+        self._lost = [] if lost is None else lost
 
     def begin(self, window: str, *, groups: Sequence[str] | None = None) -> str:
         self._journal.note(f"begin {window}")
         return f"trace/{window}"
 
-    def end(self) -> None:
+    def end(self) -> Lost:
         self._journal.note("end")
+        return Lost(self._lost.pop(0) if self._lost else 0)
 
 
 class FakeInstruments(Instruments):
     """The same fakes for every guest."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, lost: Sequence[int] = ()) -> None:
         self.journal = journal
+        self.lost = list(lost)
 
     def prepare(self, guest: Guest) -> object:
         self.journal.note("prepare")
@@ -103,4 +114,4 @@ class FakeInstruments(Instruments):
         self, guest: Guest, directory: RunDirectory, prepared: object = None
     ) -> Iterator[tuple[Sampler, Tracer]]:
         self.journal.note(f"on {'a clone' if prepared else 'the machine'}")
-        yield FakeSampler(self.journal), FakeTracer(self.journal)
+        yield FakeSampler(self.journal), FakeTracer(self.journal, self.lost)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -65,9 +65,13 @@ WINDOWS = [
 
 
 def run_plan(
-    directory: Path, journal: Journal, plan: dict[str, object] = PLAN
+    directory: Path,
+    journal: Journal,
+    plan: dict[str, object] = PLAN,
+    *,
+    lost: Sequence[int] = (),
 ) -> Callable[[], RunDirectory]:
-    return Run(fake_request(directory, plan), Silent(), FakeInstruments(journal)).execute
+    return Run(fake_request(directory, plan), Silent(), FakeInstruments(journal, lost)).execute
 
 
 def manifest_of(root: Path) -> Manifest:
@@ -103,6 +107,28 @@ def test_every_window_runs_on_a_clone_of_its_own(fake_qemu: FakeQemu, tmp_path: 
     assert labels[:3] == ["anon/begin", "anon/end", "anon-again/begin"]
     assert all((directory.path / (w.clone or "") / "qemu/argv").is_file() for w in manifest.windows)
     assert set(names) < set(manifest.files)
+
+
+def test_a_window_that_lost_events_is_taken_again_once(fake_qemu: FakeQemu, tmp_path: Path) -> None:
+    fake_qemu("good")
+    journal = Journal()
+    manifest = run_plan(tmp_path, journal, lost=[0, 1, 2])().read_manifest()
+    assert [(w.name, w.again_of, w.retaken_as) for w in manifest.windows] == [
+        ("anon", None, None),
+        ("anon-again", "anon", "anon-again-retaken"),
+        ("anon-again-retaken", "anon-again", None),
+        ("forks", None, None),
+    ]
+    assert [phase.name for phase in manifest.phases[1:]] == [w.name for w in manifest.windows]
+    assert len({window.clone for window in manifest.windows}) == 4
+    assert journal.entries.count("on a clone") == 4
+
+
+def test_what_cannot_begin_alike_is_not_taken_again(fake_qemu: FakeQemu, tmp_path: Path) -> None:
+    fake_qemu("good")
+    plan = PLAN | {"phases": PLAN["phases"][2:], "trace": {"snapshot": False}}  # type: ignore[index]
+    (window,) = run_plan(tmp_path, Journal(), plan, lost=[1])().read_manifest().windows
+    assert (window.name, window.retaken_as) == ("forks", None)
 
 
 def test_a_load_is_repeated_within_its_window(fake_qemu: FakeQemu, tmp_path: Path) -> None:

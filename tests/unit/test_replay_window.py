@@ -18,6 +18,7 @@ from analysis.errors import BundleError
 from analysis.replay.outcome import Prediction, RunOutcome, replay_run
 from analysis.verdict import Verdict
 from harness.record.rundir import RunDirectory
+from harness.record.trace import read_trace_record
 from tests.made_window import (
     MadeEvent,
     MadeKernel,
@@ -228,6 +229,17 @@ def test_a_doubtful_window_is_unknown(tmp_path: Path, hooks: dict[str, Any], why
     assert claims
     assert {claim.verdict for claim in claims} == {Verdict.UNKNOWN}
     assert all(why in claim.why for claim in claims)
+
+
+def test_a_window_that_was_taken_again_says_where(tmp_path: Path) -> None:
+    run = RunDirectory(make(tmp_path, missed=2))
+    manifest = run.read_manifest()
+    trace = read_trace_record(run.path / manifest.windows[0].trace)
+    assert trace.lost == 2 * len(trace.probes) > 0
+    manifest.windows[0].retaken_as = "w-retaken"
+    run.write_manifest(manifest)
+    (window,) = replayed(tmp_path).windows
+    assert window.result.doubts[-1] == "the window was taken again: see w-retaken"
 
 
 def _cut_page(path: Path, run: RunDirectory) -> None:
