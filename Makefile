@@ -92,10 +92,13 @@ doctor: setup ## Say what is installed, whether KVM works, what is cached
 	$(MMSCOPE) doctor
 
 test: setup ## All tests, real boots of both architectures included
-	$(BIN)/python -m pytest
+	@status=0; \
+	$(MAKE) --no-print-directory test-fast || status=$$?; \
+	$(BIN)/python -m pytest -m vm || status=$$?; \
+	exit $$status
 
-test-fast: setup ## All tests that boot nothing
-	$(BIN)/python -m pytest -m "not vm"
+test-fast: setup ## All tests that boot nothing, a worker to a CPU
+	$(BIN)/python -m pytest -m "not vm" --numprocesses auto --dist loadfile
 
 lint: setup ## ruff, mypy, the import law, shellcheck, clang-format
 	$(BIN)/ruff check .

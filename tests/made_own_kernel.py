@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
 import struct
 from pathlib import Path
 
 from harness.kernel.needs import NEEDS, OPTIONAL
-from tests.made_packages import make_arm64_image, make_bzimage, make_elf, make_module
+from tests.made_packages import gzipped, make_arm64_image, make_bzimage, make_elf, make_module
 
 PVH_NOTE = (b"Xen", 18, bytes(8))
 
@@ -34,7 +33,7 @@ def config_text(arch: str = "x86_64", *, series: str = "6.1", **changed: str) ->
 
 def embedded(config: str) -> bytes:
     """A configuration as kernel/configs.c keeps it."""
-    return b"IKCFG_ST" + gzip.compress(config.encode()) + b"IKCFG_ED"
+    return b"IKCFG_ST" + gzipped(config.encode()) + b"IKCFG_ED"
 
 
 def make_own_vmlinux(release: str, config: str | None = None, *, machine: int = 62) -> bytes:
@@ -46,7 +45,7 @@ def make_own_vmlinux(release: str, config: str | None = None, *, machine: int = 
 
 def make_own_bzimage(release: str, config: str | None = None) -> bytes:
     """The same, packed as a distribution packs it."""
-    return make_bzimage(gzip.compress(make_own_vmlinux(release, config)))
+    return make_bzimage(gzipped(make_own_vmlinux(release, config)))
 
 
 def make_own_arm64(release: str, config: str | None = None) -> bytes:
@@ -57,7 +56,7 @@ def make_own_arm64(release: str, config: str | None = None) -> bytes:
 
 def zboot(image: bytes) -> bytes:
     """An Image in the wrapping of EFI zboot."""
-    packed = gzip.compress(image)
+    packed = gzipped(image)
     return b"MZ\0\0zimg" + struct.pack("<II", 64, len(packed)) + bytes(48) + packed
 
 

@@ -87,6 +87,11 @@ def make_elf(
     return bytes(body)
 
 
+def gzipped(content: bytes) -> bytes:
+    """The same bytes whenever it is called."""
+    return gzip.compress(content, mtime=0)
+
+
 def make_vmlinux() -> bytes:
     """An ELF file that QEMU could enter through PVH, as far as its notes go."""
     return make_elf(62, {".text": b"\x90" * 999}, notes=[(b"Xen", 18, bytes(8))])
@@ -145,11 +150,11 @@ def make_deb(
 
 def kernel_files(release: str, arch: str = "x86_64") -> dict[str, bytes]:
     """What the package of a kernel before 7.x holds."""
-    vmlinuz = make_bzimage(gzip.compress(make_vmlinux()))
+    vmlinuz = make_bzimage(gzipped(make_vmlinux()))
     if arch == "arm64":
         vmlinuz = make_arm64_image()
     if arch == "i386":
-        vmlinuz = make_bzimage(gzip.compress(make_vmlinux32()), bits=32)
+        vmlinuz = make_bzimage(gzipped(make_vmlinux32()), bits=32)
     return {
         f"boot/vmlinuz-{release}": vmlinuz,
         f"boot/config-{release}": b"CONFIG_NUMA=y\nCONFIG_NODES_SHIFT=6\n",

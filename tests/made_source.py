@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.made_packages import make_arm64_image, make_bzimage, make_deb, make_vmlinux
+from tests.made_packages import gzipped, make_arm64_image, make_bzimage, make_deb, make_vmlinux
 
 KCONFIG = """\
 config LOCALVERSION
@@ -122,7 +121,7 @@ class FakeMake:
                 path.touch()
                 on_line(f"  CC      {name}")
         image = tree / "arch/x86/boot/bzImage"
-        content = make_bzimage(gzip.compress(make_vmlinux()))
+        content = make_bzimage(gzipped(make_vmlinux()))
         if self.arch == "arm64":
             image, content = tree / "arch/arm64/boot/Image", make_arm64_image()
         image.parent.mkdir(parents=True, exist_ok=True)

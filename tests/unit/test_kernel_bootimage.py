@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import bz2
 import contextlib
-import gzip
 import lzma
 import struct
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from harness.errors import BuildError
 from harness.kernel.bootimage import BootImage, boot_image
 from harness.kernel.elf import parse_elf
 from tests.made_packages import (
+    gzipped,
     make_arm64_image,
     make_bzimage,
     make_elf,
@@ -36,7 +36,7 @@ def _lzma(data: bytes) -> bytes:
 
 
 COMPRESSORS: list[Callable[[bytes], bytes]] = [
-    gzip.compress,
+    gzipped,
     lzma.compress,
     _lzma,
     bz2.compress,
@@ -70,12 +70,12 @@ def test_a_vmlinux_is_taken_as_it_is() -> None:
     [
         (b"", "not a bzImage"),
         (bytes(4096), "not a bzImage"),
-        (make_bzimage(gzip.compress(make_vmlinux()))[:1100], "truncated bzImage"),
+        (make_bzimage(gzipped(make_vmlinux()))[:1100], "truncated bzImage"),
         (make_bzimage(b"\x89LZO" + bytes(99)), "lzo, which is not supported"),
         (make_bzimage(b"what is this"), "unknown compression"),
-        (make_bzimage(gzip.compress(b"no elf file")), "not an ELF"),
-        (make_bzimage(gzip.compress(make_elf(183))), "machine 183"),
-        (make_bzimage(gzip.compress(make_vmlinux32())), "machine 3, not x86_64"),
+        (make_bzimage(gzipped(b"no elf file")), "not an ELF"),
+        (make_bzimage(gzipped(make_elf(183))), "machine 183"),
+        (make_bzimage(gzipped(make_vmlinux32())), "machine 3, not x86_64"),
         (make_elf(62, notes=[(b"GNU", 18, b""), (b"Xen", 5, b"")]), "no PVH entry point"),
         (make_elf(62), "no PVH entry point"),
     ],
@@ -93,8 +93,8 @@ def _zboot(payload: bytes) -> bytes:
     "image",
     [
         make_arm64_image(),
-        gzip.compress(make_arm64_image()),
-        _zboot(gzip.compress(make_arm64_image())),
+        gzipped(make_arm64_image()),
+        _zboot(gzipped(make_arm64_image())),
         _zboot(zstandard.ZstdCompressor().compress(make_arm64_image()) + bytes(4)),
     ],
 )
@@ -104,7 +104,7 @@ def test_the_arm64_image_is_unwrapped(image: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "image", [b"", make_vmlinux(), _zboot(gzip.compress(make_arm64_image()))[:90], b"\x1f\x8bxx"]
+    "image", [b"", make_vmlinux(), _zboot(gzipped(make_arm64_image()))[:90], b"\x1f\x8bxx"]
 )
 def test_what_is_no_arm64_image_is_refused(image: bytes) -> None:
     with pytest.raises(BuildError, match="vmlinuz: "):
@@ -113,13 +113,13 @@ def test_what_is_no_arm64_image_is_refused(image: bytes) -> None:
 
 def test_an_i386_kernel_is_entered_through_pvh_where_it_can_be() -> None:
     vmlinux = make_vmlinux32()
-    packed = make_bzimage(gzip.compress(vmlinux))
+    packed = make_bzimage(gzipped(vmlinux))
     assert boot_image(packed, "i386", "vmlinuz") == BootImage(name="vmlinux", content=vmlinux)
     assert boot_image(vmlinux, "i386", "vmlinux").content == vmlinux
 
 
 def test_an_i386_kernel_without_that_entry_boots_as_it_came() -> None:
-    packed = make_bzimage(gzip.compress(make_vmlinux32(pvh=False)))
+    packed = make_bzimage(gzipped(make_vmlinux32(pvh=False)))
     assert boot_image(packed, "i386", "vmlinuz") == BootImage(name="bzImage", content=packed)
 
 
@@ -127,7 +127,7 @@ def test_an_i386_kernel_without_that_entry_boots_as_it_came() -> None:
     ("image", "text"),
     [
         (b"", "not a bzImage"),
-        (make_bzimage(gzip.compress(make_vmlinux())), "machine 62, not i386"),
+        (make_bzimage(gzipped(make_vmlinux())), "machine 62, not i386"),
         (make_vmlinux32(pvh=False), "no PVH entry point"),
     ],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import time
 from pathlib import Path
@@ -20,7 +19,7 @@ from tests.made_own_kernel import (
     make_own_vmlinux,
     zboot,
 )
-from tests.made_packages import make_bzimage, make_elf, make_vmlinux32
+from tests.made_packages import gzipped, make_bzimage, make_elf, make_vmlinux32
 
 RELEASE = "6.1.9-mine"
 VIRTIO = ("virtio_pci", "virtio_console", "virtio_blk", "erofs")
@@ -85,7 +84,7 @@ def own(tmp_path: Path) -> Owner:
         (make_own_bzimage(RELEASE, config_text()), "x86_64", "vmlinux"),
         (make_own_vmlinux(RELEASE, config_text("i386"), machine=3), "i386", "vmlinux"),
         (make_own_arm64(RELEASE, config_text("arm64")), "arm64", "Image"),
-        (gzip.compress(make_own_arm64(RELEASE, config_text("arm64"))), "arm64", "Image"),
+        (gzipped(make_own_arm64(RELEASE, config_text("arm64"))), "arm64", "Image"),
         (zboot(make_own_arm64(RELEASE, config_text("arm64"))), "arm64", "Image"),
     ],
 )
@@ -132,7 +131,7 @@ def test_a_kernel_not_booted_for_long_is_forgotten(own: Owner) -> None:
         (make_elf(62), "no Linux kernel: it has no version of Linux in it"),
         (make_elf(243), "an ELF file for machine 243, of which there are no guests"),
         (make_bzimage(b"\x1f\x8bnonsense"), "the compressed kernel is damaged"),
-        (gzip.compress(b"a text"), "not an arm64 Image"),
+        (gzipped(b"a text"), "not an arm64 Image"),
         (make_own_bzimage(RELEASE)[:1100], "truncated bzImage"),
         (make_vmlinux32(pvh=False), "no Linux kernel"),
     ],
