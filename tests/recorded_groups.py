@@ -28,6 +28,7 @@ def write_repeat(
     noise: random.Random,
     objects_kb: int = 4000,
     stalls: int = 0,
+    reclaimed_pages: int | None = None,
     spread_kb: int = 40,
     slabinfo: bool = True,
     arch: str = "x86_64",
@@ -48,6 +49,9 @@ def write_repeat(
         texts["vmstat"] = _put(
             texts["vmstat"], rb"allocstall_normal \d+", b"allocstall_normal %d" % counted
         )
+        if reclaimed_pages is not None:
+            steal = b"pgsteal_kswapd %d" % (reclaimed_pages if held else 0)
+            texts["vmstat"] = _put(texts["vmstat"], rb"pgsteal_kswapd \d+", steal)
         rounds.append(texts)
     directory = write_run(path, stream(rounds, MARKS), outcome=outcome)
     (directory.guest_path / "config").write_text(config)

@@ -22,7 +22,15 @@ PAGE = 4096
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Measured:
     path = tmp_path_factory.mktemp("runs") / "run"
-    write_repeat(path, seed=1, noise=random.Random(1), objects_kb=4000, stalls=7, spread_kb=0)
+    write_repeat(
+        path,
+        seed=1,
+        noise=random.Random(1),
+        objects_kb=4000,
+        stalls=7,
+        reclaimed_pages=50,
+        spread_kb=0,
+    )
     return measured_run(path).measured
 
 
@@ -77,6 +85,10 @@ def test_counters_are_their_growth(run: Measured) -> None:
     assert value(run, "allocstall@whole run") == 7
     assert value(run, "allocstall@objects") == 7
     assert value(run, "pgfault@whole run") == 0
+
+
+def test_pages_that_are_counted_are_given_as_memory(run: Measured) -> None:
+    assert value(run, "pgsteal@whole run") == 50 * PAGE / 1024
 
 
 def test_memory_lost_at_boot(run: Measured) -> None:

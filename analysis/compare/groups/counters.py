@@ -1,4 +1,7 @@
-"""Events that the kernel counts: stalls, reclaim, compaction, faults; over the run and by phase."""
+"""Events that the kernel counts: stalls, reclaim, compaction, faults; over the run and by phase.
+
+What it counts in pages is given in KiB, since the pages of two kernels may differ in size.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,7 @@ class _Count:
     subject: Subject
     title: str
     unit: str
+    """kB: the counters are of pages."""
     floor: float
     fields: tuple[str, ...] = ()
     prefix: str = ""
@@ -43,15 +47,15 @@ _COUNTS = (
         unit="events", floor=3, fields=("compact_stall",), weight=3,
     ),
     _Count(
-        name="pgscan_kswapd", subject="reclaim", title="pages scanned by kswapd", unit="pages",
-        floor=512, fields=("pgscan_kswapd",),
+        name="pgscan_kswapd", subject="reclaim", title="memory scanned by kswapd", unit="kB",
+        floor=2048, fields=("pgscan_kswapd",),
     ),
     _Count(
-        name="pgscan_direct", subject="reclaim", title="pages scanned by direct reclaim",
-        unit="pages", floor=256, fields=("pgscan_direct",),
+        name="pgscan_direct", subject="reclaim", title="memory scanned by direct reclaim",
+        unit="kB", floor=1024, fields=("pgscan_direct",),
     ),
     _Count(
-        name="pgsteal", subject="reclaim", title="pages reclaimed", unit="pages", floor=512,
+        name="pgsteal", subject="reclaim", title="memory reclaimed", unit="kB", floor=2048,
         fields=("pgsteal_kswapd", "pgsteal_direct", "pgsteal_khugepaged", "pgsteal_proactive"),
         less=None, weight=2,
     ),
@@ -65,16 +69,16 @@ _COUNTS = (
     ),
     _Count(
         name="compact_scanned", subject="compaction",
-        title="pages scanned by compaction (migrate and free scanners)", unit="pages", floor=4096,
+        title="memory scanned by compaction (migrate and free scanners)", unit="kB", floor=16384,
         fields=("compact_migrate_scanned", "compact_free_scanned"), weight=2,
     ),
     _Count(
-        name="compact_isolated", subject="compaction", title="pages isolated by compaction",
-        unit="pages", floor=512, fields=("compact_isolated",),
+        name="compact_isolated", subject="compaction", title="memory isolated by compaction",
+        unit="kB", floor=2048, fields=("compact_isolated",),
     ),
     _Count(
-        name="migrated", subject="compaction", title="pages migrated (pgmigrate_success)",
-        unit="pages", floor=512, fields=("pgmigrate_success",), less=None,
+        name="migrated", subject="compaction", title="memory migrated (pgmigrate_success)",
+        unit="kB", floor=2048, fields=("pgmigrate_success",), less=None,
     ),
     _Count(
         name="pgfault", subject="huge pages", title="page faults", unit="faults", floor=500,
@@ -93,7 +97,7 @@ _COUNTS = (
         floor=4, fields=("thp_split_pmd",),
     ),
     _Count(
-        name="pgalloc", subject="memory", title="pages allocated in all", unit="pages", floor=2000,
+        name="pgalloc", subject="memory", title="memory allocated in all", unit="kB", floor=8192,
         prefix="pgalloc_", less=None,
     ),
 )  # fmt: skip
@@ -118,11 +122,17 @@ def measure(run: Run, sheet: Sheet) -> None:
                     detail=moment != "whole run",
                     weight=count.weight,
                 ),
-                _growth(column, begin, end),
+                _grown(run, count, _growth(column, begin, end)),
                 f"this kernel does not count {name}",
             )
     _pressure(run, sheet)
     _threads(run, sheet)
+
+
+def _grown(run: Run, count: _Count, value: float | None) -> float | None:
+    if value is None or count.unit != "kB":
+        return value
+    return value * run.page_bytes / 1024
 
 
 def _pressure(run: Run, sheet: Sheet) -> None:
