@@ -9,10 +9,11 @@ from analysis.compare.claim import Claim
 from analysis.compare.rule import exact
 from analysis.compare.static.registry import RULES
 from analysis.errors import MissingInputError
-from analysis.model.stat_threshold import normal_threshold
+from analysis.model.drift import private_pages
+from analysis.model.stat_threshold import normal_threshold, pressure_threshold
 from analysis.model.zone_room import ZoneRoom, shares
 from analysis.model.zonelist import ZONES
-from analysis.procfs import zoneinfo
+from analysis.procfs import vmstat, zoneinfo
 from analysis.procfs.zoneinfo import Zone, Zoneinfo
 from analysis.tour.evidence import BootEvidence
 from analysis.verdict import Verdict
@@ -63,18 +64,34 @@ def page_shift(boot: BootEvidence) -> int:
     return boot.snapshot().page_size_bytes.bit_length() - 1
 
 
+def kswapd_was_awake(boot: BootEvidence, name: str) -> bool:
+    """Whether any kswapd had been by the time the pages were held."""
+    return vmstat.parse(boot.text(f"{name}-after-vmstat")).values.get("pageoutrun", 1) > 0
+
+
 def rooms(
-    order: Sequence[tuple[int, str]], zones: Zoneinfo, ceiling: str, shift: int
+    order: Sequence[tuple[int, str]],
+    zones: Zoneinfo,
+    ceiling: str,
+    shift: int,
+    *,
+    awake: bool = False,
 ) -> list[ZoneRoom]:
-    """The zones of a zonelist up to a highest one, as a request finds them."""
+    """The zones of a zonelist up to a highest one, as a request finds them.
+
+    ``awake``: a kswapd may be, so that the CPUs keep as much of the counters as they may then.
+    """
     known = {(zone.node, zone.zone): zone for zone in zones.zones}
     names = [zone.zone for zone in zones.zones if zone.node == zones.zones[0].node]
     index = names.index(ceiling)
     allowed = set(ZONES[: ZONES.index(ceiling) + 1])
-    return [_room(known[key], index, shift) for key in order if key[1] in allowed]
+    return [_room(known[key], index, shift, awake) for key in order if key[1] in allowed]
 
 
-def _room(zone: Zone, class_index: int, shift: int) -> ZoneRoom:
+def _room(zone: Zone, class_index: int, shift: int, awake: bool) -> ZoneRoom:
+    cpus = len(zone.cpus)
+    asleep = normal_threshold(zone.pages["managed"], cpus, shift)
+    pressed = pressure_threshold(zone.pages["low"], zone.pages["min"], cpus) if awake else 0
     return ZoneRoom(
         node=zone.node,
         zone=zone.zone,
@@ -82,7 +99,7 @@ def _room(zone: Zone, class_index: int, shift: int) -> ZoneRoom:
         low=zone.pages["low"],
         reserve=zone.protection[class_index],
         batch=max((cpu.fields.get("batch", 0) for cpu in zone.cpus), default=0),
-        drift=len(zone.cpus) * normal_threshold(zone.pages["managed"], len(zone.cpus), shift),
+        drift=private_pages([asleep] * cpus, awake=pressed),
     )
 
 

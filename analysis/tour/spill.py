@@ -9,7 +9,15 @@ from analysis.compare.claim import Claim
 from analysis.compare.rule import exact
 from analysis.model.zone_room import rest, shares
 from analysis.tour.evidence import BootEvidence
-from analysis.tour.memory_claims import USER_CEILING, after, before, fallen, page_shift, rooms
+from analysis.tour.memory_claims import (
+    USER_CEILING,
+    after,
+    before,
+    fallen,
+    kswapd_was_awake,
+    page_shift,
+    rooms,
+)
 from analysis.tour.zonelists import Order, order_text
 from analysis.verdict import Verdict
 
@@ -22,7 +30,8 @@ _NOISE_PART = 200
 
 def spill_claims(boot: BootEvidence, order: Order, pages: int) -> Iterator[Claim]:
     """A request that is larger than its node: who gives how much, and how it is counted."""
-    found = rooms(order, before(boot, "spill"), USER_CEILING, page_shift(boot))
+    awake = kswapd_was_awake(boot, "spill")
+    found = rooms(order, before(boot, "spill"), USER_CEILING, page_shift(boot), awake=awake)
     parts = shares(pages, found)
     working = [
         f"{zone.node}:{zone.zone}: {zone.free_pages} free - (low {zone.low} + reserve "
