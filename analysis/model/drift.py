@@ -9,11 +9,11 @@ afterwards and finding it unchanged.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from analysis.model.stat_threshold import normal_threshold
+from analysis.model.stat_threshold import normal_threshold, pressure_threshold
 
 FAR = 100
 """A round of readings takes a moment: no number moves so much more within it than all pages did
@@ -63,6 +63,30 @@ def private_pages(thresholds: Iterable[int], *, awake: int = 0) -> int:
     Ignores: that CPUs hand over all they keep about once in vm.stat_interval.
     """
     return sum(max(threshold, awake) for threshold in thresholds)
+
+
+def kswapd_worked(counters: Mapping[str, int]) -> bool:
+    """Whether any kswapd was ever awake, by /proc/vmstat; where that is silent, it may have been.
+
+    Kernel: mm/vmscan.c, ``balance_pgdat`` counts PAGEOUTRUN each time it is begun, which is what
+        a kswapd does once it is woken; 5.10, 6.1, 6.12, 7.2 and 7.3; CONFIG_VM_EVENT_COUNTERS.
+    Ignores: one that was woken only to be frozen or stopped.
+    """
+    return counters.get("pageoutrun", 1) > 0
+
+
+def zone_private_pages(
+    thresholds: Sequence[int], *, low_pages: int, min_pages: int, kswapd_awake: bool
+) -> int:
+    """``private_pages`` of a zone with these watermarks; a threshold for each CPU.
+
+    ``kswapd_awake``: whether its kswapd is, or was.
+
+    Kernel: as ``private_pages``, and ``pressure_threshold``.
+    Ignores: as they do.
+    """
+    pressed = pressure_threshold(low_pages, min_pages, len(thresholds)) if thresholds else 0
+    return private_pages(thresholds, awake=pressed if kswapd_awake else 0)
 
 
 def node_threshold(managed_pages: Iterable[int], cpus: int, page_shift: int) -> int:

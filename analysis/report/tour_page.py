@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
-from analysis.compare.claim import Claim, Number
+from analysis.compare.claim import Claim
 from analysis.figures.files import replace_file, svg_bytes
 from analysis.report import inline_svg
+from analysis.report.prose import inline_text, paragraphs, said
 from analysis.tour.finding import Listing
 from analysis.tour.judge import JudgedStop, JudgedTour, judge_tour, machine_words
 from analysis.tour.registry import TOPICS
@@ -27,11 +27,6 @@ _ROWS_MAX = 12
 _TONES = {"holds": "good", "fails": "bad", "unknown": "fair", "broken": "bad", "not walked": "dim"}
 _PLACES = frozenset({"argv", "run directory"})
 """Details of a complaint that only concern the machine on which the tour was walked."""
-
-_CODE = re.compile(r"`([^`]+)`")
-_STRESSED = re.compile(r"\*([^*\s][^*]*)\*")
-_BREAK = re.compile(r"\s*\n\s*")
-_WIDE = re.compile(r"[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +82,7 @@ def draw_plates(tour: JudgedTour) -> Plates:
             key = stop.name, exhibit.id
             try:
                 drawn[key] = svg_bytes(exhibit.draw()).decode("utf-8")
-            except Exception as error:  # noqa: BLE001
-                # A figure that nobody can draw must not cost the reader the page.
+            except Exception as error:  # noqa: BLE001 - one figure must not cost the page
                 drawn[key] = Undrawn(why=f"{type(error).__name__}: {error}")
     return drawn
 
@@ -142,52 +136,6 @@ def page_words(language: Language) -> dict[str, str]:
     """The page's own words in a language."""
     text = (TEXTS / language / "page.toml").read_text(encoding="utf-8")
     return {key: str(value) for key, value in tomllib.loads(text).items()}
-
-
-def inline_text(text: str, language: Language) -> Markup:
-    """One paragraph: lines joined, what stands between backticks set as code,
-    between asterisks stressed."""
-    joined = _BREAK.sub(lambda found: _joint(text, found, language), text.strip())
-    parts = _CODE.split(joined)
-    return Markup("").join(
-        Markup("<code>{}</code>").format(part) if place % 2 else _stressed(part)
-        for place, part in enumerate(parts)
-    )
-
-
-def _stressed(text: str) -> Markup:
-    parts = _STRESSED.split(text)
-    return Markup("").join(
-        Markup("<em>{}</em>").format(part) if place % 2 else escape(part)
-        for place, part in enumerate(parts)
-    )
-
-
-def paragraphs(text: str, language: Language) -> Markup:
-    """Paragraphs, which an empty line parts."""
-    return Markup("\n").join(
-        Markup("<p>{}</p>").format(inline_text(part, language))
-        for part in re.split(r"\n\s*\n", text.strip())
-    )
-
-
-def _joint(text: str, found: re.Match[str], language: Language) -> str:
-    """A line's end: a space, but not between Chinese characters."""
-    around = text.strip()[max(0, found.start() - 1) : found.end() + 1]
-    if language == "zh" and around and _WIDE.match(around[0]) and _WIDE.match(around[-1]):
-        return ""
-    return " "
-
-
-def said(value: Number | None, nothing: str) -> str:
-    """A number with its thousands apart, a text as it is."""
-    if value is None:
-        return nothing
-    if isinstance(value, bool | str):
-        return str(value)
-    if isinstance(value, int):
-        return f"{value:,}".replace(",", "\u202f") if abs(value) >= 10_000 else str(value)
-    return f"{value:.6g}"
 
 
 def _stop(

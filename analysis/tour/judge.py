@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,11 +158,11 @@ def judge_stop(name: str, path: Path, judge: Judge) -> JudgedStop:
         finding = judge(evidence)
     except AnalysisError as error:
         return _broken(name, record, error, evidence)
-    except Exception as error:  # noqa: BLE001
-        # Evidence that nobody thought of must not cost the reader all other stops.
+    except Exception as error:  # noqa: BLE001 - a mistake in one judge must not cost all stops
         defect = AnalysisError(
             f"a defect of the stop's judge on this evidence ({type(error).__name__}: {error})",
             fix="report it",
+            details={"traceback": traceback.format_exc(limit=-6).strip()},
         )
         return _broken(name, record, defect, evidence)
     return JudgedStop(

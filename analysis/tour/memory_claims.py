@@ -9,8 +9,8 @@ from analysis.compare.claim import Claim
 from analysis.compare.rule import exact
 from analysis.compare.static.registry import RULES
 from analysis.errors import MissingInputError
-from analysis.model.drift import private_pages
-from analysis.model.stat_threshold import normal_threshold, pressure_threshold
+from analysis.model.drift import kswapd_worked, zone_private_pages
+from analysis.model.stat_threshold import normal_threshold
 from analysis.model.zone_room import ZoneRoom, shares
 from analysis.model.zonelist import ZONES
 from analysis.procfs import vmstat, zoneinfo
@@ -66,7 +66,7 @@ def page_shift(boot: BootEvidence) -> int:
 
 def kswapd_was_awake(boot: BootEvidence, name: str) -> bool:
     """Whether any kswapd had been by the time the pages were held."""
-    return vmstat.parse(boot.text(f"{name}-after-vmstat")).values.get("pageoutrun", 1) > 0
+    return kswapd_worked(vmstat.parse(boot.text(f"{name}-after-vmstat")).values)
 
 
 def rooms(
@@ -91,7 +91,6 @@ def rooms(
 def _room(zone: Zone, class_index: int, shift: int, awake: bool) -> ZoneRoom:
     cpus = len(zone.cpus)
     asleep = normal_threshold(zone.pages["managed"], cpus, shift)
-    pressed = pressure_threshold(zone.pages["low"], zone.pages["min"], cpus) if awake else 0
     return ZoneRoom(
         node=zone.node,
         zone=zone.zone,
@@ -99,7 +98,12 @@ def _room(zone: Zone, class_index: int, shift: int, awake: bool) -> ZoneRoom:
         low=zone.pages["low"],
         reserve=zone.protection[class_index],
         batch=max((cpu.fields.get("batch", 0) for cpu in zone.cpus), default=0),
-        drift=private_pages([asleep] * cpus, awake=pressed),
+        drift=zone_private_pages(
+            [asleep] * cpus,
+            low_pages=zone.pages["low"],
+            min_pages=zone.pages["min"],
+            kswapd_awake=awake,
+        ),
     )
 
 

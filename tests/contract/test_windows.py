@@ -35,27 +35,28 @@ from tests.contract.fake_window import (
 
 FakeQemu = Callable[[str], None]
 
+PHASES: list[dict[str, object]] = [
+    {"name": "first", "load": {"workload": "command", "command": ["true"]}},
+    {
+        "name": "anon",
+        "traced": True,
+        "again": True,
+        "load": {"workload": "command", "command": ["touch"]},
+        "stall_s": 2,
+        "ceiling_s": 30,
+    },
+    {
+        "name": "forks",
+        "traced": True,
+        "repeat": 3,
+        "load": {"workload": "fragment", "bytes": "1M", "pattern": "stride:2"},
+    },
+]
 PLAN: dict[str, object] = {
     "name": "fake",
     "machine": {"nodes": ["256M"]},
     "setup": ["echo setup"],
-    "phases": [
-        {"name": "first", "load": {"workload": "command", "command": ["true"]}},
-        {
-            "name": "anon",
-            "traced": True,
-            "again": True,
-            "load": {"workload": "command", "command": ["touch"]},
-            "stall_s": 2,
-            "ceiling_s": 30,
-        },
-        {
-            "name": "forks",
-            "traced": True,
-            "repeat": 3,
-            "load": {"workload": "fragment", "bytes": "1M", "pattern": "stride:2"},
-        },
-    ],
+    "phases": PHASES,
 }
 WINDOWS = [
     ["begin 02-anon", "sample anon/begin full", "sample anon/end full", "end"],
@@ -126,7 +127,7 @@ def test_a_window_that_lost_events_is_taken_again_once(fake_qemu: FakeQemu, tmp_
 
 def test_what_cannot_begin_alike_is_not_taken_again(fake_qemu: FakeQemu, tmp_path: Path) -> None:
     fake_qemu("good")
-    plan = PLAN | {"phases": PLAN["phases"][2:], "trace": {"snapshot": False}}  # type: ignore[index]
+    plan = PLAN | {"phases": PHASES[2:], "trace": {"snapshot": False}}
     (window,) = run_plan(tmp_path, Journal(), plan, lost=[1])().read_manifest().windows
     assert (window.name, window.retaken_as) == ("forks", None)
 
@@ -149,7 +150,7 @@ def test_the_sampler_ends_before_the_windows(fake_qemu: FakeQemu, tmp_path: Path
 
 def test_windows_may_follow_each_other_on_one_machine(fake_qemu: FakeQemu, tmp_path: Path) -> None:
     fake_qemu("good")
-    phases = [dict(phase) for phase in PLAN["phases"]]  # type: ignore[attr-defined]
+    phases = [dict(phase) for phase in PHASES]
     phases[1]["again"] = False
     plan = PLAN | {"phases": phases, "trace": {"snapshot": False}}
     journal = Journal()
@@ -163,7 +164,7 @@ def test_the_proc_sampler_runs_on_where_the_plan_says_so(
     fake_qemu: FakeQemu, tmp_path: Path
 ) -> None:
     fake_qemu("good")
-    phases = [dict(phase) for phase in PLAN["phases"]]  # type: ignore[attr-defined]
+    phases = [dict(phase) for phase in PHASES]
     phases[1]["again"] = False
     trace = {"snapshot": False, "proc_sampler": True}
     plan = PLAN | {"phases": [*phases[1:], phases[0]], "trace": trace}
@@ -232,7 +233,7 @@ def test_a_load_that_never_ends_leaves_the_beginning(
 ) -> None:
     fake_qemu(mode)
     journal = Journal()
-    phases = PLAN["phases"][1:]  # type: ignore[index]
+    phases = PHASES[1:]
     with pytest.raises(error):
         run_plan(tmp_path, journal, PLAN | {"phases": phases})()
     assert journal.entries[-3:] == ["begin 01-anon", "sample anon/begin full", "end"]
@@ -245,7 +246,7 @@ def test_a_load_that_never_ends_leaves_the_beginning(
 
 def test_an_oom_kill_in_a_window_is_data(fake_qemu: FakeQemu, tmp_path: Path) -> None:
     fake_qemu("oom-in-run")
-    phases = PLAN["phases"][1:]  # type: ignore[index]
+    phases = PHASES[1:]
     manifest = run_plan(tmp_path, Journal(), PLAN | {"phases": phases})().read_manifest()
     # The fake strikes in the first load of each machine, and every window has its own.
     assert [phase.outcome for phase in manifest.phases] == ["oom-killed"] * 3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,11 @@ def test_what_kernels_showed_holds(stop: str, tmp_path: Path) -> None:
             assert exhibit.draw().get_axes()
 
 
+def _further(by: int) -> Callable[[re.Match[str]], str]:
+    """A number that stands behind something, with ``by`` more."""
+    return lambda match: match[1] + str(int(match[2]) + by)
+
+
 CHANGES: list[tuple[str, str, Change]] = [
     # a struct page of another size
     (
@@ -41,7 +48,7 @@ CHANGES: list[tuple[str, str, Change]] = [
         (
             "main/outside.json",
             r'("pointers":\{"mem_map":)(\d+)',
-            lambda m: m[1] + str(int(m[2]) + 40),
+            _further(40),
         ),
     ),
     (
@@ -50,7 +57,7 @@ CHANGES: list[tuple[str, str, Change]] = [
         (
             "main/outside.json",
             r'("pointers":\{"mem_map":)(\d+)',
-            lambda m: m[1] + str(int(m[2]) + 40),
+            _further(40),
         ),
     ),
     (
@@ -70,7 +77,7 @@ CHANGES: list[tuple[str, str, Change]] = [
         (
             "main/outside.json",
             r'("node":1,.*"mem_map":)(\d+)',
-            lambda m: m[1] + str(int(m[2]) + 36),
+            _further(36),
         ),
     ),
     # a loader that named the second piece elsewhere
@@ -103,7 +110,7 @@ CHANGES: list[tuple[str, str, Change]] = [
     (
         "memory_models/sparsemem",
         "free_frames",
-        ("main/outside.json", r'("sections":.*\[2,)(\d+)', lambda m: m[1] + str(int(m[2]) + 4096)),
+        ("main/outside.json", r'("sections":.*\[2,)(\d+)', _further(4096)),
     ),
     (
         "memory_models/sparsemem",
@@ -126,7 +133,7 @@ CHANGES: list[tuple[str, str, Change]] = [
         (
             "arm64/outside.json",
             r'("sections":\[\[8,)(\d+)',
-            lambda m: m[1] + str(int(m[2]) + 0x1000),
+            _further(0x1000),
         ),
     ),
     # one block's struct page elsewhere: a frame that its order cannot begin at
@@ -136,7 +143,7 @@ CHANGES: list[tuple[str, str, Change]] = [
         (
             "x86_64/outside.json",
             r"(\[1,\d,10,)(\d+)",
-            lambda m: m[1] + str(int(m[2]) + 64),
+            _further(64),
         ),
     ),
     # a whole largest block further: a frame that it could begin at, and does not
@@ -146,7 +153,7 @@ CHANGES: list[tuple[str, str, Change]] = [
         (
             "arm64/outside.json",
             r"(\[0,\d,10,)(\d+)",
-            lambda m: m[1] + str(int(m[2]) - 64 * 1024 * 100),
+            _further(-64 * 1024 * 100),
         ),
     ),
 ]

@@ -11,20 +11,13 @@ import pytest
 from matplotlib.figure import Figure
 
 from analysis.errors import CaptureError, ParseError
-from analysis.report.tour_page import (
-    draw_plates,
-    inline_text,
-    page_words,
-    paragraphs,
-    render_tour,
-    said,
-    write_pages,
-)
+from analysis.report.prose import inline_text, paragraphs, said
+from analysis.report.tour_page import draw_plates, page_words, render_tour, write_pages
 from analysis.tour.evidence import StopEvidence
 from analysis.tour.finding import Finding, Plate
 from analysis.tour.judge import JudgedTour, judge_stop, judge_tour
 from analysis.tour.registry import JUDGES
-from analysis.tour.words import LANGUAGES, parse, stop_words
+from analysis.tour.words import LANGUAGES, Language, parse, stop_words
 from tests.tour_evidence import tour_of
 
 WALKED = ["zones/dma", "nodes/numa"]
@@ -76,7 +69,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_the_page_stands_by_itself(pages: dict[str, str], language: str) -> None:
+def test_the_page_stands_by_itself(pages: dict[str, str], language: Language) -> None:
     page = Page(pages[language])
     assert page.open == []
     assert not {"script", "link", "iframe"} & set(page.tags)
@@ -85,15 +78,15 @@ def test_the_page_stands_by_itself(pages: dict[str, str], language: str) -> None
     assert set(inner) <= set(page.ids)
     other = "zh" if language == "en" else "en"
     assert [link for link in page.links if not link.startswith("#")] == [f"tour.{other}.html"]
-    assert f'<html lang="{page_words(language)["language"]}">' in pages[language]  # type: ignore[arg-type]
+    assert f'<html lang="{page_words(language)["language"]}">' in pages[language]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_stop_is_told_with_its_evidence_and_its_claims(
-    pages: dict[str, str], language: str
+    pages: dict[str, str], language: Language
 ) -> None:
     page = Page(pages[language])
-    words = stop_words(language)["zones/dma"]  # type: ignore[arg-type]
+    words = stop_words(language)["zones/dma"]
     for text in (words.title, words.exhibits["zoneinfo"], words.claims["zone_range"]):
         assert text in page.text
     assert "mmscope tour zones/dma" in page.text
@@ -105,9 +98,9 @@ def test_a_stop_is_told_with_its_evidence_and_its_claims(
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_stops_that_were_not_walked_are_listed_as_such(
-    pages: dict[str, str], language: str
+    pages: dict[str, str], language: Language
 ) -> None:
-    ui = page_words(language)  # type: ignore[arg-type]
+    ui = page_words(language)
     page = Page(pages[language])
     assert "zones-highmem" in page.ids
     assert ui["not walked"] in page.text
@@ -172,7 +165,9 @@ def test_a_mistake_of_a_judge_breaks_its_stop_alone(tmp_path: Path, mistake: Exc
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_a_figure_that_cannot_be_drawn_costs_only_itself(tmp_path: Path, language: str) -> None:
+def test_a_figure_that_cannot_be_drawn_costs_only_itself(
+    tmp_path: Path, language: Language
+) -> None:
     def draw() -> Figure:
         raise AssertionError("nothing <to> draw")
 
@@ -184,8 +179,8 @@ def test_a_figure_that_cannot_be_drawn_costs_only_itself(tmp_path: Path, languag
     tour = tour_of(["zones/dma"], tmp_path)
     stop = judge_stop("zones/dma", tour / "stops/zones-dma", judge)
     whole = JudgedTour(path=tour, stops=(stop,))
-    page = Page(render_tour(whole, language, plates=draw_plates(whole)))  # type: ignore[arg-type]
-    ui = page_words(language)  # type: ignore[arg-type]
+    page = Page(render_tour(whole, language, plates=draw_plates(whole)))
+    ui = page_words(language)
     assert ui["undrawn"].format(why="AssertionError: nothing <to> draw") in page.text
     assert stop.finding is not None
     assert page.tags.count("svg") == len(stop.finding.exhibits) - 1

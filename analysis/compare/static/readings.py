@@ -19,12 +19,12 @@ from analysis.errors import MissingInputError, ParseError
 from analysis.model.drift import (
     Finding,
     Reading,
+    kswapd_worked,
     moved_pages,
     node_threshold,
-    private_pages,
     settle,
 )
-from analysis.model.stat_threshold import pressure_threshold
+from analysis.model.drift import zone_private_pages as private_in_zone
 from analysis.procfs import vmstat, zoneinfo
 from analysis.verdict import Verdict
 
@@ -110,23 +110,21 @@ def moved_in(snapshot: Snapshot, unit: str) -> int | None:
 
 def zone_private_pages(snapshot: Snapshot) -> dict[tuple[int, str], int]:
     """What all CPUs may keep to themselves of a zone's counters, by node and zone."""
-    found = {}
-    for zone in snapshot.zoneinfo.zones:
-        shown = [
-            cpu.fields[zoneinfo.STAT_THRESHOLD]
-            for cpu in zone.cpus
-            if zoneinfo.STAT_THRESHOLD in cpu.fields
-        ]
-        awake = 0
-        if shown and kswapd_was_awake(snapshot):
-            awake = pressure_threshold(zone.pages["low"], zone.pages["min"], len(shown))
-        found[zone.node, zone.zone] = private_pages(shown, awake=awake)
-    return found
+    name = zoneinfo.STAT_THRESHOLD
+    return {
+        (zone.node, zone.zone): private_in_zone(
+            [cpu.fields[name] for cpu in zone.cpus if name in cpu.fields],
+            low_pages=zone.pages["low"],
+            min_pages=zone.pages["min"],
+            kswapd_awake=kswapd_was_awake(snapshot),
+        )
+        for zone in snapshot.zoneinfo.zones
+    }
 
 
 def kswapd_was_awake(snapshot: Snapshot) -> bool:
-    """Whether any kswapd ever was, as far as is shown: /proc/vmstat counts each time it works."""
-    return not snapshot.has("proc/vmstat") or snapshot.vmstat.values.get("pageoutrun", 1) > 0
+    """Whether any kswapd ever was; without /proc/vmstat it may have been."""
+    return not snapshot.has("proc/vmstat") or kswapd_worked(snapshot.vmstat.values)
 
 
 def node_private_pages(snapshot: Snapshot) -> dict[int, int]:
