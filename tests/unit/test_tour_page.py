@@ -162,6 +162,7 @@ def test_a_mistake_of_a_judge_breaks_its_stop_alone(tmp_path: Path, mistake: Exc
     stop = judge_stop("zones/dma", tour / "stops/zones-dma", judge)
     assert stop.status == "broken"
     assert f"{type(mistake).__name__}: {mistake}" in stop.complaint
+    assert "in judge" in stop.details["traceback"]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
