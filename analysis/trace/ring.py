@@ -253,12 +253,14 @@ def _walk(
     """Fills the arrays; returns how many events there are, and how many were discarded."""
     events = 0
     discarded = 0
-    last = np.uint64(0)  # Stamp of the event before, on this CPU.
+    last = np.uint64(0)  # Where this CPU's time had come to with the sub-buffer before.
     for row in range(len(cpus)):
         first[row] = events
         base = row * page_words
         have = available[row] // 4  # Words of this sub-buffer that are in the file.
         fresh_cpu = row == 0 or cpus[row] != cpus[row - 1]
+        if fresh_cpu:
+            last = np.uint64(0)
         if have < data_word:
             trouble[row, 0] = _CUT_SHORT
             trouble[row, 1] = available[row]

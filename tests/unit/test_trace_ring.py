@@ -140,6 +140,16 @@ def test_padding_to_the_end_of_a_page_is_no_event() -> None:
     assert (ring.damage, ring.discarded) == ((), 0)
 
 
+def test_a_ring_that_begins_with_the_padding_of_a_page_read_before_has_its_own_time() -> None:
+    """A window's reader finds what the reader of the window before it left of a page."""
+    rest = struct.pack("<QQII", 50, 12, 29 | 1 << 5, 8).ljust(PAGE_BYTES, b"\0")
+    ring = walk(written(100, 101), rest + written(60, 61))
+    assert counters(ring) == [100, 101, 60, 61]
+    assert ring.damage == ()
+    ring = walk(written(100, 101), rest + written(50, 51))
+    assert ring.pages.resumed.tolist() == [False, False, True]
+
+
 def test_a_discarded_event_still_took_its_time() -> None:
     ring = walk(written(10, Written(counter=15, record=page_alloc(1), discarded=True), 16))
     assert counters(ring) == [10, 16]
