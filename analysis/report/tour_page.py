@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,8 +50,15 @@ Plates = Mapping[tuple[str, str], str | Undrawn]
 """SVG by stop and exhibit."""
 
 
-def write_pages(tour: Path, languages: Sequence[Language] = LANGUAGES) -> list[Path]:
+def write_pages(
+    tour: Path,
+    languages: Sequence[Language] = LANGUAGES,
+    *,
+    tell: Callable[[str], None] = lambda _: None,
+) -> list[Path]:
     """Judges a recorded tour and writes ``tour.LANGUAGE.html`` into its directory.
+
+    A figure that could not be drawn says so in its place, and to ``tell``.
 
     Raises:
         CaptureError: it is no tour.
@@ -59,6 +66,9 @@ def write_pages(tour: Path, languages: Sequence[Language] = LANGUAGES) -> list[P
     """
     judged = judge_tour(tour)
     plates = draw_plates(judged)
+    for (stop, exhibit), plate in plates.items():
+        if isinstance(plate, Undrawn):
+            tell(f"{stop}: the figure {exhibit} could not be drawn: {plate.why}")
     pages = []
     for language in languages:
         path = tour / page_name(language)

@@ -48,7 +48,7 @@ def sweep(
         for variant in wanted:
             platform_of(variant.arch)
             progress.stage(f"kernel and guest image of {variant.name}")
-            prepare(variant.arch, variant.kernel, progress.note)
+            prepare(variant.arch, variant.kernel, progress.note, files=variant.files)
         found = Sweep.open(definition, runs, repeat or definition.repeat, jobs)
         found.execute(
             JobProcess, only=only or (), accel=accel, stage=progress.stage, note=progress.note

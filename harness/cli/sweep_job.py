@@ -98,7 +98,8 @@ def _run(job: Job, pipe: Connection) -> None:
     told = _Told(pipe)
     directory: Path | None = None
     try:
-        prepared = prepare(job.variant.arch, job.variant.kernel, told.note)
+        variant = job.variant
+        prepared = prepare(variant.arch, variant.kernel, told.note, files=variant.files)
         request = RunRequest(
             plan=job.plan,
             kernel=prepared.kernel,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
@@ -12,17 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import Accel, Json
+from harness.cli.options import Accel, GuestArch, Json, KernelConfig, KernelName, Modules
 from harness.cli.terminal import TerminalProgress
-from harness.cli.tour_boot import booter, prepare_stops
+from harness.cli.tour_boot import booter
+from harness.cli.tour_kernel import other_kernel
+from harness.cli.tour_walk import TourWalk
 from harness.errors import UsageError
-from harness.mortal import mortal
-from harness.tour.record import StopRecord
+from harness.kernel.own import NO_FILES
 from harness.tour.registry import STOPS, TOPICS
-from harness.tour.runner import walk_all
 from harness.tour.stop import Stop
 from harness.tour.tours import DEFAULT_TOURS, State, Tour
-from harness.tour.walk import failed_record, walk_stop
+from harness.tour.walk import walk_stop
 
 if TYPE_CHECKING:
     from analysis.tour.judge import JudgedTour
@@ -43,6 +41,10 @@ def tour(
         list[str] | None,
         typer.Argument(help="Stops (zones/highmem) or topics (zones); all by default."),
     ] = None,
+    kernel: KernelName = None,
+    arch: GuestArch = None,
+    modules: Modules = None,
+    config: KernelConfig = None,
     jobs: Annotated[int, typer.Option("--jobs", min=1, max=8, help="Stops at a time.")] = 2,
     tours: Annotated[Path, typer.Option("--tours", help="Where tours are kept.")] = DEFAULT_TOURS,
     again: Annotated[
@@ -73,27 +75,43 @@ def tour(
 
     The newest tour goes on where it stands: a stop that is done is not booted again.
 
+    With --kernel or --arch the stops are walked on that kernel instead of their own, in a tour of
+    its own.
+
     Example: `mmscope tour zones/highmem`
     """
     chosen = select(stops or [])
-    if show_list:
-        _list(chosen, Tour.newest(tours), as_json=as_json)
-        return
+    other = other_kernel(kernel, arch, modules, config)
     progress = TerminalProgress()
     try:
+        if other is not None and judge_only is None:
+            progress.stage("kernel and guest image")
+            chosen, left_out = other.walked_on(chosen, stops or [])
+            tours = other.tours(tours, build=build, note=progress.note)
+            if left_out:
+                progress.stage(f"left out, for they contrast kernels: {', '.join(left_out)}")
+        if show_list:
+            progress.close()
+            _list(chosen, Tour.newest(tours), as_json=as_json)
+            return
         if judge_only is not None:
-            if again or build:
-                raise UsageError("--judge-only boots nothing", fix="leave out --again and --build")
+            if again or build or other:
+                raise UsageError(
+                    "--judge-only boots nothing",
+                    fix="leave out --again, --build, and the options of a kernel",
+                )
             where = Tour.open(judge_only)
         else:
             where = _tour(tours, anew=again and not stops)
-            _walk(chosen, where, jobs=jobs, again=again, build=build, accel=accel, on=progress)
+            TourWalk(tour=where, other=other, build=build, accel=accel, progress=progress).walk(
+                chosen, jobs=jobs, again=again
+            )
         progress.stage("judge")
         judged = _judge(where, chosen)
         pages = []
         if (not stops) if html is None else html:
             progress.stage("page")
-            pages = _write_pages(where, language)
+            pages = _write_pages(where, language, progress.stage)
     finally:
         progress.close()
     if as_json:
@@ -112,14 +130,20 @@ def tour(
 def tour_stop(
     name: Annotated[str, typer.Argument()],
     into: Annotated[Path, typer.Argument()],
+    kernel: KernelName = None,
+    arch: GuestArch = None,
+    modules: Modules = None,
+    config: KernelConfig = None,
     accel: Accel = None,
 ) -> None:
     """Walk one stop into a tour: what `mmscope tour` starts for each."""
-    (stop,) = select([name])
+    chosen = select([name])
+    other = other_kernel(kernel, arch, modules, config)
+    if other is not None:
+        chosen, _ = other.walked_on(chosen, [name])
     progress = TerminalProgress()
-    record = walk_stop(
-        stop, Tour(into), booter(accel, progress.note), stage=lambda text: progress.stage(text)
-    )
+    boot = booter(accel, progress.note, other.files if other else NO_FILES)
+    record = walk_stop(chosen[0], Tour(into), boot, stage=progress.stage)
     raise typer.Exit(record.exit_code)
 
 
@@ -146,79 +170,18 @@ def _tour(root: Path, *, anew: bool) -> Tour:
     return newest or Tour.create(root)
 
 
-def _walk(
-    stops: Sequence[Stop],
-    where: Tour,
-    *,
-    jobs: int,
-    again: bool,
-    build: bool,
-    accel: str | None,
-    on: TerminalProgress,
-) -> None:
-    wanted = [stop for stop in stops if again or where.state(stop) is not State.DONE]
-    if done_before := len(stops) - len(wanted):
-        on.stage(f"{done_before} walked already in {where.path}; --again walks anew")
-    if not wanted:
-        return
-    on.stage("kernels and guest images")
-    lacking = prepare_stops(wanted, build=build, note=on.note)
-    ready = []
-    for stop in wanted:
-        error = lacking.get(stop.name)
-        if error is None:
-            ready.append(stop)
-            continue
-        where.install(stop, where.draft(stop), failed_record(stop, error))
-        on.stage(f"{stop.name}: {error.message}")
-    done = 0
-
-    def ended(stop: Stop, record: StopRecord) -> None:
-        nonlocal done
-        done += 1
-        said = record.complaint or f"walked in {record.seconds:.0f} s"
-        on.stage(f"{stop.name}: {said} ({done} of {len(ready)})")
-
-    walk_all(
-        ready,
-        where,
-        _starter(where, accel),
-        jobs=jobs,
-        begun=lambda stop: on.stage(stop.name),
-        ended=ended,
-    )
-
-
-def _starter(where: Tour, accel: str | None) -> Callable[[Stop], subprocess.Popen[bytes]]:
-    def start(stop: Stop) -> subprocess.Popen[bytes]:
-        argv = [sys.executable, "-m", "harness", "tour-stop", stop.name, str(where.path)]
-        if accel:
-            argv += ["--accel", accel]
-        log = where.log_path(stop)
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("wb") as output:
-            # In a session of its own: a Ctrl-C reaches us alone, and we end it in order.
-            return subprocess.Popen(
-                mortal(argv),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    return start
-
-
 def _judge(where: Tour, stops: Sequence[Stop]) -> JudgedTour:
     from analysis.tour.judge import judge_tour
 
     return judge_tour(where.path, [stop.name for stop in stops])
 
 
-def _write_pages(where: Tour, edition: Edition) -> list[Path]:
+def _write_pages(where: Tour, edition: Edition, tell: Callable[[str], None]) -> list[Path]:
     from analysis.report.tour_page import write_pages
 
-    return write_pages(where.path, ("en", "zh") if edition is Edition.BOTH else (edition.value,))
+    return write_pages(
+        where.path, ("en", "zh") if edition is Edition.BOTH else (edition.value,), tell=tell
+    )
 
 
 def _list(stops: Sequence[Stop], where: Tour | None, *, as_json: bool) -> None:

@@ -11,6 +11,7 @@ from harness.cli.prepare import asked_spec, prepare
 from harness.errors import InfrastructureError, MmscopeError
 from harness.experiment.shaping import apply_shape
 from harness.kernel.custom import custom_kernels
+from harness.kernel.own import NO_FILES, OwnFiles
 from harness.kernel.zoo import find_custom
 from harness.machine.shape import Composition, Layout, compose
 from harness.machine.shape_catalog import find_shapes
@@ -41,11 +42,16 @@ def check_built(arch: str, name: str) -> None:
 
 
 def prepare_stops(
-    stops: Iterable[Stop], *, build: bool, note: Callable[[str], None]
+    stops: Iterable[Stop],
+    *,
+    build: bool,
+    note: Callable[[str], None],
+    files: OwnFiles = NO_FILES,
 ) -> dict[str, MmscopeError]:
     """Fetches the kernels and makes the images of all boots, each once.
 
-    By the name of a stop that cannot be walked, the first reason.
+    By the name of a stop that cannot be walked, the first reason. ``files`` go with a kernel of
+    one's own that the stops are walked on.
     """
     failed: dict[str, MmscopeError] = {}
     known: dict[tuple[str, str, tuple[str, ...]], MmscopeError | None] = {}
@@ -53,7 +59,7 @@ def prepare_stops(
         for part in stop.boots:
             key = (part.arch, part.kernel, part.shapes)
             if key not in known:
-                known[key] = _lacks(part, build=build, note=note)
+                known[key] = _lacks(part, files, build=build, note=note)
             error = known[key]
             if error is not None:
                 failed[stop.name] = error
@@ -61,11 +67,13 @@ def prepare_stops(
     return failed
 
 
-def _lacks(part: StopBoot, *, build: bool, note: Callable[[str], None]) -> MmscopeError | None:
+def _lacks(
+    part: StopBoot, files: OwnFiles, *, build: bool, note: Callable[[str], None]
+) -> MmscopeError | None:
     try:
         if not build:
             check_built(part.arch, part.kernel)
-        prepare(part.arch, part.kernel, note, machine_of(part))
+        prepare(part.arch, part.kernel, note, machine_of(part), files)
     except MmscopeError as error:
         return error
     return None
@@ -85,13 +93,13 @@ def machine_of(part: StopBoot) -> Composition:
     )
 
 
-def booter(accel: str | None, note: Callable[[str], None]) -> Booter:
-    """What boots the machines of a stop."""
+def booter(accel: str | None, note: Callable[[str], None], files: OwnFiles = NO_FILES) -> Booter:
+    """What boots the machines of a stop; ``files`` go with a kernel of one's own."""
 
     @contextlib.contextmanager
     def boot(part: StopBoot, directory: Path) -> Iterator[Evidence]:
         machine = machine_of(part)
-        prepared = prepare(part.arch, part.kernel, note, machine)
+        prepared = prepare(part.arch, part.kernel, note, machine, files)
         # A stop's own disk, which it turns on when it wants to; a shape's would be on from boot.
         swap_bytes = parse_size_bytes(part.swap) or machine.swap_bytes
         spec = asked_spec(replace(machine, swap_bytes=swap_bytes), prepared, accel, note)

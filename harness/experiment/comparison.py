@@ -18,6 +18,7 @@ from harness.experiment.plan import (
     known_comparisons,
     parse_definition,
 )
+from harness.kernel.own import OwnFiles, names_file
 
 _SYSCTL = re.compile(r"[a-z][a-z0-9_]*(?:\.[a-z0-9_]+)+")
 _VALUE = re.compile(r"[\w.,+-]+(?: [\w.,+-]+)*")
@@ -34,6 +35,9 @@ class Variant(_Part):
     about: str = ""
     kernel: str | None = None
     """As ``--kernel`` takes it; None: the host's own suite."""
+    modules: Path | None = None
+    config: Path | None = None
+    """As ``--modules`` and ``--config`` take them, of a kernel given by its path."""
     arch: Literal["x86_64", "arm64", "i386"] = "x86_64"
     append: list[str] = []
     """Kernel parameters beside the machine's."""
@@ -49,7 +53,16 @@ class Variant(_Part):
                 raise ValueError(f"sysctl {name!r}: write it as vm.swappiness")
             if not _VALUE.fullmatch(str(value)):
                 raise ValueError(f"sysctl {name}: {value!r} is not a value for one")
+        if not names_file(self.kernel):
+            for key, path in (("modules", self.modules), ("config", self.config)):
+                if path is not None:
+                    raise ValueError(f"{key} goes with a kernel given by its path")
         return self
+
+    @property
+    def files(self) -> OwnFiles:
+        """What goes with a kernel given by its path."""
+        return OwnFiles(modules=self.modules, config=self.config)
 
     def setup(self) -> list[str]:
         """Shell lines that set the sysctls; a kernel without one fails, and says which."""

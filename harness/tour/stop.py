@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +48,9 @@ class Stop:
 
     name: str
     boots: tuple[StopBoot, ...]
+    contrasts_kernels: bool = False
+    """It is about what differs between its kernels: on one of them alone there is nothing to see.
+    Else each machine shows what there is to see by itself."""
 
     def __post_init__(self) -> None:
         assert _NAME.fullmatch(self.name), f"{self.name!r} is not topic/name"
@@ -63,6 +66,17 @@ class Stop:
     def directory(self) -> str:
         """Name of its directory in a tour: ``zones-highmem``."""
         return self.name.replace("/", "-")
+
+    def on_kernel(self, kernel: str, arch: str) -> Stop | None:
+        """The same on one kernel; machines that would then be the same one are booted once. None
+        where the stop contrasts kernels."""
+        if self.contrasts_kernels:
+            return None
+        machines: dict[StopBoot, StopBoot] = {}
+        for boot in self.boots:
+            there = replace(boot, kernel=kernel, arch=arch)
+            machines.setdefault(replace(there, label=""), there)
+        return replace(self, boots=tuple(machines.values()))
 
     def digest(self) -> str:
         """Changes whenever the stop would boot or gather something else, as far as its own module

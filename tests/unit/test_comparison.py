@@ -10,6 +10,7 @@ import pytest
 from harness.errors import UsageError
 from harness.experiment.comparison import load_comparison
 from harness.experiment.plan import known_comparisons, known_plans, load_plan
+from harness.kernel.own import NO_FILES, OwnFiles
 from harness.units import parse_size_bytes
 
 SOUND = """
@@ -76,6 +77,13 @@ def test_a_variant_changes_only_what_it_says(tmp_path: Path) -> None:
     assert "echo 10 > /proc/sys/vm/swappiness" in other.setup[0]
 
 
+def test_a_kernel_of_ones_own_has_files_of_its_own(tmp_path: Path) -> None:
+    own = 'name = "a"\nkernel = "./vmlinux"\nmodules = "/m"\nconfig = "/c"'
+    first, second = load_comparison(write(tmp_path, SOUND.replace('name = "a"', own, 1))).variants
+    assert first.files == OwnFiles(modules=Path("/m"), config=Path("/c"))
+    assert second.files == NO_FILES
+
+
 def test_the_order_is_drawn_by_repeat_and_stays() -> None:
     found = load_comparison("kernel-5.10-to-newest")
     order = found.order(8)
@@ -95,6 +103,16 @@ def test_the_order_is_drawn_by_repeat_and_stays() -> None:
         ('steps = ["idle"]', 'steps = ["sleep"]', "steps"),
         ('question = "Is it?"', "", "question"),
         ('name = "a"', 'name = "a"\nkernels = "b"', "kernels"),
+        (
+            'name = "a"',
+            'name = "a"\nmodules = "/m"',
+            "modules goes with a kernel given by its path",
+        ),
+        (
+            'name = "a"',
+            'name = "a"\nkernel = "bookworm"\nconfig = "/c"',
+            "config goes with a kernel given by its path",
+        ),
         ("[[variants]]", "[[variants", "mine.toml"),
     ],
 )

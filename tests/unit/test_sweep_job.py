@@ -57,7 +57,7 @@ def run_here(job: Job, prepare: Callable[[], object]) -> list[object]:
     """What the child tells when preparing its kernel does this."""
     ours, theirs = multiprocessing.Pipe(duplex=False)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweep_job, "prepare", lambda *_: prepare())
+        patch.setattr(sweep_job, "prepare", lambda *_, files: prepare())
         sweep_job._run(job, theirs)
     theirs.close()
     told: list[object] = []

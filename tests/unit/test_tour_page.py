@@ -11,8 +11,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from analysis.errors import CaptureError, ParseError
+from analysis.report import tour_page
 from analysis.report.prose import inline_text, paragraphs, said
-from analysis.report.tour_page import draw_plates, page_words, render_tour, write_pages
+from analysis.report.tour_page import page_words, write_pages
 from analysis.tour.evidence import StopEvidence
 from analysis.tour.finding import Finding, Plate
 from analysis.tour.judge import JudgedTour, judge_stop, judge_tour
@@ -167,7 +168,7 @@ def test_a_mistake_of_a_judge_breaks_its_stop_alone(tmp_path: Path, mistake: Exc
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_figure_that_cannot_be_drawn_costs_only_itself(
-    tmp_path: Path, language: Language
+    tmp_path: Path, language: Language, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def draw() -> Figure:
         raise AssertionError("nothing <to> draw")
@@ -180,8 +181,14 @@ def test_a_figure_that_cannot_be_drawn_costs_only_itself(
     tour = tour_of(["zones/dma"], tmp_path)
     stop = judge_stop("zones/dma", tour / "stops/zones-dma", judge)
     whole = JudgedTour(path=tour, stops=(stop,))
-    page = Page(render_tour(whole, language, plates=draw_plates(whole)))
+    monkeypatch.setattr(tour_page, "judge_tour", lambda _: whole)
+    told: list[str] = []
+    (path,) = write_pages(tour, (language,), tell=told.append)
+    page = Page(path.read_text(encoding="utf-8"))
     ui = page_words(language)
+    (line,) = told
+    assert line.startswith("zones/dma: the figure ")
+    assert line.endswith("could not be drawn: AssertionError: nothing <to> draw")
     assert ui["undrawn"].format(why="AssertionError: nothing <to> draw") in page.text
     assert stop.finding is not None
     assert page.tags.count("svg") == len(stop.finding.exhibits) - 1

@@ -60,6 +60,7 @@ STOPS: tuple[Stop, ...] = (
             StopBoot(label="uma", gather=_gather_single, kernel="uma"),
             StopBoot(label="stock", gather=_gather_single),
         ),
+        contrasts_kernels=True,
     ),
     Stop(
         name="nodes/numa",

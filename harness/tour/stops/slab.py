@@ -132,6 +132,7 @@ STOPS: tuple[Stop, ...] = (
             StopBoot(label=name, kernel=name, gather=_same_load, append=_ALONE)
             for name in ("slub", "slab", "slob")
         ),
+        contrasts_kernels=True,
     ),
     Stop(
         name="slab/kmem-cache",
