@@ -62,7 +62,10 @@ class Variant(_Part):
     @property
     def files(self) -> OwnFiles:
         """What goes with a kernel given by its path."""
-        return OwnFiles(modules=self.modules, config=self.config)
+        return OwnFiles(
+            modules=self.modules and self.modules.expanduser(),
+            config=self.config and self.config.expanduser(),
+        )
 
     def setup(self) -> list[str]:
         """Shell lines that set the sysctls; a kernel without one fails, and says which."""

@@ -78,9 +78,9 @@ def test_a_variant_changes_only_what_it_says(tmp_path: Path) -> None:
 
 
 def test_a_kernel_of_ones_own_has_files_of_its_own(tmp_path: Path) -> None:
-    own = 'name = "a"\nkernel = "./vmlinux"\nmodules = "/m"\nconfig = "/c"'
+    own = 'name = "a"\nkernel = "./vmlinux"\nmodules = "~/m"\nconfig = "/c"'
     first, second = load_comparison(write(tmp_path, SOUND.replace('name = "a"', own, 1))).variants
-    assert first.files == OwnFiles(modules=Path("/m"), config=Path("/c"))
+    assert first.files == OwnFiles(modules=Path.home() / "m", config=Path("/c"))
     assert second.files == NO_FILES
 
 
