@@ -111,12 +111,13 @@ def test_a_ctrl_c_is_left_to_the_sweep_and_what_was_ignored_stays_so(job: Job) -
     assert ending.outcome is OutcomeKind.INTERRUPTED
 
 
-@pytest.mark.parametrize(("wrapper", "ignored"), [(["nohup"], "True"), ([], "False")])
-def test_a_command_under_nohup_does_not_hear_its_terminal_go(
-    wrapper: list[str], ignored: str
-) -> None:
+@pytest.mark.parametrize(
+    ("terminal", "ignored"), [("--ignore-signal=HUP", "True"), ("--default-signal=HUP", "False")]
+)
+def test_a_command_under_nohup_does_not_hear_its_terminal_go(terminal: str, ignored: str) -> None:
+    """As nohup starts it, and as a shell does, whichever of the two started the tests."""
     done = subprocess.run(
-        [*wrapper, sys.executable, "-c", HEEDS],
+        ["env", terminal, sys.executable, "-c", HEEDS],
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,

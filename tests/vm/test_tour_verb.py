@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from harness.cli.prepare import Prepared
 from tests.conftest import qemu_pids
 from tests.vm.conftest import Mmscope
 
@@ -38,6 +41,29 @@ def test_a_stop_is_walked_judged_and_not_walked_twice(mmscope: Mmscope, tmp_path
     assert "4095 spanned - 97 without memory = 3998 present" in again.stdout
     offline = mmscope("tour", STOP, "--judge-only", told["tour"], "--json")
     assert json.loads(offline.stdout)["stops"] == told["stops"]
+
+
+def test_a_stop_on_a_kernel_of_ones_own(
+    mmscope: Mmscope, prepared: Callable[[str], Prepared], tmp_path: Path
+) -> None:
+    stock = prepared("x86_64").kernel
+    image = tmp_path / "vmlinuz"
+    shutil.copyfile(stock.boot_image, image)
+    shutil.copyfile(stock.config_path, tmp_path / f"config-{stock.release}")
+    where = ["--tours", str(tmp_path / "tours")]
+    own = ["--kernel", str(image), "--modules", str(stock.modules_directory)]
+    done = mmscope("tour", "zones/dma32", *own, *where, "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    (stop,) = told["stops"]
+    assert stop["status"] == "holds"
+    assert stop["kernels"][0]["release"] == stock.release
+    (boot,) = Path(told["tour"]).glob("stops/zones-dma32/main/boot.json")
+    assert json.loads(boot.read_text())["kernel"]["package"] == "own"
+    listed = mmscope("tour", "zones/dma32", *own, *where, "--list", "--json")
+    assert json.loads(listed.stdout)[0]["state"] == "walked"
+    listed = mmscope("tour", "zones/dma32", *where, "--list", "--json")
+    assert json.loads(listed.stdout)[0]["state"] == "not walked", "on the stop's own kernel"
 
 
 @pytest.mark.usefixtures("no_qemu_left")
