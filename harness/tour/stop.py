@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from harness.kernel.kconfig import is_set
 
 if TYPE_CHECKING:
     from harness.tour.evidence import Evidence
@@ -51,6 +53,9 @@ class Stop:
     contrasts_kernels: bool = False
     """It is about what differs between its kernels: on one of them alone there is nothing to see.
     Else each machine shows what there is to see by itself."""
+    needs: tuple[str, ...] = ()
+    """Symbols of the configuration without which a kernel has nothing to show here; ``!SYMBOL``
+    means with which."""
 
     def __post_init__(self) -> None:
         assert _NAME.fullmatch(self.name), f"{self.name!r} is not topic/name"
@@ -77,6 +82,15 @@ class Stop:
             there = replace(boot, kernel=kernel, arch=arch)
             machines.setdefault(replace(there, label=""), there)
         return replace(self, boots=tuple(machines.values()))
+
+    def lacks(self, config: Mapping[str, str]) -> str:
+        """What a kernel of this configuration has not got; empty if the stop can be walked."""
+        for need in self.needs:
+            symbol = f"CONFIG_{need.removeprefix('!')}"
+            if is_set(config, symbol) is need.startswith("!"):
+                has = "has" if need.startswith("!") else "is built without"
+                return f"the kernel {has} {symbol}"
+        return ""
 
     def digest(self) -> str:
         """Changes whenever the stop would boot or gather something else, as far as its own module

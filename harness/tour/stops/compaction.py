@@ -148,10 +148,12 @@ def _gather_kcompactd(evidence: Evidence) -> None:
 STOPS: tuple[Stop, ...] = (
     Stop(
         name="compaction/direct",
+        needs=("COMPACTION",),
         boots=(StopBoot(label="main", gather=_gather_direct, nodes=("256M",)),),
     ),
     Stop(
         name="compaction/kcompactd",
+        needs=("COMPACTION",),
         boots=(StopBoot(label="main", gather=_gather_kcompactd, nodes=("256M",)),),
     ),
 )

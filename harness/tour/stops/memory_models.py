@@ -139,8 +139,8 @@ def _from_outside(evidence: Evidence, symbols: Mapping[str, int]) -> dict[str, A
     }
 
 
-def _stop(name: str, *boots: StopBoot) -> Stop:
-    return Stop(name=f"memory_models/{name}", boots=boots)
+def _stop(name: str, needs: tuple[str, ...], *boots: StopBoot) -> Stop:
+    return Stop(name=f"memory_models/{name}", needs=needs, boots=boots)
 
 
 def _boot(
@@ -157,16 +157,22 @@ def _boot(
 
 
 STOPS: tuple[Stop, ...] = (
-    _stop("flatmem", _boot("main", arch="i386", nodes=("1G",))),
+    _stop("flatmem", ("FLATMEM",), _boot("main", arch="i386", nodes=("1G",))),
     _stop(
         "discontigmem",
+        ("DISCONTIGMEM",),
         _boot(
             "main", gather=_gather_pieces, arch="m68k", kernel="discontigmem", nodes=("96M", "40M")
         ),
     ),
-    _stop("sparsemem", _boot("main", kernel="sparsemem-classic", nodes=("256M", "384M"))),
+    _stop(
+        "sparsemem",
+        ("SPARSEMEM", "!SPARSEMEM_VMEMMAP"),
+        _boot("main", kernel="sparsemem-classic", nodes=("256M", "384M")),
+    ),
     _stop(
         "vmemmap",
+        ("SPARSEMEM_VMEMMAP",),
         _boot("x86_64", nodes=("256M", "384M")),
         _boot("arm64", arch="arm64", nodes=("512M",)),
     ),

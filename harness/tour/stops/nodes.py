@@ -64,6 +64,7 @@ STOPS: tuple[Stop, ...] = (
     ),
     Stop(
         name="nodes/numa",
+        needs=("NUMA",),
         boots=(
             StopBoot(
                 label="main",
@@ -76,10 +77,12 @@ STOPS: tuple[Stop, ...] = (
     ),
     Stop(
         name="nodes/memoryless",
+        needs=("NUMA",),
         boots=(StopBoot(label="main", gather=_gather_memoryless, nodes=("512M", "0"), cpus=2),),
     ),
     Stop(
         name="nodes/fake",
+        needs=("NUMA_EMU",),
         boots=(
             StopBoot(label="main", gather=_gather_fake, kernel="numa-emu", append="numa=fake=4"),
         ),

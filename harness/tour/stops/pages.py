@@ -135,6 +135,7 @@ STOPS: tuple[Stop, ...] = (
     ),
     Stop(
         name="pages/compound",
+        needs=("TRANSPARENT_HUGEPAGE",),
         # below 512 MiB the kernel makes no huge pages unless it is told to
         boots=(StopBoot(label="main", gather=_gather("huge:1"), nodes=("768M",)),),
     ),

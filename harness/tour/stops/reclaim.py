@@ -239,7 +239,7 @@ STOPS: tuple[Stop, ...] = (
         boots=(StopBoot(label="main", gather=_gather_direct, nodes=("256M",)),),
     ),
     Stop(
-        name="reclaim/swap",
+        name="reclaim/swap", needs=("SWAP",),
         boots=(
             StopBoot(label="main", gather=_gather_swap, nodes=("256M",), swap="256M"),
             StopBoot(

@@ -116,14 +116,17 @@ def _kmalloc(evidence: Evidence) -> None:
 STOPS: tuple[Stop, ...] = (
     Stop(
         name="slab/slub",
+        needs=("SLUB",),
         boots=(StopBoot(label="main", kernel="slub", gather=_allocator, append=_ALONE),),
     ),
     Stop(
         name="slab/slab",
+        needs=("SLAB",),
         boots=(StopBoot(label="main", kernel="slab", gather=_allocator, append=_ALONE),),
     ),
     Stop(
         name="slab/slob",
+        needs=("SLOB",),
         boots=(StopBoot(label="main", kernel="slob", gather=_allocator, append=_ALONE),),
     ),
     Stop(

@@ -51,14 +51,21 @@ def _keep_counters(evidence: Evidence, name: str) -> None:
 
 
 STOPS: tuple[Stop, ...] = (
-    Stop(name="zones/dma", boots=(StopBoot(label="main", gather=gather_zone),)),
-    Stop(name="zones/dma32", boots=(StopBoot(label="main", gather=gather_zone),)),
+    Stop(
+        name="zones/dma", needs=("ZONE_DMA",), boots=(StopBoot(label="main", gather=gather_zone),)
+    ),
+    Stop(
+        name="zones/dma32",
+        needs=("ZONE_DMA32",),
+        boots=(StopBoot(label="main", gather=gather_zone),),
+    ),
     Stop(
         name="zones/normal",
         boots=(StopBoot(label="main", gather=gather_zone, nodes=("5G",)),),
     ),
     Stop(
         name="zones/highmem",
+        needs=("HIGHMEM",),
         boots=(
             StopBoot(
                 label="main", gather=gather_zone, arch="i386", kernel="bookworm", nodes=("1G",)
@@ -74,6 +81,7 @@ STOPS: tuple[Stop, ...] = (
     ),
     Stop(
         name="zones/device",
+        needs=("ZONE_DEVICE",),
         boots=(StopBoot(label="main", gather=gather_zone, shapes=("pmem",), nodes=("1G",)),),
     ),
 )
