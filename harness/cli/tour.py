@@ -13,7 +13,7 @@ import typer
 from harness.cli.options import Accel, GuestArch, Json, KernelConfig, KernelName, Modules
 from harness.cli.terminal import TerminalProgress
 from harness.cli.tour_boot import booter
-from harness.cli.tour_kernel import other_kernel
+from harness.cli.tour_kernel import other_kernel, tours_of
 from harness.cli.tour_walk import TourWalk
 from harness.errors import UsageError
 from harness.kernel.own import NO_FILES
@@ -86,10 +86,11 @@ def tour(
     try:
         if other is not None and judge_only is None:
             progress.stage("kernel and guest image")
-            chosen, left_out = other.walked_on(chosen, stops or [])
-            tours = other.tours(tours, build=build, note=progress.note)
-            if left_out:
-                progress.stage(f"left out, for they contrast kernels: {', '.join(left_out)}")
+            found = other.obtain(build=build, note=progress.note)
+            chosen, left_out = other.move(chosen, stops or [], found)
+            for line in left_out:
+                progress.stage(f"left out: {line}")
+            tours = tours_of(found, tours)
         if show_list:
             progress.close()
             _list(chosen, Tour.newest(tours), as_json=as_json)
@@ -139,9 +140,10 @@ def tour_stop(
     """Walk one stop into a tour: what `mmscope tour` starts for each."""
     chosen = select([name])
     other = other_kernel(kernel, arch, modules, config)
-    if other is not None:
-        chosen, _ = other.walked_on(chosen, [name])
     progress = TerminalProgress()
+    if other is not None:
+        found = other.obtain(build=True, note=progress.note)
+        chosen, _ = other.move(chosen, [name], found)
     boot = booter(accel, progress.note, other.files if other else NO_FILES)
     record = walk_stop(chosen[0], Tour(into), boot, stage=progress.stage)
     raise typer.Exit(record.exit_code)

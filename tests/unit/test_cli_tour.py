@@ -110,7 +110,6 @@ def test_a_kernel_that_is_not_built_is_told_with_the_way_to_build_it(
         (["zones/dma", "--kernel", "sid", "--config", "/c"], "by its path, not with sid"),
         (["zones/dma", "--arch", "vax"], "vax"),
         (["zones/dma", "--kernel", "./none"], "none"),
-        (["slab/same-load", "--kernel", "sid"], r"contrasts kernels \(slub, slab, slob\)"),
     ],
 )
 def test_what_cannot_be_is_refused(arguments: list[str], complaint: str) -> None:
