@@ -7,8 +7,8 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from analysis.compare.claim import Claim
-from analysis.compare.rule import exact
+from analysis.compare.claim import Claim, Scope
+from analysis.compare.rule import exact, unknown
 from analysis.compare.static.slab import inputs
 from analysis.compare.static.slab.rules import RULES
 from analysis.errors import MissingInputError
@@ -133,9 +133,13 @@ def _judge_same_load(evidence: StopEvidence) -> Finding:
 
 def _memory(kind: str, result: SizeResult) -> Iterator[Claim]:
     pages = 1 << result.model.order
+    scope: Scope = {"allocator": kind, "bytes": result.size}
+    if result.not_followed:
+        yield unknown("memory", scope, why=result.not_followed)
+        return
     yield exact(
         "memory",
-        {"allocator": kind, "bytes": result.size},
+        scope,
         predicted=result.blocks_told * pages,
         observed=result.blocks_seen * pages,
         unit=f"pages for {result.live} objects",

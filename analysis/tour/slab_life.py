@@ -18,8 +18,8 @@ from analysis.model.slab.slub_cpu import SlubOnCpu
 from analysis.model.slab.slub_layout import SlabFlags
 from analysis.model.slab.slub_sheaves import SlubWithSheaves
 from analysis.tour.evidence import BootEvidence
-from analysis.tour.slab_caches import FOLLOWED, CacheModel, era_of, slub_cache
-from analysis.tour.slab_placement import compare_places, learn_shuffle
+from analysis.tour.slab_caches import CacheModel, era_of, not_followed, slub_cache
+from analysis.tour.slab_placement import NO_SLAB_WHOLE, compare_in_slabs
 from analysis.tour.slab_requests import (
     Request,
     Step,
@@ -199,24 +199,15 @@ def address_claim(
 ) -> Claim:
     """All addresses, whether the lists of new slabs are shuffled or not."""
     requests = of_cache(parse_requests(boot.text("objects")), DEMO)
-    slab_bytes = snapshot.page_size_bytes << model.order
-    offset_of = model.offset_of
-    learnt: frozenset[int] = frozenset()
-    how = "objects of a new slab in the order of their addresses"
-    if inputs.option(snapshot, "SLAB_FREELIST_RANDOM"):
-        shuffle = learn_shuffle(
-            requests, places, size=model.size, objects=model.objects, slab_bytes=slab_bytes
-        )
-        if shuffle is None:
-            return unknown(
-                "addresses",
-                why="the lists of new slabs are shuffled, and no slab was handed out whole",
-            )
-        offset_of, learnt = shuffle.offsets.__getitem__, shuffle.learnt
-        how = f"shuffled; the first slab shows the circle {' '.join(map(str, shuffle.circle))}"
-    placement = compare_places(
-        requests, places, offset_of=offset_of, block_bytes=slab_bytes, learnt=learnt
+    placement = compare_in_slabs(
+        requests,
+        places,
+        model,
+        slab_bytes=snapshot.page_size_bytes << model.order,
+        shuffled=inputs.option(snapshot, "SLAB_FREELIST_RANDOM"),
     )
+    if placement is None:
+        return unknown("addresses", {"cache": DEMO}, why=NO_SLAB_WHOLE)
     return exact(
         "addresses",
         {"cache": DEMO},
@@ -224,7 +215,7 @@ def address_claim(
         observed=placement.right,
         unit="addresses",
         why=placement.wrong,
-        working=(how, f"{len(requests)} requests in {placement.blocks} slabs"),
+        working=(placement.how, f"{len(requests)} requests in {placement.blocks} slabs"),
     )
 
 
@@ -259,9 +250,8 @@ def life(boot: BootEvidence) -> tuple[tuple[Claim, ...], tuple[Phase, ...], tupl
     snapshot = boot.snapshot()
     claims = [*layout_claims(boot, snapshot), *end_claims(boot)]
     demo = next(made for made in creations(boot.json("commands")) if made.name == DEMO)
-    if snapshot.release not in FOLLOWED:
-        # the newest kernel of a suite moves on: its layout is told, its lists were not compared
-        why = f"how SLUB of {snapshot.release} picks objects was not compared"
+    why = not_followed(snapshot)
+    if why:
         claims += (unknown(claim, why=why) for claim in ("lists", "constructed", "addresses"))
         return tuple(claims), (), parse_requests(boot.text("objects"))
     model = slub_cache(snapshot, demo.size, demo.flags, align=demo.align)

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from analysis.model.slab.place import Place
+from analysis.tour.slab_caches import CacheModel
 from analysis.tour.slab_requests import Request
+
+NO_SLAB_WHOLE = "the lists of new slabs are shuffled, and no slab was handed out whole"
+"""Why no address is told."""
+_SHOWN = 32
+"""Objects of a circle that are printed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +26,7 @@ class Placement:
     """Pages or slabs that the requests lay in, as far as their places are told."""
     wrong: str = ""
     """The first address that is not as told."""
+    how: str = "the first address in a block tells where it is, all others follow"
 
 
 def compare_places(
@@ -96,23 +103,64 @@ def learn_shuffle(
             first.setdefault(place, request)
     blocks = sorted({place.block for place in first})
     everyone = range(objects)
-    whole = next((b for b in blocks if all(Place(b, w) in first for w in everyone)), None)
-    if whole is None:
+    whole = [
+        [first[Place(block, within)] for within in everyone]
+        for block in blocks
+        if all(Place(block, within) in first for within in everyone)
+    ]
+    if not whole:
         return None
-    told = [first[Place(whole, within)] for within in everyone]
-    circle = [request.address % slab_bytes // size for request in told]
-    if sorted(circle) != list(everyone):
-        return None
+    told = next((slab for slab in whole if _is_whole(slab, size, objects, slab_bytes)), None)
+    # objects that the model puts into one slab, and the kernel did not: let them be found wrong
+    circle = [request.address % slab_bytes // size for request in told] if told else list(everyone)
     offsets = {}
     for block in blocks:
         place, request = next((p, r) for p, r in first.items() if p.block == block)
         number = request.address % slab_bytes // size
-        if number in circle:
-            begin = circle.index(number) - place.within
-            for within in everyone:
-                offsets[Place(block, within)] = circle[(begin + within) % objects] * size
+        begin = (circle.index(number) if number in circle else 0) - place.within
+        for within in everyone:
+            offsets[Place(block, within)] = circle[(begin + within) % objects] * size
     return Shuffle(
         offsets=offsets,
         circle=tuple(circle),
-        learnt=frozenset(request.number for request in told),
+        learnt=frozenset(request.number for request in told or ()),
     )
+
+
+def _is_whole(slab: Sequence[Request], size: int, objects: int, slab_bytes: int) -> bool:
+    """Whether these are all objects of one slab."""
+    numbers = sorted(request.address % slab_bytes // size for request in slab)
+    together = len({request.address // slab_bytes for request in slab}) == 1
+    return together and numbers == list(range(objects))
+
+
+def compare_in_slabs(
+    requests: Sequence[Request],
+    places: Mapping[int, Place],
+    model: CacheModel,
+    *,
+    slab_bytes: int,
+    shuffled: bool,
+) -> Placement | None:
+    """Hold the requests of a cache of SLUB against their places; ``shuffled``: the lists of new
+    slabs are (CONFIG_SLAB_FREELIST_RANDOM). None where they are and no slab shows their order."""
+    if not shuffled:
+        placement = compare_places(
+            requests, places, offset_of=model.offset_of, block_bytes=slab_bytes
+        )
+        return replace(placement, how="objects of a new slab in the order of their addresses")
+    shuffle = learn_shuffle(
+        requests, places, size=model.size, objects=model.objects, slab_bytes=slab_bytes
+    )
+    if shuffle is None:
+        return None
+    placement = compare_places(
+        requests,
+        places,
+        offset_of=shuffle.offsets.__getitem__,
+        block_bytes=slab_bytes,
+        learnt=shuffle.learnt,
+    )
+    circle = " ".join(map(str, shuffle.circle[:_SHOWN]))
+    more = " …" if len(shuffle.circle) > _SHOWN else ""
+    return replace(placement, how=f"shuffled; the first slab shows the circle {circle}{more}")

@@ -34,9 +34,10 @@ class SlubOnCpu:
     them given back once the node holds ``min_partial``.
 
     Kernel: mm/slub.c, ``___slab_alloc``, ``get_partial_node``, ``__slab_free``,
-        ``put_cpu_partial``, ``__unfreeze_partials`` (``unfreeze_partials``); 6.1, and 5.10, where
-        not slabs are counted but the objects that were free when a slab joined; both with
-        CONFIG_SLUB_CPU_PARTIAL.
+        ``put_cpu_partial``, ``__unfreeze_partials`` (``unfreeze_partials``; ``__put_partials`` in
+        6.12, where a slab on these lists is no longer frozen but marked where it is on the node's
+        list, to the same effect); 6.1, 6.12, and 5.10, where not slabs are counted but the objects
+        that were free when a slab joined; all with CONFIG_SLUB_CPU_PARTIAL.
     Ignores: other CPUs and nodes, debugging, kfence, bulk requests, failed allocations of pages.
     """
 
