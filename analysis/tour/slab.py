@@ -215,8 +215,9 @@ def _judge_kmalloc(evidence: StopEvidence) -> Finding:
     lines = evidence.boot().text("dump").splitlines()
     wanted = [line for line in lines if "mmscope_slab: request" in line][:_SIZES_SHOWN]
     marked = tuple(number for number, line in enumerate(wanted, 1) if "non-slab" in line)
-    listing = Listing(id="dump", text="\n".join(wanted), marked=marked)
-    return Finding(claims=claims, exhibits=(listing,))
+    # a kernel before 5.13 says nothing
+    listings = (Listing(id="dump", text="\n".join(wanted), marked=marked),) if wanted else ()
+    return Finding(claims=claims, exhibits=listings)
 
 
 def _in_boot(claim: Claim, boot: BootEvidence) -> Claim:

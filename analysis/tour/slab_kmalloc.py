@@ -10,6 +10,7 @@ from analysis.compare.claim import Claim
 from analysis.compare.rule import exact
 from analysis.compare.static.slab import inputs
 from analysis.errors import MissingInputError
+from analysis.model.release import Release
 from analysis.model.slab.kmalloc import kmalloc_kind, kmalloc_sizes, serving_size, short_name
 from analysis.model.slab.slub_order import page_order
 from analysis.tour.evidence import BootEvidence
@@ -18,6 +19,10 @@ from analysis.tour.slab_requests import Request, parse_requests
 
 _DUMPED = re.compile(r"mmscope_slab: request (\d+) at [0-9a-f]+: (.*)$", re.MULTILINE)
 _OBJECT = re.compile(r" ?slab (\S+) start \S+ pointer offset 0 size (\d+)")
+_TELLS = Release(5, 13)
+"""The first release that says of which cache an object is."""
+_COPIES = ("RANDOM_KMALLOC", "KMALLOC_PARTITION")
+_COPY = re.compile(r"^kmalloc-(?:rnd|part)-\d\d-")
 
 
 def kmalloc_claims(boot: BootEvidence) -> Iterator[Claim]:
@@ -32,20 +37,28 @@ def kmalloc_claims(boot: BootEvidence) -> Iterator[Claim]:
     commands = boot.json("commands")
     if len(requests) != len(commands):
         raise MissingInputError(f"{len(commands)} requests, not {len(requests)}")
+    if not dumped and snapshot.release >= _TELLS:
+        raise MissingInputError("the kernel's words about objects (mem_dump_obj)")
     for request, command in zip(requests, commands, strict=True):
         _, _, size, kind = command.split()
-        told, working = _told(snapshot, int(size), kind)
+        name, told, working = _told(snapshot, int(size), kind)
+        seen = (
+            _seen(request, dumped, snapshot)
+            if dumped
+            else _seen_unnamed(request, snapshot.page_size_bytes, in_cache=bool(name))
+        )
         yield exact(
             "served",
             {"bytes": int(size), "kind": kind},
-            predicted=told,
-            observed=_seen(request, dumped, snapshot.page_size_bytes),
+            predicted=f"{name}, {told}" if name and dumped else told,
+            observed=seen,
             unit="",
             working=working,
         )
 
 
-def _told(snapshot: Snapshot, size: int, kind: str) -> tuple[str, tuple[str, ...]]:
+def _told(snapshot: Snapshot, size: int, kind: str) -> tuple[str, str, tuple[str, ...]]:
+    """The cache, empty where it is none; what it gives; and why."""
     era = era_of(snapshot)
     page = snapshot.page_size_bytes
     sizes = kmalloc_sizes(inputs.alignment(snapshot, era), page_size=page)
@@ -53,7 +66,7 @@ def _told(snapshot: Snapshot, size: int, kind: str) -> tuple[str, tuple[str, ...
     if served is None:
         order = page_order(size, page)
         why = f"{size} bytes are more than {sizes[-1]}, the largest cache"
-        return _pages(order, page << order), (why, f"order {order} holds {page << order} bytes")
+        return "", _pages(order, page << order), (why, f"order {order} holds {page << order} bytes")
     name = kmalloc_kind(
         era,
         dma=kind == "dma",
@@ -65,16 +78,26 @@ def _told(snapshot: Snapshot, size: int, kind: str) -> tuple[str, tuple[str, ...
     )
     smaller = max((other for other in sizes if other < served), default=0)
     why = f"the smallest cache that holds {size} bytes: {served}; the one before has {smaller}"
-    return f"{name}{short_name(served, era)}, {served} bytes", (why, f"{kind}: {name}")
+    return f"{name}{short_name(served, era)}", f"{served} bytes", (why, f"{kind}: {name}")
 
 
-def _seen(request: Request, dumped: Mapping[int, str], page_size: int) -> str:
+def _seen(request: Request, dumped: Mapping[int, str], snapshot: Snapshot) -> str:
     words = dumped.get(request.number)
     if words is None:
         raise MissingInputError(f"the kernel's words about request {request.number}")
     match = _OBJECT.match(words)
-    if match is not None:
-        return f"{match[1]}, {request.usable} bytes"
+    if match is None:
+        return _seen_unnamed(request, snapshot.page_size_bytes, in_cache=False)
+    name = match[1]
+    if any(inputs.option(snapshot, f"{copies}_CACHES") for copies in _COPIES):
+        # which copy, a random number and the address of the call decide
+        name = _COPY.sub("kmalloc-", name)
+    return f"{name}, {request.usable} bytes"
+
+
+def _seen_unnamed(request: Request, page_size: int, *, in_cache: bool) -> str:
+    if in_cache:
+        return f"{request.usable} bytes"
     if request.pfn % (1 << request.order) or request.address % page_size:
         return f"pages at pfn {request.pfn}, {request.usable} bytes"
     return _pages(request.order, request.usable)

@@ -2,126 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from analysis.compare.claim import Claim
 from analysis.compare.rule import exact, unknown
-from analysis.errors import MissingInputError, ParseError
 from analysis.model.release import Release, parse_release
-from analysis.model.vmalloc import area_size_bytes, pages_array_pages
+from analysis.model.vmalloc import area_size_bytes
 from analysis.model.vmalloc_place import lowest_gap
-from analysis.procfs import meminfo, vmallocinfo
 from analysis.procfs.vmallocinfo import VmallocArea
 from analysis.tour.evidence import BootEvidence, StopEvidence
 from analysis.tour.finding import Finding, Listing, Plate
-from analysis.tour.slab_requests import Request, parse_requests, state_numbers
+from analysis.tour.vmalloc_walk import Walk, read_walk, sections_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_HEADING = re.compile(r"^== (\S+)$", re.MULTILINE)
 _EXACT_COUNTER = Release(6, 12)
 """The last release compared in which VmallocUsed is one counter and not a sum of CPUs' shares."""
 _SHOWN_LINES = 14
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
-    """The requests of one command."""
-
-    command: str
-    kind: str
-    requests: tuple[Request, ...]
-    pages: int
-    """Of each."""
-    list_pages: int
-    """Of the area that each needs for its list of pages."""
-
-    @property
-    def owned(self) -> int:
-        """Pages that vmalloc allocates for the command; vmap is given others'."""
-        each = self.pages + self.list_pages if self.kind == "vmalloc" else 0
-        return each * len(self.requests)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Walk:
-    """What was read: areas and meminfo at the begin and after each of three steps."""
-
-    groups: tuple[tuple[Group, ...], tuple[Group, ...]]
-    areas: tuple[tuple[VmallocArea, ...], ...]
-    used_pages: tuple[int, ...]
-    start: int
-    end: int
-    page_size: int
-    freed: tuple[Request, ...]
-
-
-def read_walk(boot: BootEvidence) -> Walk:
-    """The evidence of one boot.
-
-    Raises:
-        MissingInputError, ParseError: it lacks something.
-    """
-    sections = _sections(boot.text("walk"))
-    state = boot.text("state")
-    page_size = state_numbers(state)["page_size"]
-    start, end = (_hexadecimal(state, name) for name in ("vmalloc_start", "vmalloc_end"))
-    first, _, second = boot.json("commands")
-    listings = [parse_requests(text) for text in sections["objects"]]
-    if len(listings) != 2 or len(sections["vmallocinfo"]) != 4:
-        raise MissingInputError("four readings of vmallocinfo and two of the module's objects")
-    requests = listings[1]
-    groups: list[list[Group]] = [[], []]
-    number = 0
-    for step, commands in enumerate((first, second)):
-        for command in commands:
-            kind, count, size = command.split()
-            mine = requests[number : number + int(count)]
-            number += int(count)
-            pages = int(size) if kind == "vmap" else -(-int(size) // page_size)
-            listed = pages_array_pages(pages, page_size_bytes=page_size)
-            groups[step].append(
-                Group(
-                    command=command,
-                    kind=kind,
-                    requests=mine,
-                    pages=pages,
-                    list_pages=listed if kind == "vmalloc" else 0,
-                )
-            )
-    return Walk(
-        groups=(tuple(groups[0]), tuple(groups[1])),
-        areas=tuple(vmallocinfo.parse(text) for text in sections["vmallocinfo"]),
-        used_pages=tuple(
-            meminfo.parse(text).values["VmallocUsed"] * 1024 // page_size
-            for text in sections["meminfo"]
-        ),
-        start=start,
-        end=end,
-        page_size=page_size,
-        freed=tuple(request for request in requests if not request.live),
-    )
-
-
-def _sections(text: str) -> Mapping[str, list[str]]:
-    parts = _HEADING.split(text)
-    found: dict[str, list[str]] = {}
-    for path, body in zip(parts[1::2], parts[2::2], strict=True):
-        found.setdefault(path.rpartition("/")[2], []).append(body.lstrip("\n"))
-    return found
-
-
-def _hexadecimal(state: str, name: str) -> int:
-    match = re.search(rf"^{name} ([0-9a-f]+)$", state, re.MULTILINE)
-    if match is None:
-        raise ParseError("state", 0, name, "a hexadecimal number")
-    return int(match[1], 16)
 
 
 def _spans(areas: Sequence[VmallocArea]) -> list[tuple[int, int]]:
@@ -193,7 +95,11 @@ def _line(count: int, size: int, pages: int | None, flags: str) -> str:
 
 
 def _used(walk: Walk, release: Release) -> Iterator[Claim]:
-    """VmallocUsed moves by the pages that vmalloc owns."""
+    """VmallocUsed moves by the pages that vmalloc owns.
+
+    Kernel: mm/vmalloc.c, ``nr_vmalloc_pages``; NR_VMALLOC in 7.2, of which what CPUs keep to
+        themselves is missing until mm/vmstat.c, ``vmstat_refresh``, makes them hand it in.
+    """
     owned = [sum(group.owned for group in groups) for groups in walk.groups]
     gone = {request.number for request in walk.freed}
     freed = sum(
@@ -205,7 +111,7 @@ def _used(walk: Walk, release: Release) -> Iterator[Claim]:
     )
     for step, told in enumerate((owned[0], -freed, owned[1])):
         seen = walk.used_pages[step + 1] - walk.used_pages[step]
-        if release > _EXACT_COUNTER:
+        if release > _EXACT_COUNTER and not walk.handed_in:
             yield unknown(
                 "used",
                 {"step": step},
@@ -221,7 +127,10 @@ def _used(walk: Walk, release: Release) -> Iterator[Claim]:
                 predicted=told,
                 observed=seen,
                 unit="pages",
-                working=("lists of pages count, guard pages and the pages of vmap do not",),
+                working=(
+                    "lists of pages count, guard pages and the pages of vmap do not",
+                    *(("each CPU handed its share of the counter in",) if walk.handed_in else ()),
+                ),
             )
 
 
@@ -285,7 +194,7 @@ def judge_areas(evidence: StopEvidence) -> Finding:
         )
         claims += (_in_boot(claim, boot.release) for claim in found)
         if label == "main":
-            exhibits = [_listing(boot), Plate(id="map", draw=_drawer(walk, frames))]
+            exhibits = [_listing(boot, walk), Plate(id="map", draw=_drawer(walk, frames))]
     return Finding(claims=tuple(claims), exhibits=tuple(exhibits))
 
 
@@ -293,9 +202,15 @@ def _in_boot(claim: Claim, release: str) -> Claim:
     return replace(claim, scope={"kernel": release, **claim.scope})
 
 
-def _listing(boot: BootEvidence) -> Listing:
-    lines = _sections(boot.text("walk"))["vmallocinfo"][1].splitlines()
-    ours = [index for index, line in enumerate(lines) if "[mmscope_slab]" in line]
+def _listing(boot: BootEvidence, walk: Walk) -> Listing:
+    lines = sections_of(boot.text("walk"))["vmallocinfo"][1].splitlines()
+    begins = {f"{request.address:#x}" for group in walk.groups[0] for request in group.requests}
+    ours = [
+        index
+        for index, line in enumerate(lines)
+        # a kernel without the names of its symbols has but the addresses
+        if "[mmscope_slab]" in line or line.partition("-")[0] in begins
+    ]
     shown: list[str] = []
     marked: list[int] = []
     for index, line in enumerate(lines):

@@ -9,6 +9,12 @@ from harness.tour.stop import Stop, StopBoot
 _ADDRESSES = "no_hash_pointers"
 """Files print addresses as they are."""
 _AREAS = "/proc/vmallocinfo"
+_REFRESH = "/proc/sys/vm/stat_refresh"
+_READ = f"[ -w {_REFRESH} ] && echo 1 > {_REFRESH} && echo '== {_REFRESH}'\n" + show(
+    _AREAS, "/proc/meminfo"
+)
+"""What is read at each step; before, each CPU is made to hand in its share of the counters."""
+_OBJECTS = show(f"{DIRECTORY}/objects")
 _FIRST = (
     *("vmalloc 4 4096", "vmalloc 2 20000", "vmalloc 1 1048576", "vmap 2 8", "vmalloc 3 4097"),
     "vmalloc 1 4194304",
@@ -25,13 +31,15 @@ def _areas(evidence: Evidence) -> None:
     evidence.keep_json("commands", [list(_FIRST), list(_FREED), list(_SECOND)])
     evidence.shell(
         "walk",
-        show(_AREAS, "/proc/meminfo")
+        _READ
         + say(*_FIRST)
-        + show(_AREAS, "/proc/meminfo", f"{DIRECTORY}/objects")
+        + _READ
+        + _OBJECTS
         + say(*_FREED)
-        + show(_AREAS, "/proc/meminfo")
+        + _READ
         + say(*_SECOND)
-        + show(_AREAS, "/proc/meminfo", f"{DIRECTORY}/objects"),
+        + _READ
+        + _OBJECTS,
     )
     evidence.shell("frames", f"cat {DIRECTORY}/frames")
     evidence.shell("state", f"cat {DIRECTORY}/state")
