@@ -52,6 +52,8 @@ class CompoundPage:
 
     number: int
     pfn: int
+    head_word: str
+    """The kernel's name of ``compound_head``."""
     compound_head: int
     head_pfn: int
     flags: tuple[str, ...]
@@ -89,7 +91,7 @@ def compound(pages: Sequence[CompoundPage]) -> Figure:
                   family=_MONO, size=9, weight="bold")  # fmt: skip
         axes.text(3, y + 3.2, str(page.number), ha="right", va="center", color=style.MUTED)
         count = f"_refcount {page.refcount}   _mapcount {page.mapcount}"
-        head = f"compound_head {page.compound_head:#x}" if page.compound_head else ""
+        head = f"{page.head_word} {page.compound_head:#x}" if page.compound_head else ""
         axes.text(28, y + 4.8, f"{count}   {head}", va="center", size=8, family=_MONO)
         axes.text(28, y + 1.7, " ".join(page.flags), va="center", size=7.5, color=style.MUTED)
         if page.compound_head:

@@ -6,15 +6,25 @@ import hashlib
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from analysis.errors import MissingInputError, ParseError
-from analysis.model.struct_page import PageView, StructPage
+from analysis.model.eras_struct_page import PageEra, page_era
+from analysis.model.release import parse_release
+from analysis.model.struct_page import (
+    PageView,
+    StructPage,
+    folio_order,
+    head_address,
+    heads_by_mask,
+)
 from analysis.tour.evidence import BootEvidence
 
 _PFN = (1 << 55) - 1
 _COLUMNS = 9
 _WORD = (1 << 64) - 1
+_HEAD_WORDS = ("compound_head", "compound_info")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,11 +50,12 @@ class Seen:
     """Entries of the page tables, top level first."""
     pfn: int
     words: StructPage
-    compound_order: int
+    compound_order: int | None
+    """Where a struct page has a member for it."""
     sha256: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Walked:
     """All pages that a stop looked at."""
 
@@ -56,6 +67,24 @@ class Walked:
     vmemmap: int
     top_table: int
     flag_bits: Mapping[str, int]
+    era: PageEra | None
+    """None where the release's struct page is not modelled."""
+    head_word: str
+    """The kernel's name of what leads from a tail to its head."""
+    heads_by_mask: bool
+    """Whether that is a mask instead of an address."""
+    counts_folios: bool
+    """Whether the counts were read that a folio has in its first tail."""
+
+    def address(self, pfn: int) -> int:
+        """Of a frame's struct page."""
+        return self.vmemmap + pfn * self.struct_page_bytes
+
+    def order(self, first_tail: Seen) -> int | None:
+        """Order of a compound page; None where it is not known how the kernel keeps it."""
+        if first_tail.compound_order is not None:
+            return first_tail.compound_order
+        return folio_order(first_tail.words) if self.era is not None and self.era.folios else None
 
     def areas(self) -> dict[str, list[tuple[Told, Seen]]]:
         """Pages by area, under a name for each: ``anon 0``, in the order printed."""
@@ -64,16 +93,19 @@ class Walked:
             found.setdefault(f"{told.kind} {told.area}", []).append((told, seen))
         return found
 
+    @cached_property
+    def _words(self) -> Mapping[int, StructPage]:
+        return {page.pfn: page.words for page in self.seen}
+
     def view(self, seen: Seen) -> PageView:
         """The struct page with its head and first tail, as far as they were read too.
 
         Raises:
             MissingInputError: it is part of a compound page of which they were not.
         """
-        by_pfn = {page.pfn: page.words for page in self.seen}
-        words, head_pfn = seen.words, seen.pfn
-        if words.is_tail:
-            head_pfn = (words.compound_head - 1 - self.vmemmap) // self.struct_page_bytes
+        by_pfn, words = self._words, seen.words
+        at = head_address(words, self.address(seen.pfn), by_mask=self.heads_by_mask)
+        head_pfn = (at - self.vmemmap) // self.struct_page_bytes
         head = by_pfn.get(head_pfn)
         if head is None:
             raise MissingInputError(f"the struct page of frame {head_pfn:#x}, a compound's head")
@@ -82,6 +114,8 @@ class Walked:
         tail = by_pfn.get(head_pfn + 1)
         if tail is None:
             raise MissingInputError(f"the struct page of frame {head_pfn + 1:#x}, a first tail")
+        if self.era is not None and self.era.folios and not self.counts_folios:
+            raise MissingInputError("the counts that a folio has in its first tail")
         return PageView(page=words, head=head, first_tail=tail)
 
 
@@ -100,15 +134,25 @@ def read_walked(boot: BootEvidence) -> Walked:
         raise ParseError(
             "end.txt", 0, f"{len(told)} pages", f"the {len(addresses)} pages of outside.json"
         )
+    fields = outside["fields"]
+    head_word = next((name for name in _HEAD_WORDS if name in fields), None)
+    if head_word is None:
+        raise MissingInputError(f"a struct page's {' or '.join(_HEAD_WORDS)}")
+    options = [name for name, value in boot.snapshot().config.values.items() if value == "y"]
     return Walked(
         told=told,
-        seen=tuple(_seen(page, outside["fields"]) for page in pages),
+        seen=tuple(_seen(page, fields, head_word) for page in pages),
         seed=outside["seed"],
         page_bytes=outside["page_bytes"],
         struct_page_bytes=outside["struct_page_bytes"],
         vmemmap=outside["vmemmap"],
         top_table=outside["top_table"],
         flag_bits=outside["page_flag_bits"],
+        era=page_era(parse_release(boot.release)),
+        head_word=head_word,
+        heads_by_mask=head_word == "compound_info"
+        and heads_by_mask(options, outside["struct_page_bytes"]),
+        counts_folios="entire_mapcount" in fields,
     )
 
 
@@ -138,7 +182,7 @@ def _told(boot: BootEvidence, name: str, round_: str) -> Sequence[Told]:
     return found
 
 
-def _seen(page: Mapping[str, Any], fields: Mapping[str, Sequence[Any]]) -> Seen:
+def _seen(page: Mapping[str, Any], fields: Mapping[str, Sequence[Any]], head_word: str) -> Seen:
     data = bytes.fromhex(page["struct_page"])
     words = {
         name: int.from_bytes(data[offset : offset + size], "little", signed=signed)
@@ -152,10 +196,11 @@ def _seen(page: Mapping[str, Any], fields: Mapping[str, Sequence[Any]]) -> Seen:
             refcount=words["refcount"],
             mapcount=words["mapcount"],
             mapping=words["mapping"],
-            compound_head=words["compound_head"],
-            compound_mapcount=words.get("compound_mapcount", -1),
+            compound_head=words[head_word],
+            compound_mapcount=words.get("compound_mapcount", words.get("entire_mapcount", -1)),
+            large_mapcount=words.get("large_mapcount", -1),
         ),
-        compound_order=words.get("compound_order", 0),
+        compound_order=words.get("compound_order"),
         sha256=page["sha256"],
     )
 

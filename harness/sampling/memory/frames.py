@@ -6,9 +6,8 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from harness.errors import MemoryReadError, MissingSymbolError
-from harness.sampling.memory.btf import Btf
-from harness.sampling.memory.kallsyms import read_kallsyms
+from harness.errors import MemoryReadError
+from harness.sampling.memory.btf import Btf, Member
 from harness.sampling.memory.kernel import GuestKernel
 from harness.sampling.memory.layout import Field
 from harness.sampling.memory.paging import Scheme
@@ -20,10 +19,16 @@ PAGE_FIELDS: Mapping[str, str] = {
     "mapcount": "_mapcount.counter",
     "mapping": "mapping",
     "compound_head": "compound_head",
+    "compound_info": "compound_info",
     "compound_order": "compound_order",
     "compound_mapcount": "compound_mapcount.counter",
 }
 """Our names of a struct page's members, and where the kernel has them. It may lack some."""
+_TAIL_FIELDS: Mapping[str, str] = {
+    "large_mapcount": "_large_mapcount.counter",
+    "entire_mapcount": "_entire_mapcount.counter",
+}
+"""The same of members that a struct folio has in the struct page of its first tail."""
 _ENTRY_BYTES = 8
 _TASKS_MAX = 10_000
 
@@ -77,11 +82,9 @@ class FrameReader:
             MemoryReadError: no such process has memory of its own.
         """
         btf, space = self.kernel.btf, self.kernel.space
-        found = read_kallsyms(space, self.kernel.info).addresses_of("init_task")
-        if len(found) != 1:
-            raise MissingSymbolError(f"kernel {self.kernel.info.release}: no symbol init_task")
+        first = self.kernel.symbol("init_task")
         tasks, at_pid, at_mm = (btf.offset("task_struct", name) for name in ("tasks", "pid", "mm"))
-        task = found[0]
+        task = first
         for _ in range(_TASKS_MAX):
             task = space.u64(task + tasks) - tasks
             if space.u32(task + at_pid) == pid:
@@ -89,7 +92,7 @@ class FrameReader:
                 if not mm:
                     break
                 return space.translate(space.u64(mm + btf.offset("mm_struct", "pgd")))[0]
-            if task == found[0]:
+            if task == first:
                 break
         raise MemoryReadError(f"no process {pid} with memory of its own in the list of tasks")
 
@@ -127,11 +130,18 @@ def _page_fields(btf: Btf) -> Iterator[tuple[str, Field]]:
     for name, path in PAGE_FIELDS.items():
         member = btf.find("page", path)
         if member is not None:
-            yield (
-                name,
-                Field(
-                    offset=member.offset,
-                    size_bytes=btf.size_of(member.type_id),
-                    signed=btf.is_signed(member.type_id),
-                ),
-            )
+            yield name, _field(btf, member, 0)
+    size = btf.size("page")
+    for name, path in _TAIL_FIELDS.items():
+        # none before 5.16, and no such counts before they moved there
+        member = btf.find("folio", path) if btf.has("folio") else None
+        if member is not None and size <= member.offset < 2 * size:
+            yield name, _field(btf, member, size)
+
+
+def _field(btf: Btf, member: Member, base: int) -> Field:
+    return Field(
+        offset=member.offset - base,
+        size_bytes=btf.size_of(member.type_id),
+        signed=btf.is_signed(member.type_id),
+    )

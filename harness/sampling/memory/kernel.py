@@ -18,7 +18,10 @@ from harness.sampling.memory.vmcoreinfo import VmcoreInfo, find_vmcoreinfo
 
 _UTS_FIELD_BYTES = 65
 """struct new_utsname: sysname, nodename, release, version, machine, domainname."""
-_EXPORTED = ("node_data", "contig_page_data", "__per_cpu_offset", "__cpu_online_mask", "numa_node")
+_EXPORTED = (
+    *("node_data", "contig_page_data", "__per_cpu_offset", "__cpu_online_mask", "numa_node"),
+    "init_task",
+)
 _TRACE_CLOCK_BYTES = 64
 
 

@@ -19,6 +19,8 @@ from harness.workload.mechanism import PROGRAMS
 _SCRATCH = "/tmp"  # noqa: S108 - in the guest
 _WALK, _GO = f"{_SCRATCH}/pagewalk.txt", f"{_SCRATCH}/pagewalk.go"
 _START_S = 60
+_QUIET = "for on in /sys/module/damon*/parameters/enabled; do [ ! -e $on ] || echo N >$on; done"
+"""Kernels that run DAMON on their own would mark pages as idle at any time."""
 _DRAIN = "echo 1 >/proc/sys/vm/compact_memory; sleep 1"
 """Every CPU first puts the pages on the LRU lists that it has set aside. It may move pages too:
 their addresses stay."""
@@ -32,6 +34,7 @@ def _gather(*areas: str) -> Callable[[Evidence], None]:
         evidence.capture()
         seed = secrets.randbits(63)
         options = " ".join(f"--area {area}" for area in areas)
+        evidence.shell("quiet", _QUIET)
         started = evidence.shell("start", _start(seed, options))
         header = next(line for line in started.splitlines() if line.startswith("# pid"))
         pages = list(_pages(started))
