@@ -26,6 +26,18 @@ _EXACT_COUNTER = Release(6, 12)
 _SHOWN_LINES = 14
 
 
+def _by_address(walk: Walk) -> Iterator[Claim]:
+    """The claims for which areas of ours must be found in the listings."""
+    if walk.hashed:
+        why = "addresses are listed as hashes: the kernel does not know no_hash_pointers (5.12)"
+        yield from (unknown(claim, why=why) for claim in ("placed", "listed", "waiting"))
+        return
+    for step in (0, 1):
+        yield from _placed(walk, step)
+        yield from _listed(walk, step)
+    yield _waiting(walk)
+
+
 def _spans(areas: Sequence[VmallocArea]) -> list[tuple[int, int]]:
     return [(a.start, a.end) for a in areas if a.start is not None and a.end is not None]
 
@@ -187,19 +199,27 @@ def judge_areas(evidence: StopEvidence) -> Finding:
         walk = read_walk(boot)
         one, frames = _frames(boot, walk)
         found = (
-            *(claim for step in (0, 1) for claim in (*_placed(walk, step), *_listed(walk, step))),
+            *_by_address(walk),
             *_used(walk, parse_release(boot.release)),
-            _waiting(walk),
             one,
         )
         claims += (_in_boot(claim, boot.release) for claim in found)
         if label == "main":
-            exhibits = [_listing(boot, walk), Plate(id="map", draw=_drawer(walk, frames))]
+            exhibits = _exhibits(boot, walk, frames)
     return Finding(claims=tuple(claims), exhibits=tuple(exhibits))
 
 
 def _in_boot(claim: Claim, release: str) -> Claim:
     return replace(claim, scope={"kernel": release, **claim.scope})
+
+
+def _exhibits(
+    boot: BootEvidence, walk: Walk, frames: Mapping[int, tuple[int, ...]]
+) -> list[Listing | Plate]:
+    exhibits: list[Listing | Plate] = [_listing(boot, walk)]
+    if not walk.hashed:
+        exhibits.append(Plate(id="map", draw=_drawer(walk, frames)))
+    return exhibits
 
 
 def _listing(boot: BootEvidence, walk: Walk) -> Listing:

@@ -49,6 +49,16 @@ class Walk:
     page_size: int
     freed: tuple[Request, ...]
 
+    @property
+    def hashed(self) -> bool:
+        """Whether the listings have hashes where addresses should be.
+
+        Kernel: lib/vsprintf.c, ``no_hash_pointers``, a parameter from 5.12 on; a hash has 32 bits,
+            and no address of the vmalloc space has so few.
+        """
+        begins = [area.start for areas in self.areas for area in areas if area.start is not None]
+        return not any(self.start <= begin < self.end for begin in begins)
+
 
 def read_walk(boot: BootEvidence) -> Walk:
     """The evidence of one boot.

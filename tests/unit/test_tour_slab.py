@@ -135,6 +135,19 @@ def test_a_counter_that_cpus_keep_shares_of_is_told_only_where_they_handed_them_
     assert [claim.verdict for claim in used] == [Verdict.HOLDS] * 3 + [Verdict.UNKNOWN] * 3
 
 
+def test_hashed_addresses_are_not_taken_for_addresses(tmp_path: Path) -> None:
+    """As 5.10 lists them, which has no no_hash_pointers."""
+    path = Path(shutil.copytree(kept("vmalloc/areas"), tmp_path / "stop"))
+    walk = path / "main/walk.txt"
+    lines = walk.read_text()
+    walk.write_text(re.sub(r"0xffff[0-9a-f]{4}([0-9a-f]{8})", r"0x00000000\1", lines))
+    finding = judged("vmalloc/areas", path)
+    assert not failing(finding)
+    unknown = [claim.id for claim in finding.claims if claim.verdict is Verdict.UNKNOWN]
+    assert unknown == ["placed", "listed", "waiting"]
+    assert [exhibit.id for exhibit in finding.exhibits] == ["vmallocinfo"]
+
+
 def test_a_copy_of_a_kmalloc_cache_serves_as_well(tmp_path: Path) -> None:
     path = changed(
         "slab-kmalloc",
