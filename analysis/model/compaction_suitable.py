@@ -6,10 +6,12 @@ The kernel shows the answer as the tracepoint mm_compaction_suitable, and in no 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum
 
 from analysis.model.eras_compaction import CompactionEra
 from analysis.model.fragmentation import extfrag_index_milli
+from analysis.model.reclaim import SWAP_CLUSTER_MAX
 
 PAGE_ALLOC_COSTLY_ORDER = 3
 EXTFRAG_THRESHOLD_DEFAULT = 500
@@ -29,13 +31,15 @@ class Suitable(Enum):
     """The request would succeed as it is; releases up to 6.1 ask that first."""
 
 
-def compact_gap(order: int) -> int:
+def compact_gap(order: int, era: CompactionEra) -> int:
     """Pages that must be free beyond a watermark to compact for ``order``.
 
-    Kernel: mm/internal.h or include/linux/compaction.h, ``compact_gap``; the same in 5.10 to 7.3.
+    Kernel: mm/internal.h or include/linux/compaction.h, ``compact_gap``; 5.10, 6.1 and 6.12 twice
+        the block, 7.2 and 7.3 no more than COMPACT_CLUSTER_MAX: ``CompactionEra.gap_capped``.
     Ignores: nothing known.
     """
-    return 2 << order
+    gap = 2 << order
+    return min(gap, SWAP_CLUSTER_MAX) if era.gap_capped else gap
 
 
 def wanted_free_pages(
@@ -52,8 +56,8 @@ def wanted_free_pages(
     """
     costly = order > PAGE_ALLOC_COSTLY_ORDER
     if era.watermark_from_caller:
-        return watermark_pages + compact_gap(order) + (low_pages - min_pages if costly else 0)
-    return (low_pages if costly else min_pages) + compact_gap(order)
+        return watermark_pages + compact_gap(order, era) + (low_pages - min_pages if costly else 0)
+    return (low_pages if costly else min_pages) + compact_gap(order, era)
 
 
 def request_met(
@@ -108,3 +112,57 @@ def compaction_suitable(
         if 0 <= index <= extfrag_threshold_milli:
             return Suitable.NOT_SUITABLE_ZONE
     return Suitable.CONTINUE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZoneState:
+    """A zone as reclaim for a request of a costly order finds it; marks with boost, in pages."""
+
+    free_blocks: Sequence[int]
+    free_pages: int
+    """NR_FREE_PAGES without the high-atomic reserve, CMA pages included."""
+    cma_pages: int
+    min_pages: int
+    low_pages: int
+    high_pages: int
+    lowmem_reserve_pages: int
+
+
+def compaction_ready(
+    zone: ZoneState,
+    order: int,
+    *,
+    era: CompactionEra,
+    extfrag_threshold_milli: int = EXTFRAG_THRESHOLD_DEFAULT,
+) -> bool:
+    """Whether reclaim for a costly order leaves the rest to compaction: it then returns with
+    whatever it has got.
+
+    Either the request would succeed as it is, or compaction is worth it with free pages in reserve:
+    above the high mark and the gap. Before the watermark came from the caller that was a check of
+    its own behind the one from low; since then the one question is asked from the high mark, to
+    which as much is added as lies between min and low.
+
+    Kernel: mm/vmscan.c, ``compaction_ready``, asked by ``shrink_zones`` for orders above
+        PAGE_ALLOC_COSTLY_ORDER; 6.1, 6.12 and 7.2.
+    Ignores: pageblock types (see ``request_met``); requests that may not compact (without
+        __GFP_IO).
+    """
+    without_cma = zone.free_pages - zone.cma_pages
+    if request_met(
+        zone.free_blocks, order, usable_free_pages=without_cma, watermark_pages=zone.min_pages,
+        lowmem_reserve_pages=zone.lowmem_reserve_pages,
+    ):  # fmt: skip
+        return True
+    wanted = wanted_free_pages(
+        order, min_pages=zone.min_pages, low_pages=zone.low_pages, watermark_pages=zone.high_pages,
+        era=era,
+    )  # fmt: skip
+    verdict = compaction_suitable(
+        zone.free_blocks, order, usable_free_pages=zone.free_pages, wanted_pages=wanted,
+        lowmem_reserve_pages=zone.lowmem_reserve_pages,
+        extfrag_threshold_milli=extfrag_threshold_milli,
+    )  # fmt: skip
+    if verdict is not Suitable.CONTINUE or era.watermark_from_caller:
+        return verdict is Suitable.CONTINUE
+    return without_cma > zone.high_pages + compact_gap(order, era) + zone.lowmem_reserve_pages

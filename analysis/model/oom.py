@@ -41,6 +41,10 @@ class OomEra:
     score_shifted: bool
     """/proc shows two thirds of the share of memory plus 1000, so that negative points show (since
     5.9, the same change); before, the share itself."""
+    exact_memory: bool
+    """A process's memory is summed over its per-cpu counters, as in /proc/PID/status; before,
+    badness takes what is folded already, as in /proc/PID/stat (between 6.12 and 7.2, taken as 7.0).
+    """
 
 
 def oom_era_of(release: Release) -> OomEra:
@@ -49,7 +53,11 @@ def oom_era_of(release: Release) -> OomEra:
     Kernel: see ``OomEra``.
     Ignores: see ``OomEra``.
     """
-    return OomEra(raised_to_one=release < Release(5, 9), score_shifted=release >= Release(5, 9))
+    return OomEra(
+        raised_to_one=release < Release(5, 9),
+        score_shifted=release >= Release(5, 9),
+        exact_memory=release >= Release(7, 0),
+    )
 
 
 def oom_badness(task: OomTask, *, total_pages: int, page_bytes: int, era: OomEra) -> int | None:
@@ -61,9 +69,8 @@ def oom_badness(task: OomTask, *, total_pages: int, page_bytes: int, era: OomEra
     Raises:
         ValueError: an adjustment outside -1000 … 1000.
 
-    Kernel: mm/oom_kill.c, ``oom_badness``; 4.19 to 7.3. Newer releases sum their per-cpu counters
-        of memory exactly (7.2), older ones take what is folded: the tasks' table of the kernel's
-        messages shows the same number either way.
+    Kernel: mm/oom_kill.c, ``oom_badness``; 4.19 to 7.3. Which of two counts of its memory it takes
+        is ``OomEra.exact_memory``; the tasks' table of the kernel's messages shows the same one.
     Ignores: a constraint to nodes or a memory cgroup, where total_pages are theirs.
     """
     adj = task.oom_score_adj

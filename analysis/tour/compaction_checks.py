@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from analysis.compare.claim import Claim, Verdict
-from analysis.errors import ParseError
+from analysis.errors import MissingInputError, ParseError
 from analysis.model.compaction_suitable import (
     Suitable,
     compaction_suitable,
@@ -16,18 +16,16 @@ from analysis.model.compaction_suitable import (
 )
 from analysis.model.eras_compaction import compaction_era_of
 from analysis.model.fragmentation import extfrag_index_milli, unusable_index_milli
-from analysis.model.release import Release, parse_release
+from analysis.model.release import parse_release
 from analysis.procfs import buddyinfo, fragindex
 from analysis.procfs.buddyinfo import BuddyRow
 from analysis.procfs.fragindex import FragRow
 from analysis.procfs.trace_text import TraceEvent, TraceText
 from analysis.tour.evidence import BootEvidence
-from analysis.tour.traced import equal, unseen
+from analysis.tour.traced import equal, free_blocks, left_open, refused, unseen
 
 SUITS = "suits"
 SUITABLE = "mm_compaction_suitable"
-_ASKS_SUCCESS_LAST = Release(6, 1)
-"""The newest of the releases compared that answers COMPACT_SUCCESS here."""
 _WMARK_MASK = 3
 _MARKS = ("min", "low", "high")
 _ORDER_UNKNOWN = -1
@@ -106,6 +104,8 @@ def suitable_claims(boot: BootEvidence, trace: TraceText) -> list[Claim]:
 
     One claim a zone, order and answer, with how often; a judgement that differs is one of its own.
     """
+    if why := refused(boot, SUITS):
+        return [left_open("suitable", why, "COMPACT_")]
     asked: dict[int, TraceEvent] = {}
     answers: Counter[tuple[str, int, str, str]] = Counter()
     working: dict[tuple[str, int, str, str], tuple[str, ...]] = {}
@@ -138,22 +138,27 @@ def _judgement(boot: BootEvidence, state: TraceEvent) -> tuple[Suitable, tuple[s
     release = parse_release(boot.release)
     order, free = state.number("order"), state.number("free") - state.number("highatomic")
     blocks = free_blocks(state)
-    reserve = state.number(f"reserve{state.number('idx')}")
+    if f"reserve{state.fields['idx']}" not in state.fields:
+        raise ParseError("trace.txt", 0, f"idx={state.fields['idx']}", "the index of a zone")
+    reserve = state.number(f"reserve{state.fields['idx']}")
     boost = state.number("boost")
     marks = {name: state.number(name) + boost for name in _MARKS}
-    asked = marks[_MARKS[state.number("flags") & _WMARK_MASK]]
+    asked = _asked(state, marks)
+    era = compaction_era_of(release)
+    if asked is None and era.watermark_from_caller:
+        raise MissingInputError("the watermark that compaction_suitable() was asked about")
     wanted = wanted_free_pages(
-        order, min_pages=marks["min"], low_pages=marks["low"], watermark_pages=asked,
-        era=compaction_era_of(release),
-    )  # fmt: skip
+        order, min_pages=marks["min"], low_pages=marks["low"], watermark_pages=asked or 0, era=era
+    )
     lines = (
         f"{state.fields['zone']}: {free} free pages, wanted {wanted} + reserve {reserve}",
         f"free blocks by order: {_list(blocks)}",
         f"extfrag index for order {order}: {extfrag_index_milli(blocks, order)}",
     )
-    if release <= _ASKS_SUCCESS_LAST and request_met(
-        blocks, order, usable_free_pages=free, watermark_pages=asked, lowmem_reserve_pages=reserve
-    ):
+    if "flags" in state.fields and request_met(
+        blocks, order, usable_free_pages=free, watermark_pages=asked or 0,
+        lowmem_reserve_pages=reserve,
+    ):  # fmt: skip
         return Suitable.SUCCESS, lines
     verdict = compaction_suitable(
         blocks, order, usable_free_pages=free, wanted_pages=wanted, lowmem_reserve_pages=reserve,
@@ -162,9 +167,18 @@ def _judgement(boot: BootEvidence, state: TraceEvent) -> tuple[Suitable, tuple[s
     return verdict, lines
 
 
-def free_blocks(event: TraceEvent) -> tuple[int, ...]:
-    """Free blocks by order of an event that noted them down (``b0``, ``b1`` …)."""
-    blocks: list[int] = []
-    while f"b{len(blocks)}" in event.fields:
-        blocks.append(event.number(f"b{len(blocks)}"))
-    return tuple(blocks)
+def _asked(state: TraceEvent, marks: dict[str, int]) -> int | None:
+    """The watermark of the request: given itself, by its flags (then the kernel answers
+    COMPACT_SUCCESS here where it is met), or not at all; boost included.
+
+    Raises:
+        ParseError: the flags name no watermark.
+    """
+    if "watermark" in state.fields:
+        return state.number("watermark")
+    if "flags" not in state.fields:
+        return None
+    place = state.number("flags") & _WMARK_MASK
+    if place >= len(_MARKS):
+        raise ParseError("trace.txt", 0, f"flags={state.fields['flags']}", "flags of a request")
+    return marks[_MARKS[place]]

@@ -6,7 +6,8 @@ from functools import partial
 
 from analysis.compare.claim import Claim
 from analysis.figures import tour_compaction
-from analysis.procfs.trace_text import TraceText
+from analysis.model.compaction_suitable import request_met
+from analysis.procfs.trace_text import TraceEvent, TraceText
 from analysis.tour.compaction_checks import (
     SUITABLE,
     SUITS,
@@ -17,13 +18,23 @@ from analysis.tour.compaction_checks import (
 )
 from analysis.tour.evidence import BootEvidence, StopEvidence
 from analysis.tour.finding import Finding, Listing, Plate
-from analysis.tour.reclaim_kswapd import DIRECT_BEGIN, DIRECT_END, telling
-from analysis.tour.traced import bounded, counted, equal, events_of, loss_claim, trace_of, unseen
+from analysis.tour.reclaim_counts import DIRECT_BEGIN, DIRECT_END, telling
+from analysis.tour.traced import (
+    bounded,
+    counted,
+    equal,
+    events_of,
+    free_blocks,
+    loss_claim,
+    trace_of,
+    unseen,
+)
 
 TRY = "mm_compaction_try_to_compact_pages"
 _DEFERRED = "mm_compaction_deferred"
 _MIGRATED = "mm_compaction_migratepages"
 _ACTS = ("continue", "success")
+_ASKS = ("asks", "asks_it")
 _HUGE_ORDER = 9
 
 
@@ -65,10 +76,8 @@ def _stall_claims(boot: BootEvidence, trace: TraceText) -> list[Claim]:
         elif event.name == TRY:
             current[event.pid] = len(attempts)
             attempts.append(False)
-        elif event.pid in current and event.pid not in reclaiming:
-            acts = event.name == SUITABLE and event.fields["ret"] in _ACTS
-            if acts or event.name == _DEFERRED:
-                attempts[current[event.pid]] = True
+        elif event.pid in current and event.pid not in reclaiming and _acts(event):
+            attempts[current[event.pid]] = True
     if not attempts:
         return [unseen("stalls", "no request compacted for itself", "attempts")]
     names = ("compact_success", "compact_fail")
@@ -85,6 +94,21 @@ def _stall_claims(boot: BootEvidence, trace: TraceText) -> list[Claim]:
         ),
         equal("outcomes", stalls, outcomes, "attempts", working=(f"{' + '.join(names)}",)),
     ]  # fmt: skip
+
+
+def _acts(event: TraceEvent) -> bool:
+    """Whether a zone was not skipped: it is compacted, deferred, or has a block by now. Of the
+    last, newer releases tell nothing; then the state answers in which they asked."""
+    if event.name == SUITABLE:
+        return event.fields["ret"] in _ACTS
+    if event.name not in _ASKS:
+        return event.name == _DEFERRED
+    return request_met(
+        free_blocks(event), event.number("order"),
+        usable_free_pages=event.number("free") - event.number("highatomic"),
+        watermark_pages=event.number("mark"),
+        lowmem_reserve_pages=event.number(f"reserve{event.number('idx')}"),
+    )  # fmt: skip
 
 
 def migrated_claims(boot: BootEvidence, trace: TraceText) -> list[Claim]:

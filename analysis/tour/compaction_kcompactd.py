@@ -18,22 +18,20 @@ from analysis.model.proactive_compaction import (
 )
 from analysis.model.release import parse_release
 from analysis.procfs.trace_text import TraceEvent, TraceText
-from analysis.tour.compaction_checks import (
-    free_blocks,
-    index_claims,
-    read_indexes,
-    suitable_claims,
-)
+from analysis.tour.compaction_checks import index_claims, read_indexes, suitable_claims
 from analysis.tour.compaction_direct import migrated_claims
 from analysis.tour.evidence import BootEvidence, StopEvidence
 from analysis.tour.finding import Finding, Listing, Plate
-from analysis.tour.reclaim_kswapd import telling
+from analysis.tour.reclaim_counts import telling
 from analysis.tour.traced import (
     counted,
     equal,
     events_of,
+    free_blocks,
+    left_open,
     loss_claim,
     page_bytes_of,
+    refused,
     trace_of,
     unseen,
     zones_of,
@@ -54,14 +52,25 @@ class _Round:
 
     events: list[TraceEvent] = field(default_factory=list)
 
-    def decision(self, zones: int) -> tuple[TraceEvent, ...]:
-        """The scores of all zones by which it decided; empty where it decided nothing."""
-        first = tuple(event for event in self.events if event.name == _SCORED)[:zones]
-        return first if len(first) == zones else ()
+    def decision(self, populated: frozenset[str]) -> tuple[TraceEvent, ...]:
+        """The scores of the zones by which it decided; empty where it decided nothing. Newer
+        releases leave out zones without memory, which count nothing either way."""
+        first: dict[str, TraceEvent] = {}
+        for event in self.events:
+            if event.name == _SCORED:
+                if event.fields["zone"] in first:
+                    break
+                first[event.fields["zone"]] = event
+        return tuple(first.values()) if populated <= first.keys() else ()
 
     @property
     def began(self) -> bool:
-        return any(event.name == _PROACTIVE for event in self.events)
+        return any(_begins(event) for event in self.events)
+
+
+def _begins(event: TraceEvent) -> bool:
+    """Whether it begins by itself; the function for whole nodes is also called for others."""
+    return event.name == _PROACTIVE and event.fields.get("proactive") != "0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +79,10 @@ class _Node:
     """By zone, all of them."""
     huge_order: int
     era: CompactionEra
+
+    @property
+    def populated(self) -> frozenset[str]:
+        return frozenset(zone for zone, pages in self.present_pages.items() if pages)
 
     def score(self, events: tuple[TraceEvent, ...]) -> int:
         """The score of the node from its zones' free blocks."""
@@ -94,8 +107,8 @@ def kcompactd(evidence: StopEvidence) -> Finding:
     claims += index_claims(read_indexes(boot, "indexes-after"), "after")
     claims += suitable_claims(boot, trace)
     claims += _demand_claims(boot, trace, node)
-    claims += _begin_claims(rounds, node)
-    claims += _end_claims(trace, node)
+    claims += _begin_claims(boot, rounds, node)
+    claims += _end_claims(boot, trace, node)
     claims += migrated_claims(boot, trace)
     return Finding(
         claims=tuple(claims),
@@ -146,12 +159,14 @@ def _demand_claims(boot: BootEvidence, trace: TraceText, node: _Node) -> list[Cl
     ]  # fmt: skip
 
 
-def _begin_claims(rounds: list[_Round], node: _Node) -> list[Claim]:
+def _begin_claims(boot: BootEvidence, rounds: list[_Round], node: _Node) -> list[Claim]:
     """``begin``: whether kcompactd begins by itself, at each look. One claim a value of the sysctl
     and answer, with how often."""
+    if why := refused(boot, _SCORED, _PROACTIVE):
+        return [left_open("begin", why, "kcompactd")]
     answers: dict[tuple[int, bool, bool], list[int]] = {}
     for each in rounds:
-        decision = each.decision(len(node.present_pages))
+        decision = each.decision(node.populated)
         if not decision:
             continue
         value, score = decision[0].number("proactiveness"), node.score(decision)
@@ -181,9 +196,11 @@ def _word(begins: bool) -> str:
     return "begins" if begins else "does not begin"
 
 
-def _end_claims(trace: TraceText, node: _Node) -> list[Claim]:
+def _end_claims(boot: BootEvidence, trace: TraceText, node: _Node) -> list[Claim]:
     """``end``: after each pageblock kcompactd goes on while the zone's score is above the low
     mark."""
+    if why := refused(boot, _SCORED):
+        return [left_open("end", why, "looks judged otherwise")]
     scored: TraceEvent | None = None
     wrong: list[str] = []
     looks = {"continue": 0, "success": 0}
@@ -214,7 +231,7 @@ def _scores(rounds: list[_Round], node: _Node) -> list[Score]:
     found = []
     begin_s: float | None = None
     for each in rounds:
-        decision = each.decision(len(node.present_pages))
+        decision = each.decision(node.populated)
         if not decision:
             continue
         begin_s = decision[0].time_s if begin_s is None else begin_s
@@ -241,6 +258,6 @@ def _listing(rounds: list[_Round], node: _Node) -> Listing:
             if event.name == _SCORED and node.present_pages[event.fields["zone"]] == 0:
                 continue
             lines.append(telling(event, 15))
-            if event.name == _PROACTIVE:
+            if _begins(event):
                 marked.append(len(lines))
     return Listing(id="looks", text="\n".join(lines[:25]) + "\n", marked=tuple(marked))

@@ -3,43 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 
 from analysis.compare.claim import Claim
 from analysis.figures import tour_reclaim
+from analysis.model.compaction_suitable import PAGE_ALLOC_COSTLY_ORDER, ZoneState, compaction_ready
+from analysis.model.eras_compaction import compaction_era_of
 from analysis.model.reclaim import SWAP_CLUSTER_MAX, ZoneFree
+from analysis.model.release import parse_release
 from analysis.model.watermark import Watermarks, ZoneKey
 from analysis.procfs.trace_text import TraceEvent, TraceText
-from analysis.tour.evidence import StopEvidence
+from analysis.tour.evidence import BootEvidence, StopEvidence
 from analysis.tour.finding import Finding, Listing, Plate
-from analysis.tour.reclaim_kswapd import (
+from analysis.tour.reclaim_counts import (
     DIRECT_BEGIN,
     DIRECT_END,
+    HIGHEST_ZONE,
+    NODE,
     SHRINK,
-    free_samples,
-    kswapd_spans,
-    main_zone,
-    mark_lines,
+    behind_kswapd,
     round_claims,
     steal_claims,
     telling,
     unusable,
 )
+from analysis.tour.reclaim_kswapd import free_samples, kswapd_spans, main_zone, mark_lines
 from analysis.tour.traced import (
     bounded,
     equal,
     events_of,
+    free_blocks,
+    left_open,
     loss_claim,
     predicted_watermarks,
+    refused,
     trace_of,
     unseen,
     watermark_claims,
 )
 
 _STALLS = "stalls"
-_NODE = 0
-_HIGHEST_ZONE = 2
-"""ZONE_NORMAL, as for reclaim/kswapd."""
+_ASKS = ("asks", "suits")
 
 
 def direct(evidence: StopEvidence) -> Finding:
@@ -48,8 +53,8 @@ def direct(evidence: StopEvidence) -> Finding:
     trace = trace_of(boot)
     marks = predicted_watermarks(boot)
     claims = [loss_claim(boot, trace), *watermark_claims(boot, marks)]
-    claims += _below_min(trace, marks)
-    claims += _amounts(trace)
+    claims += _below_min(boot, trace, marks)
+    claims += _amounts(boot, trace)
     claims += steal_claims(boot, trace)
     claims += round_claims(boot, trace)
     exhibits: list[Plate | Listing] = [
@@ -66,19 +71,26 @@ def direct(evidence: StopEvidence) -> Finding:
     return Finding(claims=tuple(claims), exhibits=tuple(exhibits))
 
 
-def _below_min(trace: TraceText, marks: Mapping[ZoneKey, Watermarks]) -> list[Claim]:
+def _below_min(
+    boot: BootEvidence, trace: TraceText, marks: Mapping[ZoneKey, Watermarks]
+) -> list[Claim]:
     """``below-min``: when a request begins to reclaim, no zone has more than min to give.
 
     The state is that of where the request begins to count as stalled, right behind the attempt
     that failed: from there to the event the task may give up its CPU, and kswapd free pages.
     """
-    zones = [zone for node, zone in marks if node == _NODE]
+    if why := refused(boot, _STALLS):
+        return [left_open("below-min", why, "free pages")]
+    zones = [zone for node, zone in marks if node == NODE]
     worst: dict[str, ZoneFree] = {}
     requests = 0
     stalled: dict[int, TraceEvent] = {}
-    for event in trace.events:
+    behind = behind_kswapd(trace)
+    for place, event in enumerate(trace.events):
         if event.name == _STALLS:
-            stalled[event.pid] = event
+            stalled.pop(event.pid, None)
+            if place not in behind:
+                stalled[event.pid] = event
         if event.name != DIRECT_BEGIN or event.number("order") or event.pid not in stalled:
             continue
         requests += 1
@@ -88,8 +100,8 @@ def _below_min(trace: TraceText, marks: Mapping[ZoneKey, Watermarks]) -> list[Cl
                 continue
             check = ZoneFree(
                 free_pages=state.number(f"free_{zone}"),
-                mark_pages=marks[_NODE, zone].min_pages,
-                reserve_pages=state.number(f"reserve{_HIGHEST_ZONE}_{zone}"),
+                mark_pages=marks[NODE, zone].min_pages,
+                reserve_pages=state.number(f"reserve{HIGHEST_ZONE}_{zone}"),
                 unusable_pages=unusable(state, f"_{zone}"),
                 boost_pages=state.number(f"boost_{zone}"),
             )
@@ -102,7 +114,7 @@ def _below_min(trace: TraceText, marks: Mapping[ZoneKey, Watermarks]) -> list[Cl
         bounded(
             "below-min", check.mark_pages + check.reserve_pages,
             check.mark_pages + check.reserve_pages + check.margin_pages, "free pages",
-            at_least=False, scope={"node": _NODE, "zone": zone, "requests": requests},
+            at_least=False, scope={"node": NODE, "zone": zone, "requests": requests},
             working=(
                 f"min = {check.mark_pages} computed, reserve {check.reserve_pages}",
                 f"the most free pages that count at the begin of {requests} direct reclaims",
@@ -112,7 +124,40 @@ def _below_min(trace: TraceText, marks: Mapping[ZoneKey, Watermarks]) -> list[Cl
     ]  # fmt: skip
 
 
-def _amounts(trace: TraceText) -> list[Claim]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reclaim:
+    """One direct reclaim, from its begin to its end."""
+
+    order: int
+    reclaimed: int
+    asked: tuple[TraceEvent, ...]
+    """Zones whose watermark was asked about meanwhile, for this request."""
+
+    @property
+    def costly(self) -> bool:
+        return self.order > PAGE_ALLOC_COSTLY_ORDER
+
+
+def _reclaims(trace: TraceText) -> list[_Reclaim]:
+    begun: dict[int, tuple[TraceEvent, list[TraceEvent]]] = {}
+    found = []
+    for event in trace.events:
+        if event.name == DIRECT_BEGIN:
+            begun[event.pid] = (event, [])
+        elif event.name in _ASKS and event.pid in begun:
+            begun[event.pid][1].append(event)
+        elif event.name == DIRECT_END and event.pid in begun:
+            begin, asked = begun.pop(event.pid)
+            found.append(
+                _Reclaim(
+                    order=begin.number("order"), reclaimed=event.number("nr_reclaimed"),
+                    asked=tuple(asked),
+                )
+            )  # fmt: skip
+    return found
+
+
+def _amounts(boot: BootEvidence, trace: TraceText) -> list[Claim]:
     """``enough``: each reclaims until it has SWAP_CLUSTER_MAX pages. ``sum``: what is returned is
     what was taken off the lists."""
     ends = [event.number("nr_reclaimed") for event in events_of(trace, DIRECT_END)]
@@ -124,11 +169,7 @@ def _amounts(trace: TraceText) -> list[Claim]:
         if not event.task.startswith("kswapd")
     )
     return [
-        bounded(
-            "enough", SWAP_CLUSTER_MAX, min(ends), "pages", at_least=True,
-            scope={"reclaims": len(ends)},
-            working=(f"{len(ends)} events {DIRECT_END}, the least nr_reclaimed",),
-        ),
+        *_enough(boot, _reclaims(trace)),
         equal(
             "sum", shrunk, sum(ends), "pages",
             working=(
@@ -137,6 +178,57 @@ def _amounts(trace: TraceText) -> list[Claim]:
             ),
         ),
     ]  # fmt: skip
+
+
+def _enough(boot: BootEvidence, reclaims: list[_Reclaim]) -> list[Claim]:
+    """``enough``; and for costly orders ``ready``: who stopped short of it had a zone in which
+    compaction can go on."""
+    claims = []
+    small = [each.reclaimed for each in reclaims if not each.costly]
+    if small:
+        claims.append(
+            bounded(
+                "enough", SWAP_CLUSTER_MAX, min(small), "pages", at_least=True,
+                scope={"reclaims": len(small)},
+                working=(f"{len(small)} events {DIRECT_END}, the least nr_reclaimed",),
+            )
+        )  # fmt: skip
+    costly = [each for each in reclaims if each.costly]
+    if not costly:
+        return claims
+    scope = {"reclaims": len(costly)}
+    if why := refused(boot, *_ASKS):
+        return [*claims, left_open("ready", why, "reclaims", scope=scope)]
+    short = [each for each in costly if each.reclaimed < SWAP_CLUSTER_MAX]
+    unready = [each for each in short if not any(_ready(boot, event) for event in each.asked)]
+    claims.append(
+        equal(
+            "ready", 0, len(unready), "reclaims that gave up", scope=scope,
+            working=(
+                f"of order {PAGE_ALLOC_COSTLY_ORDER + 1} and above: {len(costly)}",
+                f"fewer than {SWAP_CLUSTER_MAX} pages: {len(short)}",
+                *(f"order {each.order}: {each.reclaimed} pages" for each in unready[:5]),
+            ),
+        )
+    )  # fmt: skip
+    return claims
+
+
+def _ready(boot: BootEvidence, state: TraceEvent) -> bool:
+    boost = state.number("boost")
+    zone = ZoneState(
+        free_blocks=free_blocks(state),
+        free_pages=state.number("free") - state.number("highatomic"),
+        cma_pages=int(state.fields.get("cma", "0")),
+        min_pages=state.number("min") + boost,
+        low_pages=state.number("low") + boost,
+        high_pages=state.number("high") + boost,
+        lowmem_reserve_pages=state.number(f"reserve{state.number('idx')}"),
+    )
+    return compaction_ready(
+        zone, state.number("order"), era=compaction_era_of(parse_release(boot.release)),
+        extfrag_threshold_milli=int(boot.file("/proc/sys/vm/extfrag_threshold")),
+    )  # fmt: skip
 
 
 def _episodes(trace: TraceText) -> tuple[tuple[float, int], ...]:

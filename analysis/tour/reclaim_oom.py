@@ -107,7 +107,7 @@ def _held(boot: BootEvidence, machine: _Machine) -> list[_Held]:
             _Held(
                 task=OomTask(
                     pid=pid,
-                    rss_pages=_kib(status, "VmRSS") * 1024 // machine.page_bytes,
+                    rss_pages=_rss_pages(status, machine),
                     swap_entries=_kib(status, "VmSwap") * 1024 // machine.page_bytes,
                     page_table_bytes=_kib(status, "VmPTE") * 1024,
                     oom_score_adj=int(status.fields["oom_score_adj"]),
@@ -117,6 +117,15 @@ def _held(boot: BootEvidence, machine: _Machine) -> list[_Held]:
             )
         )
     return sorted(held, key=lambda each: each.task.pid)
+
+
+def _rss_pages(status: TaskStatus, machine: _Machine) -> int:
+    """Resident pages as badness counts them. Newer /proc/PID/status shows the exact sum; what is
+    folded differs by some dozen pages, and was not kept of older evidence."""
+    folded = status.fields.get("folded_rss", "")
+    if folded.isdigit() and not machine.era.exact_memory:
+        return int(folded)
+    return _kib(status, "VmRSS") * 1024 // machine.page_bytes
 
 
 def _kib(status: TaskStatus, name: str) -> int:

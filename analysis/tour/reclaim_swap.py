@@ -8,11 +8,18 @@ from dataclasses import dataclass
 from functools import partial
 
 from analysis.compare.claim import Claim
-from analysis.errors import MissingInputError, ParseError
+from analysis.errors import ParseError
 from analysis.figures import tour_reclaim
 from analysis.tour.evidence import BootEvidence, StopEvidence
 from analysis.tour.finding import Finding, Listing, Plate
-from analysis.tour.traced import bounded, counted, equal, page_bytes_of, zones_of
+from analysis.tour.traced import (
+    bounded,
+    counted,
+    equal,
+    keeps_generations,
+    page_bytes_of,
+    zones_of,
+)
 
 _SECTOR_BYTES = 512
 _READ_SECTORS, _WRITE_SECTORS = 2, 6
@@ -56,10 +63,7 @@ def swap(evidence: StopEvidence) -> Finding:
 
 def _lists(boot: BootEvidence) -> str:
     """Which kind of LRU lists the kernel keeps: active and inactive, or generations."""
-    try:
-        return "lru_gen" if int(boot.file("/sys/kernel/mm/lru_gen/enabled"), 0) & 1 else "lru"
-    except MissingInputError:
-        return "lru"
+    return "lru_gen" if keeps_generations(boot) else "lru"
 
 
 def _claims(boot: BootEvidence, mapping: _Mapping, label: str) -> list[Claim]:

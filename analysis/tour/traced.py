@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from analysis.compare.claim import Claim, Number, Scope, Verdict
 from analysis.compare.rule import exact
+from analysis.errors import MissingInputError
 from analysis.model.release import parse_release
 from analysis.model.watermark import (
     Watermarks,
@@ -21,6 +22,7 @@ from analysis.procfs.zoneinfo import Zoneinfo
 from analysis.tour.evidence import BootEvidence, StopEvidence
 
 _EVERYWHERE: Scope = MappingProxyType({})
+_LRU_GEN = "/sys/kernel/mm/lru_gen/enabled"
 
 
 def each_boot(
@@ -61,6 +63,14 @@ def loss_claim(boot: BootEvidence, trace: TraceText, name: str = "trace") -> Cla
 def events_of(trace: TraceText, *names: str) -> tuple[TraceEvent, ...]:
     """The events of these names, in their order."""
     return tuple(event for event in trace.events if event.name in names)
+
+
+def free_blocks(event: TraceEvent) -> tuple[int, ...]:
+    """Free blocks by order of an event that noted them down (``b0``, ``b1`` …)."""
+    blocks: list[int] = []
+    while f"b{len(blocks)}" in event.fields:
+        blocks.append(event.number(f"b{len(blocks)}"))
+    return tuple(blocks)
 
 
 def counted(boot: BootEvidence, *names: str, before: str, after: str) -> int:
@@ -136,6 +146,34 @@ def unseen(claim: str, why: str, unit: str, *, scope: Scope = _EVERYWHERE) -> Cl
     return Claim(
         id=claim, scope=scope, predicted="≥ 1", observed=0, unit=unit,
         verdict=Verdict.FAILS, why=why,
+    )  # fmt: skip
+
+
+def keeps_generations(boot: BootEvidence) -> bool:
+    """Whether the kernel's LRU lists are generations; not where it does not say."""
+    try:
+        return bool(int(boot.file(_LRU_GEN), 0) & 1)
+    except MissingInputError:
+        return False
+
+
+def refused(boot: BootEvidence, *probes: str, name: str = "trace") -> str:
+    """Why a trace lacks the events of these probes: the kernel refused one. Empty where it did not,
+    or where the setup kept nothing (older evidence, whose probes were all set)."""
+    if not boot.has(f"{name}-setup.txt"):
+        return ""
+    for line in boot.text(f"{name}-setup").splitlines():
+        words = line.split()
+        if len(words) == 3 and words[0] == "refused" and words[1] in probes:
+            return f"this kernel has no function {words[2]} to probe, or not with these arguments"
+    return ""
+
+
+def left_open(claim: str, why: str, unit: str, *, scope: Scope = _EVERYWHERE) -> Claim:
+    """Unknown: the kernel did not show what it takes to tell."""
+    return Claim(
+        id=claim, scope=scope, predicted=None, observed=None, unit=unit,
+        verdict=Verdict.UNKNOWN, why=why,
     )  # fmt: skip
 
 

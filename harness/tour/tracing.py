@@ -1,7 +1,9 @@
 """Tracepoints and kprobes for a stop, read as text once it is over.
 
 A kprobe here may read the kernel's own structures: which zone has how many free pages at the very
-moment of a decision. Where their members lie is taken from the kernel's type information.
+moment of a decision. Where their members lie, and which argument of a function is which, is taken
+from the kernel's type information. A probe that the kernel refuses is not set; the setup's output
+says so, and the judge leaves open what only that probe would have told.
 
 Kernel: Documentation/trace/kprobetrace.rst; ``$argN`` needs HAVE_FUNCTION_ARG_ACCESS_API, which
 x86_64 and arm64 have.
@@ -13,7 +15,9 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from harness.errors import MissingSymbolError
 from harness.kernel.package import Kernel
+from harness.sampling.memory.btf import Btf
 from harness.sampling.memory.kernel import image_btf
 from harness.tour.evidence import Evidence
 
@@ -21,8 +25,6 @@ TRACEFS = "/sys/kernel/tracing"
 INSTANCE = f"{TRACEFS}/instances/mmscope-tour"
 GROUP = "mmscope_tour"
 FIRST_ARGUMENT = "$arg1"
-NODE_0 = "@node_data"
-"""As base of a fetch: node 0, whose pg_data_t the first pointer of node_data leads to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +35,8 @@ class KernelProbe:
     function: str
     fetches: tuple[str, ...] = ()
     """``free=+1344($arg1):s64``."""
+    condition: str = ""
+    """Which hits are kept, in the language of event filters: ``order > 3``."""
 
     def definition(self) -> str:
         """The line for kprobe_events."""
@@ -94,13 +98,31 @@ class ZoneFields:
         return self.node_zones + self.zone_indexes[zone] * self.zone_bytes
 
 
-def zone_fields(kernel: Kernel) -> ZoneFields:
-    """Reads the layout from the kernel's image.
+def kernel_types(kernel: Kernel) -> Btf:
+    """The type information in the kernel's image.
 
     Raises:
-        MissingSymbolError: the kernel has no type information.
+        MissingSymbolError: it has none.
     """
-    btf = image_btf(kernel.boot_image.read_bytes(), kernel.release)
+    return image_btf(kernel.boot_image.read_bytes(), kernel.release)
+
+
+def arguments(types: Btf, function: str) -> dict[str, str]:
+    """How a probe fetches each parameter of a function: ``order`` → ``$arg2``. Empty where the
+    kernel has no such function."""
+    try:
+        names = types.parameters(function)
+    except MissingSymbolError:
+        return {}
+    return {name: f"$arg{number}" for number, name in enumerate(names, 1)}
+
+
+def zone_fields(btf: Btf) -> ZoneFields:
+    """The layout of zones in this kernel.
+
+    Raises:
+        MissingSymbolError: a member that is asked for is not there.
+    """
     members = (
         "vm_stat", "free_area", "_watermark", "watermark_boost", "nr_reserved_highatomic",
         "lowmem_reserve", "name",
@@ -127,6 +149,46 @@ def _zone_name(enumerator: str) -> str:
     return name if name.startswith("DMA") else name.capitalize()
 
 
+_FIND = """
+grep -q ' {symbol}$' /proc/kallsyms && exit 0
+mkdir -p {instance} && cd {instance} && echo 0 > tracing_on || exit 1
+echo 'p:{group}/where {function} at={fetch}:x64' >> {tracefs}/kprobe_events || exit 1
+echo 1 > events/{group}/where/enable && echo 1 > tracing_on
+{work}
+echo 0 > tracing_on && echo 0 > events/enable
+sed -n 's/.* at=\\(0x[0-9a-f]*\\).*/\\1/p' trace | head -n 1
+cd / && rmdir {instance} && echo > {tracefs}/kprobe_events
+"""
+"""Shell: the address that a function is given while a little work is done; nothing where the
+kernel's symbols tell where its data lies."""
+_TOUCH = "head -c 4194304 /dev/zero > /tmp/where && rm /tmp/where"
+
+
+def _find(evidence: Evidence, symbol: str, function: str, fetch: str, work: str) -> int | None:
+    script = _FIND.format(
+        symbol=symbol, function=function, fetch=fetch, work=work, instance=INSTANCE, group=GROUP,
+        tracefs=TRACEFS,
+    )  # fmt: skip
+    found = evidence.shell(f"where-{symbol}", script, check=False).strip()
+    return int(found, 16) if found.startswith("0x") else None
+
+
+def node_0(evidence: Evidence, types: Btf) -> str:
+    """As base of a fetch: the only node of the machine, to whose pg_data_t a pointer leads. Kernels
+    that list functions only do not tell where node_data lies; each zone has such a pointer too."""
+    zone = _find(evidence, "node_data", "__mod_zone_page_state", "$arg1", _TOUCH)
+    if zone is None:
+        return "@node_data"
+    return f"@{zone + types.offset('zone', 'zone_pgdat'):#x}"
+
+
+def sysctl_number(evidence: Evidence, types: Btf, *, symbol: str, handler: str, path: str) -> str:
+    """A fetch of a sysctl's value, found by its handler where symbols do not tell."""
+    data = f"+{types.offset('ctl_table', 'data')}($arg1)"
+    at = _find(evidence, symbol, handler, data, f"cat {path} > /dev/null")
+    return f"@{symbol if at is None else hex(at)}:u32"
+
+
 @contextlib.contextmanager
 def traced(
     evidence: Evidence,
@@ -141,14 +203,15 @@ def traced(
 
     ``events``: ``vmscan/mm_vmscan_kswapd_wake``. The clock is monotonic, in seconds.
 
+    A probe that the kernel refuses is left out: ``NAME-setup.txt`` has ``refused PROBE FUNCTION``.
+
     Raises:
-        WorkloadFailedError: the kernel refuses an event or a probe, or lacks the probed function.
+        WorkloadFailedError: the kernel refuses an event.
     """
     lines = [f"mkdir -p {INSTANCE} && cd {INSTANCE} && echo 0 > tracing_on"]
-    lines += [_set_probe(probe) for probe in probes]
     lines += ["echo mono > trace_clock", f"echo {buffer_kb} > buffer_size_kb"]
-    names = [*events, *(f"{GROUP}/{probe.name}" for probe in probes)]
-    lines += [f"echo 1 > events/{event}/enable" for event in names]
+    lines += [f"echo 1 > events/{event}/enable" for event in events]
+    lines += [_set_probe(probe) for probe in probes]
     lines += ["echo > trace", "echo 1 > tracing_on"]
     evidence.shell(f"{name}-setup", " &&\n".join(lines))
     yield f"{INSTANCE}/trace"
@@ -166,9 +229,10 @@ def traced(
 
 
 def _set_probe(probe: KernelProbe) -> str:
-    """Shell that sets a probe, and says which function the kernel does not have."""
-    complaint = f"{probe.function}: no such function to probe, or not with these arguments"
-    return (
-        f"{{ echo '{probe.definition()}' >> {TRACEFS}/kprobe_events || "
-        f"{{ echo '{complaint}' >&2; exit 1; }}; }}"
-    )
+    """Shell that sets a probe and switches it on, or says that the kernel does not have it."""
+    event = f"events/{GROUP}/{probe.name}"
+    steps = [f"echo '{probe.definition()}' >> {TRACEFS}/kprobe_events"]
+    if probe.condition:
+        steps.append(f"echo '{probe.condition}' > {event}/filter")
+    steps.append(f"echo 1 > {event}/enable")
+    return f"{{ {{ {' && '.join(steps)}; }} || echo 'refused {probe.name} {probe.function}'; }}"

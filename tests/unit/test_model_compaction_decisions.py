@@ -6,7 +6,9 @@ import pytest
 
 from analysis.model.compaction_suitable import (
     Suitable,
+    ZoneState,
     compact_gap,
+    compaction_ready,
     compaction_suitable,
     wanted_free_pages,
 )
@@ -73,12 +75,13 @@ def test_it_begins_above_the_high_mark() -> None:
 
 
 def test_what_must_be_free() -> None:
-    assert compact_gap(9) == 1024
+    assert (compact_gap(9, OLD), compact_gap(9, NEW)) == (1024, 32)
+    assert compact_gap(2, OLD) == compact_gap(2, NEW) == 8
     marks = {"min_pages": 1000, "low_pages": 1250}
     assert wanted_free_pages(2, **marks, watermark_pages=1500, era=OLD) == 1008
     assert wanted_free_pages(9, **marks, watermark_pages=1500, era=OLD) == 2274
     assert wanted_free_pages(2, **marks, watermark_pages=1500, era=NEW) == 1508
-    assert wanted_free_pages(9, **marks, watermark_pages=1500, era=NEW) == 2774
+    assert wanted_free_pages(9, **marks, watermark_pages=1500, era=NEW) == 1782
 
 
 SCATTERED = (4000, *(0,) * 10)
@@ -104,3 +107,24 @@ def test_suitable(
         blocks, order, usable_free_pages=usable, wanted_pages=2274, lowmem_reserve_pages=reserve
     )
     assert found is verdict
+
+
+@pytest.mark.parametrize(
+    ("free", "whole", "old", "new"),
+    [
+        (298, 0, False, False),
+        (740, 0, False, False),  # 607 + 32 + 101 are wanted by now
+        (741, 0, False, True),
+        (1561, 0, False, True),  # above low and the gap (1530), not above high and the gap (1631)
+        (1632, 0, True, True),
+        (916, 1, False, True),
+        (917, 1, True, True),  # 917 - 511 are above min: the request is met
+    ],
+)
+def test_reclaim_leaves_the_rest_to_compaction(free: int, whole: int, old: bool, new: bool) -> None:
+    zone = ZoneState(
+        free_blocks=(free - 512 * whole, *(0,) * 8, whole, 0), free_pages=free, cma_pages=0,
+        min_pages=405, low_pages=506, high_pages=607, lowmem_reserve_pages=0,
+    )  # fmt: skip
+    assert compaction_ready(zone, 9, era=OLD) is old
+    assert compaction_ready(zone, 9, era=NEW) is new

@@ -7,8 +7,18 @@ from typing import cast
 import pytest
 
 from harness.errors import WorkloadFailedError
+from harness.sampling.memory.btf import Btf
 from harness.tour.evidence import Evidence
-from harness.tour.tracing import INSTANCE, NODE_0, KernelProbe, ZoneFields, traced
+from harness.tour.tracing import (
+    INSTANCE,
+    KernelProbe,
+    ZoneFields,
+    arguments,
+    node_0,
+    sysctl_number,
+    traced,
+)
+from tests.made_btf import FUNC, FUNC_PROTO, MadeBtf
 
 FIELDS = ZoneFields(
     offsets={
@@ -24,15 +34,16 @@ FIELDS = ZoneFields(
 class Scripts:
     """An evidence that keeps the scripts, and may refuse one."""
 
-    def __init__(self, refused: str = "") -> None:
+    def __init__(self, refused: str = "", said: str = "") -> None:
         self.scripts: dict[str, str] = {}
         self.refused = refused
+        self.said = said
 
-    def shell(self, name: str, script: str) -> str:
+    def shell(self, name: str, script: str, *, check: bool = True) -> str:
         self.scripts[name] = script
-        if name == self.refused:
+        if check and name == self.refused:
             raise WorkloadFailedError(name)
-        return ""
+        return self.said
 
 
 def test_a_probe_is_a_line_for_the_kernel() -> None:
@@ -42,7 +53,9 @@ def test_a_probe_is_a_line_for_the_kernel() -> None:
 
 def test_members_of_a_zone_lie_where_the_layout_says() -> None:
     start = FIELDS.start("DMA32")
-    assert FIELDS.at("vm_stat", NODE_0, name="free", start=start) == "free=+2880(@node_data):s64"
+    assert (
+        FIELDS.at("vm_stat", "@node_data", name="free", start=start) == "free=+2880(@node_data):s64"
+    )
     assert FIELDS.state("$arg1", suffix="_DMA") == [
         "free_DMA=+1344($arg1):s64",
         "cma_DMA=+1424($arg1):s64",
@@ -67,13 +80,63 @@ def test_a_traced_block_is_set_up_read_and_taken_down() -> None:
         assert list(scripts.scripts) == ["trace-setup"]
     setup = scripts.scripts["trace-setup"]
     assert probe.definition() in setup
-    assert "update_process_times: no such function" in setup
+    assert "echo 'refused tick update_process_times'" in setup
     assert setup.index("tracing_on") < setup.index(probe.definition()) < setup.rindex("tracing_on")
+    assert "filter" not in setup
     assert "events/mmscope_tour/tick/enable" in setup
     assert list(scripts.scripts) == ["trace-setup", "trace", "trace-stats", "trace-teardown"]
 
 
-def test_a_refused_probe_ends_the_stop() -> None:
+def test_a_probe_may_keep_some_hits_only() -> None:
+    scripts = Scripts()
+    probe = KernelProbe(name="asks", function="zone_watermark_ok", condition="order > 3")
+    with traced(cast(Evidence, scripts), "trace", [], [probe]):
+        pass
+    setup = scripts.scripts["trace-setup"]
+    at = [setup.index(f"mmscope_tour/asks/{name}") for name in ("filter", "enable")]
+    assert setup.index("echo 'order > 3'") < at[0] < at[1]
+
+
+def test_arguments_are_found_by_name() -> None:
+    made = MadeBtf()
+    number = made.integer("int", 4)
+    names = [word for name in ("zone", "order", "watermark") for word in (made.name(name), number)]
+    made.add(FUNC, "compaction_suitable", made.add(FUNC_PROTO, "", number, *names, count=3))
+    types = Btf(made.bytes, "made")
+    assert arguments(types, "compaction_suitable") == {
+        "zone": "$arg1", "order": "$arg2", "watermark": "$arg3",
+    }  # fmt: skip
+    assert arguments(types, "proactive_compact_node") == {}
+
+
+@pytest.mark.parametrize(
+    ("said", "base"),
+    [("0xffff0000fbfd4500\n", "@0xffff0000fbfd4560"), ("", "@node_data")],
+)
+def test_a_node_is_found_where_symbols_do_not_tell(said: str, base: str) -> None:
+    made = MadeBtf()
+    made.struct("zone", 1536, [("zone_pgdat", made.pointer(), 96 * 8)])
+    scripts = Scripts(said=said)
+    assert node_0(cast(Evidence, scripts), Btf(made.bytes, "made")) == base
+    assert "at=$arg1:x64" in scripts.scripts["where-node_data"]
+
+
+@pytest.mark.parametrize(
+    ("said", "fetch"), [("0xffff800081234560\n", "@0xffff800081234560:u32"), ("", "@knob:u32")]
+)
+def test_a_sysctl_is_found_by_its_handler(said: str, fetch: str) -> None:
+    made = MadeBtf()
+    made.struct("ctl_table", 64, [("procname", made.pointer(), 0), ("data", made.pointer(), 64)])
+    scripts = Scripts(said=said)
+    found = sysctl_number(
+        cast(Evidence, scripts), Btf(made.bytes, "made"), symbol="knob", handler="knob_handler",
+        path="/proc/sys/vm/knob",
+    )  # fmt: skip
+    assert found == fetch
+    assert "knob_handler at=+8($arg1):x64" in scripts.scripts["where-knob"]
+
+
+def test_a_refused_event_ends_the_stop() -> None:
     scripts = Scripts(refused="trace-setup")
     with pytest.raises(WorkloadFailedError), traced(cast(Evidence, scripts), "trace", []):
         pytest.fail("the block must not run")

@@ -181,6 +181,18 @@ class Btf:
         except KeyError:
             raise MissingSymbolError(f"{self.source}: enum {enum} has no {name}") from None
 
+    def parameters(self, function: str) -> tuple[str, ...]:
+        """Names of a function's parameters, in their order.
+
+        Raises:
+            MissingSymbolError: the kernel has no such function.
+        """
+        prototype = int(self._word(self.type_id(function, (_FUNC,)), 2))
+        return tuple(
+            self._name(self._word(prototype, 3 + 2 * number))
+            for number in range(self._count(prototype))
+        )
+
     def kind_name(self, type_id: int) -> tuple[int, str]:
         """Kind number of the format, and the type's name (empty where it has none)."""
         return self._kind(type_id), self._name(int(self._word(type_id, 0)))

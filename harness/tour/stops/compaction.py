@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from harness.sampling.memory.btf import Btf
 from harness.tour.evidence import Evidence
 from harness.tour.stop import Stop, StopBoot
-from harness.tour.tracing import FIRST_ARGUMENT, KernelProbe, ZoneFields, traced, zone_fields
+from harness.tour.tracing import (
+    FIRST_ARGUMENT,
+    KernelProbe,
+    ZoneFields,
+    arguments,
+    kernel_types,
+    sysctl_number,
+    traced,
+    zone_fields,
+)
 from harness.workload.fragment import Fragment
 from harness.workload.mechanism import Placement
 from harness.workload.thp import Thp
@@ -77,29 +87,71 @@ kswapd hands a request on to kcompactd only after it has reclaimed twice as many
 asked for."""
 
 
-def _suits(fields: ZoneFields) -> KernelProbe:
+_QUESTION = {"alloc_flags": "flags={}:u32", "watermark": "watermark={}:u64"}
+"""What releases ask besides the order and the highest zone: the flags of the request up to 6.4, the
+watermark itself since 6.15, nothing between."""
+
+
+def _suits(types: Btf, fields: ZoneFields) -> KernelProbe:
     """The state of the zone whenever the kernel asks whether compaction is worth it there."""
+    given = arguments(types, "compaction_suitable")
     return KernelProbe(
         name="suits",
         function="compaction_suitable",
         fetches=(
             f"zone=+0(+{fields.offsets['name']}({FIRST_ARGUMENT})):string",
             "order=$arg2:s32",
-            "flags=$arg3:u32",
-            "idx=$arg4:s32",
+            *(fetch.format(given[name]) for name, fetch in _QUESTION.items() if name in given),
+            f"idx={given.get('highest_zoneidx', '$arg4')}:s32",
             *fields.state(FIRST_ARGUMENT),
             *fields.blocks(FIRST_ARGUMENT),
         ),
     )
 
 
+def _asks(fields: ZoneFields) -> tuple[KernelProbe, ...]:
+    """The state of the zone whenever the kernel asks whether a costly request would succeed as it
+    is. Since compaction_suitable() does not answer that itself, no tracepoint tells; which of the
+    two functions is asked depends on the release."""
+    return tuple(
+        KernelProbe(
+            name=name,
+            function=function,
+            condition="order > 3",
+            fetches=(
+                f"zone=+0(+{fields.offsets['name']}({FIRST_ARGUMENT})):string",
+                "order=$arg2:u32",
+                "mark=$arg3:u64",
+                "idx=$arg4:s32",
+                *fields.state(FIRST_ARGUMENT),
+                *fields.blocks(FIRST_ARGUMENT),
+            ),
+        )
+        for name, function in (("asks", "zone_watermark_ok"), ("asks_it", "__zone_watermark_ok"))
+    )
+
+
+def _proactive(types: Btf) -> KernelProbe:
+    """kcompactd beginning by itself: a function of its own, or the one for whole nodes, told so."""
+    given = arguments(types, "compact_node")
+    if "proactive" not in given:
+        return KernelProbe(name="proactive", function="proactive_compact_node")
+    return KernelProbe(
+        name="proactive",
+        function="compact_node",
+        fetches=(f"proactive={given['proactive']}:u8",),
+    )
+
+
 def _gather_direct(evidence: Evidence) -> None:
     evidence.shell("settings", "echo 0 > /proc/sys/vm/compaction_proactiveness")
-    probe = _suits(zone_fields(evidence.kernel))
+    types = kernel_types(evidence.kernel)
+    fields = zone_fields(types)
+    probes = (_suits(types, fields), *_asks(fields))
     _shred(evidence, "92%", "stride:2")
     evidence.shell("indexes-before", _DEBUGFS + _INDEXES)
     evidence.read("/proc/zoneinfo", "/proc/meminfo", "/proc/sys/vm/extfrag_threshold")
-    with traced(evidence, "trace", _EVENTS, (probe,)):
+    with traced(evidence, "trace", _EVENTS, probes):
         evidence.shell("vmstat-before", "cat /proc/vmstat")
         evidence.shell("huge", _HUGE.format(pages=16), stall_s=_PATIENCE_S)
         evidence.shell("huge-more", _HUGE.format(pages=64), stall_s=_PATIENCE_S)
@@ -110,13 +162,19 @@ def _gather_direct(evidence: Evidence) -> None:
 
 def _gather_kcompactd(evidence: Evidence) -> None:
     evidence.shell("settings", "echo 0 > /proc/sys/vm/compaction_proactiveness")
-    fields = zone_fields(evidence.kernel)
+    types = kernel_types(evidence.kernel)
+    fields = zone_fields(types)
+    value = sysctl_number(
+        evidence, types, symbol="sysctl_compaction_proactiveness",
+        handler="compaction_proactiveness_sysctl_handler",
+        path="/proc/sys/vm/compaction_proactiveness",
+    )  # fmt: skip
     probes = (
-        _suits(fields),
-        KernelProbe(name="proactive", function="proactive_compact_node"),
+        _suits(types, fields),
+        _proactive(types),
         KernelProbe(name="scored", function="extfrag_for_order", fetches=(
             f"zone=+0(+{fields.offsets['name']}({FIRST_ARGUMENT})):string", "order=$arg2:u32",
-            "proactiveness=@sysctl_compaction_proactiveness:u32", *fields.blocks(FIRST_ARGUMENT),
+            f"proactiveness={value}", *fields.blocks(FIRST_ARGUMENT),
         )),
     )  # fmt: skip
     _shred(evidence, "92%", "stride:2")

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
 from harness.experiment.preparation import swap_on
 from harness.machine.argv import SWAP_SERIAL
 from harness.tour.evidence import Evidence
 from harness.tour.stop import Stop, StopBoot
-from harness.tour.tracing import FIRST_ARGUMENT, NODE_0, KernelProbe, traced, zone_fields
+from harness.tour.tracing import (
+    FIRST_ARGUMENT,
+    KernelProbe,
+    arguments,
+    kernel_types,
+    node_0,
+    traced,
+    zone_fields,
+)
 from harness.workload.fragment import Fragment
 from harness.workload.mechanism import Placement
 from harness.workload.thrash import Thrash
@@ -38,53 +48,55 @@ _EVENTS = (
     "vmscan/mm_vmscan_kswapd_wake",
     "vmscan/mm_vmscan_kswapd_sleep",
     "vmscan/mm_vmscan_wakeup_kswapd",
+    "vmscan/mm_vmscan_lru_isolate",
     "vmscan/mm_vmscan_lru_shrink_inactive",
     "vmscan/mm_vmscan_direct_reclaim_begin",
     "vmscan/mm_vmscan_direct_reclaim_end",
 )
-_ZONES = ("DMA", "DMA32")
+_ZONE = re.compile(r"^Node 0, zone +(\w+)$(?:\n .*)*?\n +managed +[1-9]", re.MULTILINE)
 _PATIENCE_S = 240.0
 """For loads that print nothing: a busy host is ten times as slow."""
 
 
-def _set_watermarks(evidence: Evidence, scale_factor: int) -> None:
-    """Watermarks computed anew, far enough apart; and no boost, which would move them."""
+def _set_watermarks(evidence: Evidence, scale_factor: int) -> list[str]:
+    """Watermarks computed anew, far enough apart; and no boost, which would move them. The zones
+    that have memory."""
     evidence.shell(
         "settings",
         "echo 0 > /proc/sys/vm/watermark_boost_factor &&\n"
         f"echo {scale_factor} > /proc/sys/vm/watermark_scale_factor",
     )
-    evidence.read(
+    files = evidence.read(
         "/proc/zoneinfo", "/proc/meminfo", "/proc/sys/vm/min_free_kbytes",
         "/proc/sys/vm/watermark_scale_factor",
-        "/proc/sys/vm/watermark_boost_factor",
+        "/proc/sys/vm/watermark_boost_factor", "/proc/sys/vm/extfrag_threshold",
+        "/sys/kernel/mm/lru_gen/enabled",
     )  # fmt: skip
+    return _ZONE.findall(files["/proc/zoneinfo"].decode())
 
 
 def _gather_kswapd(evidence: Evidence) -> None:
-    _set_watermarks(evidence, 200)
-    fields = zone_fields(evidence.kernel)
+    zones = _set_watermarks(evidence, 200)
+    types = kernel_types(evidence.kernel)
+    fields = zone_fields(types)
+    first = node_0(evidence, types)
     node = [
-        fields.at("vm_stat", NODE_0, name=f"free_{zone}", start=fields.start(zone))
-        for zone in _ZONES
+        fields.at("vm_stat", first, name=f"free_{zone}", start=fields.start(zone)) for zone in zones
     ]
     slept = [
         fetch
-        for zone in _ZONES
+        for zone in zones
         for fetch in fields.state(FIRST_ARGUMENT, start=fields.start(zone), suffix=f"_{zone}")
     ]
     probes = [
         KernelProbe(name="wants_kswapd", function="wakeup_kswapd", fetches=(
             f"zone=+0(+{fields.offsets['name']}({FIRST_ARGUMENT})):string", "order=$arg3:s32",
-            "idx=$arg4:u32", *fields.state(FIRST_ARGUMENT),
+            "idx=$arg4:u32", *fields.state(FIRST_ARGUMENT), *fields.blocks(FIRST_ARGUMENT),
         )),
         KernelProbe(name="kswapd_threshold", function="set_pgdat_percpu_threshold",
                     fetches=tuple(slept)),
+        KernelProbe(name="tick", function="update_process_times", fetches=tuple(node)),
     ]  # fmt: skip
-    if evidence.kernel.arch == "x86_64":  # other kernels do not tell where their data lies
-        probes.append(
-            KernelProbe(name="tick", function="update_process_times", fetches=tuple(node))
-        )
     with traced(evidence, "trace", _EVENTS, probes) as trace:
         evidence.shell("vmstat-before", "cat /proc/vmstat")
         evidence.shell(
@@ -100,21 +112,28 @@ def _gather_kswapd(evidence: Evidence) -> None:
 
 
 def _gather_direct(evidence: Evidence) -> None:
-    _set_watermarks(evidence, 10)
-    fields = zone_fields(evidence.kernel)
+    zones = _set_watermarks(evidence, 10)
+    types = kernel_types(evidence.kernel)
+    fields = zone_fields(types)
+    first = node_0(evidence, types)
     node = [
         fetch
-        for zone in _ZONES
-        for fetch in fields.state(NODE_0, start=fields.start(zone), suffix=f"_{zone}")
+        for zone in zones
+        for fetch in fields.state(first, start=fields.start(zone), suffix=f"_{zone}")
     ]
     ticks = [
-        fields.at("vm_stat", NODE_0, name=f"free_{zone}", start=fields.start(zone))
-        for zone in _ZONES
+        fields.at("vm_stat", first, name=f"free_{zone}", start=fields.start(zone)) for zone in zones
     ]
     probes = [
         KernelProbe(name="tick", function="update_process_times", fetches=tuple(ticks)),
         KernelProbe(name="stalls", function="psi_memstall_enter", fetches=tuple(node)),
-    ]
+        # Whether reclaim may leave the rest to compaction; the task may be preempted between.
+        *(KernelProbe(name=name, function=function, condition="order > 3", fetches=(
+            f"zone=+0(+{fields.offsets['name']}({FIRST_ARGUMENT})):string", "order=$arg2:u32",
+            f"idx={arguments(types, function).get('highest_zoneidx', '$arg4')}:u32",
+            *fields.state(FIRST_ARGUMENT), *fields.blocks(FIRST_ARGUMENT),
+        )) for name, function in (("asks", "zone_watermark_ok"), ("suits", "compaction_suitable"))),
+    ]  # fmt: skip
     with traced(evidence, "trace", _EVENTS, probes) as trace:
         evidence.shell("vmstat-before", "cat /proc/vmstat")
         evidence.shell(
@@ -210,6 +229,7 @@ def _gather_oom(evidence: Evidence) -> None:
         "scores",
         "for pid in $(pidof fragment); do\n"
         "  for name in oom_score oom_score_adj; do echo $name: $(cat /proc/$pid/$name); done\n"
+        "  set -- $(cat /proc/$pid/stat); echo folded_rss: ${24}\n"
         "  cat /proc/$pid/status; echo\n"
         "done",
     )
