@@ -158,8 +158,7 @@ def _reclaims(trace: TraceText) -> list[_Reclaim]:
 
 
 def _amounts(boot: BootEvidence, trace: TraceText) -> list[Claim]:
-    """``enough``: each reclaims until it has SWAP_CLUSTER_MAX pages. ``sum``: what is returned is
-    what was taken off the lists."""
+    """``sum``: what is returned is what was taken off the lists; ``enough`` and ``ready``."""
     ends = [event.number("nr_reclaimed") for event in events_of(trace, DIRECT_END)]
     if not ends:
         return []
@@ -169,7 +168,7 @@ def _amounts(boot: BootEvidence, trace: TraceText) -> list[Claim]:
         if not event.task.startswith("kswapd")
     )
     return [
-        *_enough(boot, _reclaims(trace)),
+        *enough_claims(boot, trace),
         equal(
             "sum", shrunk, sum(ends), "pages",
             working=(
@@ -180,10 +179,11 @@ def _amounts(boot: BootEvidence, trace: TraceText) -> list[Claim]:
     ]  # fmt: skip
 
 
-def _enough(boot: BootEvidence, reclaims: list[_Reclaim]) -> list[Claim]:
-    """``enough``; and for costly orders ``ready``: who stopped short of it had a zone in which
-    compaction can go on."""
+def enough_claims(boot: BootEvidence, trace: TraceText) -> list[Claim]:
+    """``enough``: each reclaims until it has SWAP_CLUSTER_MAX pages. ``ready``: for a costly order
+    it may stop short of them where compaction can go on in some zone."""
     claims = []
+    reclaims = _reclaims(trace)
     small = [each.reclaimed for each in reclaims if not each.costly]
     if small:
         claims.append(

@@ -48,14 +48,20 @@ _EVENTS = (
     "vmscan/mm_vmscan_kswapd_wake",
     "vmscan/mm_vmscan_kswapd_sleep",
     "vmscan/mm_vmscan_wakeup_kswapd",
-    "vmscan/mm_vmscan_lru_isolate",
     "vmscan/mm_vmscan_lru_shrink_inactive",
     "vmscan/mm_vmscan_direct_reclaim_begin",
     "vmscan/mm_vmscan_direct_reclaim_end",
 )
 _ZONE = re.compile(r"^Node 0, zone +(\w+)$(?:\n .*)*?\n +managed +[1-9]", re.MULTILINE)
+_LRU_GEN = "/sys/kernel/mm/lru_gen/enabled"
 _PATIENCE_S = 240.0
 """For loads that print nothing: a busy host is ten times as slow."""
+
+
+def _events(evidence: Evidence) -> tuple[str, ...]:
+    """The events of both stops; lists of generations count what is isolated."""
+    enabled = evidence.read(_LRU_GEN).get(_LRU_GEN, b"0")
+    return (*_EVENTS, "vmscan/mm_vmscan_lru_isolate") if int(enabled, 0) & 1 else _EVENTS
 
 
 def _set_watermarks(evidence: Evidence, scale_factor: int) -> list[str]:
@@ -70,7 +76,6 @@ def _set_watermarks(evidence: Evidence, scale_factor: int) -> list[str]:
         "/proc/zoneinfo", "/proc/meminfo", "/proc/sys/vm/min_free_kbytes",
         "/proc/sys/vm/watermark_scale_factor",
         "/proc/sys/vm/watermark_boost_factor", "/proc/sys/vm/extfrag_threshold",
-        "/sys/kernel/mm/lru_gen/enabled",
     )  # fmt: skip
     return _ZONE.findall(files["/proc/zoneinfo"].decode())
 
@@ -97,7 +102,7 @@ def _gather_kswapd(evidence: Evidence) -> None:
                     fetches=tuple(slept)),
         KernelProbe(name="tick", function="update_process_times", fetches=tuple(node)),
     ]  # fmt: skip
-    with traced(evidence, "trace", _EVENTS, probes) as trace:
+    with traced(evidence, "trace", _events(evidence), probes) as trace:
         evidence.shell("vmstat-before", "cat /proc/vmstat")
         evidence.shell(
             "load",
@@ -134,7 +139,7 @@ def _gather_direct(evidence: Evidence) -> None:
             *fields.state(FIRST_ARGUMENT), *fields.blocks(FIRST_ARGUMENT),
         )) for name, function in (("asks", "zone_watermark_ok"), ("suits", "compaction_suitable"))),
     ]  # fmt: skip
-    with traced(evidence, "trace", _EVENTS, probes) as trace:
+    with traced(evidence, "trace", _events(evidence), probes) as trace:
         evidence.shell("vmstat-before", "cat /proc/vmstat")
         evidence.shell(
             "load",
@@ -165,7 +170,7 @@ _SWAP_MIB = 224
 def _gather_swap(evidence: Evidence) -> None:
     swap_on(evidence.guest)
     look = _SWAP + _SWAP_LOOK
-    evidence.read("/sys/kernel/mm/lru_gen/enabled")
+    evidence.read(_LRU_GEN)
     evidence.shell("before", look)
     load = Thrash(bytes=f"{_SWAP_MIB}M", touches=12_000)
     argv = " ".join(load.argv(Placement(label=None, seed=5)))
