@@ -24,7 +24,7 @@ from analysis.model.slab.slub_order import slub_order
 from analysis.model.slab.slub_sheaves import SlubWithSheaves
 from analysis.tour.slab_requests import Allocator
 
-FOLLOWED = (Release(5, 10), Release(6, 1), Release(6, 12), Release(7, 2))
+FOLLOWED = (Release(5, 10), Release(6, 1), Release(6, 12), Release(7, 2), Release(7, 3))
 """The releases whose allocators the model follows object by object."""
 SLAB_MINALIGN = 8
 """ARCH_SLAB_MINALIGN of x86_64 and arm64."""

@@ -37,7 +37,7 @@ class SlubWithSheaves:
 
     Kernel: mm/slub.c, ``alloc_from_pcs``, ``__pcs_replace_empty_main``, ``refill_objects``,
         ``__refill_objects_node``, ``alloc_from_new_slab``, ``free_to_pcs``,
-        ``__pcs_replace_full_main``, ``build_detached_freelist``, ``__slab_free``; 7.2.
+        ``__pcs_replace_full_main``, ``build_detached_freelist``, ``__slab_free``; 7.2, 7.3.
     Ignores: other CPUs and nodes, debugging, kfence, RCU's sheaves, failed allocations.
     """
 
@@ -76,7 +76,7 @@ class SlubWithSheaves:
     def shrink(self) -> None:
         """kmem_cache_shrink(): all sheaves are emptied, all empty slabs go.
 
-        Kernel: mm/slub.c, ``__kmem_cache_shrink``; 7.2.
+        Kernel: mm/slub.c, ``__kmem_cache_shrink``; 7.2, 7.3.
         Ignores: the order of what is left, fullest first.
         """
         sheaves = [*self._full, self._spare or [], self._main]
