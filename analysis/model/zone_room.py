@@ -18,7 +18,7 @@ class ZoneRoom:
     reserve: int
     """lowmem_reserve against requests that could use a higher zone."""
     batch: int
-    """Taken at a time by a per-cpu list."""
+    """Taken at a time by a per-cpu list, at most."""
     drift: int = 0
     """How far the zone's counter may be from the truth: the sum of what CPUs may keep to
     themselves (``stat_threshold``)."""
@@ -40,6 +40,7 @@ def shares(pages: int, zones: Sequence[ZoneRoom]) -> tuple[int, ...]:
     The list is walked from its beginning for every refill of a per-cpu list, and a zone is passed
     over once it is down to its low watermark and what it keeps from requests that could be served
     higher up; a whole batch is taken at a time, so that it may end up to a batch less one below.
+    How large one may be: see ``largest_refill``.
 
     Kernel: mm/page_alloc.c, ``get_page_from_freelist`` with ``ALLOC_WMARK_LOW``,
         ``zone_watermark_fast`` and ``__zone_watermark_ok``, ``rmqueue_bulk``; 5.10, 6.1, 6.12.
@@ -54,6 +55,18 @@ def shares(pages: int, zones: Sequence[ZoneRoom]) -> tuple[int, ...]:
         taken.append(part)
         left -= part
     return tuple(taken)
+
+
+def largest_refill(batch: int, scale_max: int) -> int:
+    """The most pages that a per-cpu list takes at a time: twice as many as the time before while
+    nothing is freed, ``scale_max`` times.
+
+    ``scale_max``: CONFIG_PCP_BATCH_SCALE_MAX; 0 before 6.7, where it is always a batch.
+
+    Kernel: mm/page_alloc.c, ``nr_pcp_alloc``; 6.12, 7.2 and 7.3.
+    Ignores: that a list takes no more than it may hold, which can be less.
+    """
+    return batch << scale_max
 
 
 def rest(zone: ZoneRoom) -> tuple[int, int]:

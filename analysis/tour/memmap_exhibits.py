@@ -10,7 +10,7 @@ from analysis.model.layout import struct_page_place
 from analysis.tour.evidence import BootEvidence
 from analysis.tour.finding import Exhibit, Plate
 from analysis.tour.listings import made, pick
-from analysis.tour.memory_model_claims import MEMMAP
+from analysis.tour.memory_model_claims import MEMMAP, MEMMAP_PIECES
 from analysis.tour.struct_pages import Outside
 
 _SHOWN_SYMBOLS = 16
@@ -24,10 +24,11 @@ def exhibits_of(boot: BootEvidence, outside: Outside, suffix: str = "") -> Itera
     lines = [f"{at:016x} {name} ({place})" for name, at, place in sorted(known)]
     marks = [number for number, (name, *_) in enumerate(sorted(known), 1) if name in _TELLING]
     yield made(f"symbols{suffix}", lines[:_SHOWN_SYMBOLS], marks)
-    if found := pick(
-        f"memmap{suffix}", boot.snapshot().text("dmesg"), MEMMAP.pattern, marked=r"\d+ bytes"
-    ):
-        yield found
+    said = boot.snapshot().text("dmesg")
+    for pattern in (MEMMAP, MEMMAP_PIECES):
+        if found := pick(f"memmap{suffix}", said, pattern.pattern, marked=r"\d+ bytes"):
+            yield found
+            return
 
 
 def _plate(boot: BootEvidence, outside: Outside, suffix: str) -> Plate:

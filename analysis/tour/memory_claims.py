@@ -11,7 +11,7 @@ from analysis.compare.static.registry import RULES
 from analysis.errors import MissingInputError
 from analysis.model.drift import kswapd_worked, zone_private_pages
 from analysis.model.stat_threshold import normal_threshold
-from analysis.model.zone_room import ZoneRoom, shares
+from analysis.model.zone_room import ZoneRoom, largest_refill, shares
 from analysis.model.zonelist import ZONES
 from analysis.procfs import vmstat, zoneinfo
 from analysis.procfs.zoneinfo import Zone, Zoneinfo
@@ -76,19 +76,23 @@ def rooms(
     shift: int,
     *,
     awake: bool = False,
+    refill_scale: int = 0,
 ) -> list[ZoneRoom]:
     """The zones of a zonelist up to a highest one, as a request finds them.
 
     ``awake``: a kswapd may be, so that the CPUs keep as much of the counters as they may then.
+    ``refill_scale``: see ``analysis.model.zone_room.largest_refill``.
     """
     known = {(zone.node, zone.zone): zone for zone in zones.zones}
     names = [zone.zone for zone in zones.zones if zone.node == zones.zones[0].node]
     index = names.index(ceiling)
     allowed = set(ZONES[: ZONES.index(ceiling) + 1])
-    return [_room(known[key], index, shift, awake) for key in order if key[1] in allowed]
+    return [
+        _room(known[key], index, shift, awake, refill_scale) for key in order if key[1] in allowed
+    ]
 
 
-def _room(zone: Zone, class_index: int, shift: int, awake: bool) -> ZoneRoom:
+def _room(zone: Zone, class_index: int, shift: int, awake: bool, refill_scale: int) -> ZoneRoom:
     cpus = len(zone.cpus)
     asleep = normal_threshold(zone.pages["managed"], cpus, shift)
     return ZoneRoom(
@@ -97,7 +101,9 @@ def _room(zone: Zone, class_index: int, shift: int, awake: bool) -> ZoneRoom:
         free_pages=zone.counters["nr_free_pages"],
         low=zone.pages["low"],
         reserve=zone.protection[class_index],
-        batch=max((cpu.fields.get("batch", 0) for cpu in zone.cpus), default=0),
+        batch=largest_refill(
+            max((cpu.fields.get("batch", 0) for cpu in zone.cpus), default=0), refill_scale
+        ),
         drift=zone_private_pages(
             [asleep] * cpus,
             low_pages=zone.pages["low"],

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from analysis.compare.claim import Claim
-from analysis.compare.rule import exact
-from analysis.compare.static.layout.inputs import placement
+from analysis.compare.rule import exact, unknown
+from analysis.compare.static.layout.capture import model_of
 from analysis.compare.static.layout.memmap import boot_memmap
 from analysis.errors import MissingInputError
 from analysis.model.layout import memory_model, struct_page_place
@@ -23,11 +23,8 @@ from analysis.tour.memory_model_claims import (
     scope_of,
     section_claims,
 )
-from analysis.tour.struct_pages import (
-    Finder,
-    Outside,
-    read_outside,
-)
+from analysis.tour.struct_pages import Finder, read_outside
+from analysis.tour.vmemmap_base import vmemmap_base
 
 _VIRTUAL_BYTES = 4
 
@@ -36,11 +33,11 @@ def _flat(evidence: StopEvidence) -> Finding:
     boot = evidence.boot()
     snapshot, outside = boot.snapshot(), read_outside(boot)
     era = one_era(snapshot)
-    base = outside.pointers["mem_map"]
-    size = outside.struct_bytes
+    base = outside.pointers.get("mem_map")
     node = outside.nodes[0]
-    if node.mem_map is None:
-        raise MissingInputError("node_mem_map of node 0")
+    if base is None or node.mem_map is None:
+        raise _not_of("mem_map", boot)
+    size = outside.struct_bytes
     pages, steps = boot_memmap(snapshot, era, memory_model.FLATMEM)
     claims = [
         *model_claims(boot, outside),
@@ -61,6 +58,10 @@ def _flat(evidence: StopEvidence) -> Finding:
     return Finding(claims=tuple(claims), exhibits=tuple(exhibits_of(boot, outside)))
 
 
+def _not_of(name: str, boot: BootEvidence) -> MissingInputError:
+    return MissingInputError(f"{name}: this kernel is built with {model_of(boot.snapshot())}")
+
+
 def _array(address: int, mem_map: int, first_pfn: int, size: int) -> int | None:
     return struct_page_place.array_pfn(address, mem_map, first_pfn, size)
 
@@ -70,13 +71,14 @@ def _discontig(evidence: StopEvidence) -> Finding:
     outside = read_outside(boot)
     snapshot = boot.snapshot()
     size = outside.struct_bytes
+    maps = {node.node: node.mem_map for node in outside.nodes if node.mem_map is not None}
+    if len(maps) < len(outside.nodes):
+        raise _not_of("node_mem_map", boot)
     pieces = [(int(start), int(length)) for start, length in boot.json("pieces")]
     page = snapshot.page_size_bytes
 
     def find(node: int, address: int) -> int | None:
-        of = outside.node_of[node]
-        assert of.mem_map is not None, "DISCONTIGMEM has an array for every node"
-        return _array(address, of.mem_map, of.start_pfn, size)
+        return _array(address, maps[node], outside.node_of[node].start_pfn, size)
 
     by_formula = [find(head.node, head.address) for head in outside.heads]
     # The last word of an m68k struct page is the virtual address of its frame, which is the
@@ -86,10 +88,9 @@ def _discontig(evidence: StopEvidence) -> Finding:
         for head in outside.heads
     ]
     same = sum(one == two for one, two in zip(by_formula, by_itself, strict=True))
-    first = outside.nodes[0]
-    assert first.mem_map is not None
+    first = outside.nodes[0].node
     astray = sum(
-        _array(head.address, first.mem_map, first.start_pfn, size) != frame
+        find(first, head.address) != frame
         for head, frame in zip(outside.heads, by_itself, strict=True)
     )
     ranges = [(node, start // page, (start + length) // page) for node, (start, length)
@@ -145,6 +146,8 @@ def _sparse(evidence: StopEvidence) -> Finding:
     boot = evidence.boot()
     outside = read_outside(boot)
     snapshot = boot.snapshot()
+    if model_of(snapshot) == memory_model.VMEMMAP:
+        raise _not_of("section numbers in the flags of struct pages", boot)
     bits, physical = outside.section_bits, outside.physical_bits
     if bits is None or physical is None:
         raise MissingInputError("SECTION_SIZE_BITS and MAX_PHYSMEM_BITS")
@@ -188,51 +191,45 @@ def _sparse(evidence: StopEvidence) -> Finding:
 def _vmemmap(evidence: StopEvidence) -> Finding:
     claims: list[Claim] = []
     exhibits: list[Exhibit] = []
-    for label, boot in evidence.boots.items():
+    shown: set[str] = set()
+    for boot in evidence.boots.values():
         outside = read_outside(boot)
-        base, why = _vmemmap_base(boot, outside)
+        base, why = vmemmap_base(boot, outside)
         size = outside.struct_bytes
         coded = {struct_page_place.coded_map(word) for _, word in outside.sections}
         claims += model_claims(boot, outside)
         claims += section_claims(boot, outside)
-        claims.append(
-            exact(
-                "vmemmap",
-                scope_of(boot),
-                predicted=f"{base:#x}",
-                observed=" ".join(f"{each:#x}" for each in sorted(coded)) or "no section",
-                unit="address",
-                working=(why, f"all {len(outside.sections)} sections count from the same place"),
-            )
-        )
-        claims.append(
-            frames_claim(boot, outside, _counted_from(base, size)),
-        )
+        if base is None:
+            claims += [
+                unknown("vmemmap", scope_of(boot), why=why[0], unit="address"),
+                unknown("free_frames", scope_of(boot), why=why[0], unit="frames"),
+            ]
+        else:
+            claims += [
+                exact(
+                    "vmemmap",
+                    scope_of(boot),
+                    predicted=f"{base:#x}",
+                    observed=" ".join(f"{each:#x}" for each in sorted(coded)) or "no section",
+                    unit="address",
+                    working=(
+                        *why,
+                        f"all {len(outside.sections)} sections count from the same place",
+                    ),
+                ),
+                frames_claim(boot, outside, _counted_from(base, size)),
+            ]
         if boot.arch == "x86_64":
             claims.append(_vmemmap_memmap(boot))
-        exhibits += exhibits_of(boot, outside, suffix="" if label == "x86_64" else f"_{label}")
+        if boot.arch not in shown:
+            shown.add(boot.arch)
+            suffix = "" if boot.arch == "x86_64" else f"_{boot.arch}"
+            exhibits += exhibits_of(boot, outside, suffix=suffix)
     return Finding(claims=tuple(claims), exhibits=tuple(exhibits))
 
 
 def _counted_from(base: int, size: int) -> Finder:
     return lambda head: _array(head.address, base, 0, size)
-
-
-def _vmemmap_base(boot: BootEvidence, outside: Outside) -> tuple[int, str]:
-    if boot.arch == "x86_64":
-        return struct_page_place.x86_64_vmemmap(), "where four levels of page tables put it"
-    snapshot = boot.snapshot()
-    bits = snapshot.config.number("ARM64_VA_BITS")
-    if bits is None:
-        raise MissingInputError("CONFIG_ARM64_VA_BITS")
-    memory = placement(snapshot, one_era(snapshot)).memory
-    base = struct_page_place.arm64_vmemmap(
-        va_bits=bits,
-        page_shift=snapshot.page_size_bytes.bit_length() - 1,
-        struct_shift=(outside.struct_bytes - 1).bit_length(),
-        memory_start=memory[0].start,
-    )
-    return base, f"{bits} bits of address, memory from {memory[0].start:#x}"
 
 
 def _vmemmap_memmap(boot: BootEvidence) -> Claim:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from analysis.compare.claim import Claim
 from analysis.compare.rule import exact
+from analysis.errors import MissingInputError
+from analysis.model.release import Release, parse_release
 from analysis.model.zone_room import rest, shares
 from analysis.tour.evidence import BootEvidence
 from analysis.tour.memory_claims import (
@@ -24,6 +26,8 @@ from analysis.verdict import Verdict
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_DOUBLES = Release(6, 7)
+"""The first release whose per-cpu lists do."""
 _NOISE_PART = 200
 """A zone that gave less than this part of a request may have lost it to something else."""
 
@@ -31,7 +35,15 @@ _NOISE_PART = 200
 def spill_claims(boot: BootEvidence, order: Order, pages: int) -> Iterator[Claim]:
     """A request that is larger than its node: who gives how much, and how it is counted."""
     awake = kswapd_was_awake(boot, "spill")
-    found = rooms(order, before(boot, "spill"), USER_CEILING, page_shift(boot), awake=awake)
+    scale = _refill_scale(boot)
+    found = rooms(
+        order,
+        before(boot, "spill"),
+        USER_CEILING,
+        page_shift(boot),
+        awake=awake,
+        refill_scale=scale,
+    )
     parts = shares(pages, found)
     working = [
         f"{zone.node}:{zone.zone}: {zone.free_pages} free - (low {zone.low} + reserve "
@@ -66,7 +78,8 @@ def spill_claims(boot: BootEvidence, order: Order, pages: int) -> Iterator[Claim
             shown,
             working=[
                 f"low {zone.low} + reserve {zone.reserve} = {zone.floor}: then it is passed over",
-                f"a batch of {zone.batch} is taken at a time",
+                f"a batch of {zone.batch >> scale} is taken at a time"
+                + (f", doubled up to {zone.batch} while nothing is freed" if scale else ""),
                 f"CPUs keep up to {zone.drift} pages of the counter to themselves when the",
                 f"watermark is looked at: {least} to {most}",
             ],
@@ -84,6 +97,16 @@ def spill_claims(boot: BootEvidence, order: Order, pages: int) -> Iterator[Claim
             f"node {node}: numa_miss rose by {count}" for node, count in missed.items() if count
         ],
     )
+
+
+def _refill_scale(boot: BootEvidence) -> int:
+    """How often a per-cpu list may double what it takes at a time."""
+    if parse_release(boot.release) < _DOUBLES:
+        return 0
+    scale = boot.snapshot().config.number("PCP_BATCH_SCALE_MAX")
+    if scale is None:
+        raise MissingInputError("CONFIG_PCP_BATCH_SCALE_MAX")
+    return scale
 
 
 def _between(

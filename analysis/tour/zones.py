@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from analysis.capture.snapshot import Snapshot
 from analysis.compare.claim import Claim, Number
-from analysis.compare.rule import exact
+from analysis.compare.rule import exact, unknown
 from analysis.compare.static.layout.capture import Way, eras
 from analysis.compare.static.layout.map import x86_memory
 from analysis.errors import MissingInputError
@@ -45,7 +45,7 @@ def _zone(
         snapshot = boot.snapshot()
         claims = [
             *_populated(snapshot),
-            *rule_claims(snapshot, "zone_range", in_zone(zone)),
+            *_of_zone(snapshot, "zone_range", zone),
             *_layout(snapshot, zone),
             *(claim for more in extra for claim in more(snapshot)),
             _served(boot, snapshot),
@@ -59,7 +59,27 @@ def _layout(snapshot: Snapshot, zone: str) -> Iterator[Claim]:
     rules = ("zone_start_pfn", "zone_spanned", "zone_present")
     # Where a zone begins is printed only of one with pages, which Device never has.
     for rule_id in rules[1:] if zone == "Device" else rules:
-        yield from rule_claims(snapshot, rule_id, in_zone(zone))
+        yield from _of_zone(snapshot, rule_id, zone)
+
+
+def _of_zone(snapshot: Snapshot, rule_id: str, zone: str) -> list[Claim]:
+    """A rule's claims about a zone; of one that is empty a rule may have nothing to say.
+
+    Raises:
+        MissingInputError: the kernel has no such zone, or says nothing of one with pages.
+    """
+    try:
+        return rule_claims(snapshot, rule_id, in_zone(zone))
+    except MissingInputError:
+        spans = [
+            each.pages.get("spanned", 0) for each in snapshot.zoneinfo.zones if each.zone == zone
+        ]
+        if not spans:
+            raise MissingInputError(f"the zone {zone}, which this kernel has not got") from None
+        if any(spans):
+            raise
+        why = f"{zone} has no pages on this machine"
+        return [unknown(rule_id, {"zone": zone}, why=why)]
 
 
 def _populated(snapshot: Snapshot) -> Iterator[Claim]:
@@ -102,7 +122,7 @@ def _served(boot: BootEvidence, snapshot: Snapshot) -> Claim:
 
 def _protected(zone: str) -> Callable[[Snapshot], Iterator[Claim]]:
     """What the zone keeps from requests that could be served higher up."""
-    return lambda snapshot: iter(rule_claims(snapshot, "lowmem_reserve", in_zone(zone)))
+    return lambda snapshot: iter(_of_zone(snapshot, "lowmem_reserve", zone))
 
 
 def _high_total(snapshot: Snapshot) -> Iterator[Claim]:
@@ -111,23 +131,32 @@ def _high_total(snapshot: Snapshot) -> Iterator[Claim]:
 
 
 def _movable(evidence: StopEvidence) -> Finding:
-    """ZONE_MOVABLE laid out at boot, and made of memory that was added."""
-    boot, hot = evidence.boot("movablecore"), evidence.boot("hot-dimm")
-    at_boot, added = boot.snapshot(), hot.snapshot()
-    claims = [
-        *(_of("movablecore", claim) for claim in rule_claims(at_boot, "movable_start")),
-        *(_of("movablecore", claim) for claim in _layout(at_boot, "Movable")),
-        *_hot_claims(added),
-        _served(boot, at_boot),
-        _served(hot, added),
-    ]
-    exhibits = [
-        _zone_listing("movable_boot_zoneinfo", at_boot, "Movable"),
-        map_plate("movable_boot_map", at_boot, ("Movable",)),
-        _blocks_listing(added),
-        _zone_listing("movable_hot_zoneinfo", added, "Movable"),
-        map_plate("movable_hot_map", added, ("Movable",)),
-    ]
+    """ZONE_MOVABLE laid out at boot, and made of memory that was added; on a kernel other than the
+    stop's own perhaps one of them only."""
+    claims: list[Claim] = []
+    exhibits: list[Exhibit | None] = []
+    if "movablecore" in evidence.boots:
+        boot = evidence.boot("movablecore")
+        at_boot = boot.snapshot()
+        claims += [_of("movablecore", claim) for claim in rule_claims(at_boot, "movable_start")]
+        claims += [_of("movablecore", claim) for claim in _layout(at_boot, "Movable")]
+        claims.append(_served(boot, at_boot))
+        exhibits += [
+            _zone_listing("movable_boot_zoneinfo", at_boot, "Movable"),
+            map_plate("movable_boot_map", at_boot, ("Movable",)),
+        ]
+    if "hot-dimm" in evidence.boots:
+        hot = evidence.boot("hot-dimm")
+        added = hot.snapshot()
+        claims += _hot_claims(added)
+        claims.append(_served(hot, added))
+        exhibits += [
+            _blocks_listing(added),
+            _zone_listing("movable_hot_zoneinfo", added, "Movable"),
+            map_plate("movable_hot_map", added, ("Movable",)),
+        ]
+    if not claims:
+        raise MissingInputError("the boots of zones/movable")
     return Finding(
         claims=tuple(claims), exhibits=tuple(each for each in exhibits if each is not None)
     )

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.model.layout.struct_page_place import (
+    arm64_high_vmemmap,
     arm64_vmemmap,
     array_pfn,
     coded_map,
@@ -39,3 +40,17 @@ def test_the_memmap_of_arm64_counts_from_the_start_of_memory() -> None:
     assert moved == start - (0x4000_0000 >> 12 << 6)
     inside = arm64_vmemmap(va_bits=48, page_shift=12, struct_shift=6, memory_start=0x5000_0000)
     assert inside == moved
+
+
+def test_later_the_memmap_of_arm64_ends_below_the_last_gib() -> None:
+    def start(cpu_bits: int, memory: int) -> int:
+        return arm64_high_vmemmap(
+            va_bits=52, cpu_va_bits=cpu_bits, page_shift=12, struct_bytes=64, memory_start=memory
+        )
+
+    # a struct page for each page of 2**52 - 2**47 bytes, the last before the last GiB
+    assert start(52, 0) == (1 << 64) - (1 << 30) - ((1 << 46) - (1 << 41))
+    # a CPU with 48 bits maps its memory 2**52 - 2**48 bytes higher up in the linear map
+    assert start(48, 0) == start(52, 0) + ((1 << 46) - (1 << 42))
+    # as 6.12 showed on such a CPU, with memory from 1 GiB on
+    assert start(48, 1 << 30) == 0xFFFF_FDFF_BF00_0000

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from analysis.tour.finding import Plate
+from analysis.errors import MissingInputError
+from analysis.tour.finding import Finding, Plate
+from analysis.verdict import Verdict
 from tests.tour_evidence import FIXTURES, Change, failing, judged
 
 STOPS = tuple(sorted(path.name.replace("-", "/", 1) for path in FIXTURES.glob("memory_models-*")))
@@ -175,3 +177,100 @@ def test_a_formula_that_finds_more_than_is_free_fails(tmp_path: Path) -> None:
         ("x86_64/buddy.json", run, r"\1"),
     )
     assert failing(finding) == {"free_frames"}
+
+
+FIRST_RUN = r"\s*\[\s*\d+,\s*\d+\s*\],"
+
+
+def test_what_was_free_only_between_two_readings_is_unknown(tmp_path: Path) -> None:
+    """The kernel shows one block less than its free lists have, at both readings, and another at
+    one of them only: something came and went."""
+    finding = judged(
+        "memory_models/vmemmap",
+        tmp_path,
+        ("x86_64/buddy.json", rf'(?s)("first": \[){FIRST_RUN}{FIRST_RUN}', r"\1"),
+        ("x86_64/buddy.json", rf'(?s)("second": \[){FIRST_RUN}', r"\1"),
+    )
+    assert failing(finding) == set()
+    unknown = [claim for claim in finding.claims if claim.verdict is Verdict.UNKNOWN]
+    assert [(claim.id, dict(claim.scope)) for claim in unknown] == [
+        ("free_frames", {"boot": "x86_64"})
+    ]
+
+
+PIECE = (
+    "[    0.0] memblock_alloc_try_nid_raw: 2097152 bytes align=0x200000 nid=0 "
+    "from=0x0000000001000000 max_addr=0x0000000000000001 vmemmap_populate_hugepages+0x166/0x1b0\n"
+)
+
+
+def _memmap(finding: Finding) -> dict[str, Verdict]:
+    return {
+        str(claim.scope["boot"]): claim.verdict
+        for claim in finding.claims
+        if claim.id == "memmap_bytes"
+    }
+
+
+@pytest.mark.parametrize(
+    ("pieces", "verdict"),
+    [(5, Verdict.HOLDS), (4, Verdict.FAILS), (6, Verdict.FAILS), (0, Verdict.UNKNOWN)],
+)
+def test_later_the_memmap_is_asked_for_in_pieces(
+    pieces: int, verdict: Verdict, tmp_path: Path
+) -> None:
+    whole = r"^.*_nid_raw: \d+ bytes .* sparse_init_nid.*\n"
+    finding = judged(
+        "memory_models/vmemmap",
+        tmp_path,
+        ("x86_64/capture/dmesg", whole, PIECE * pieces),
+        ("x86_64/capture/dmesg", whole, ""),
+    )
+    assert _memmap(finding) == {"x86_64": verdict}
+
+
+@pytest.mark.parametrize(
+    ("stop", "lacking", "change"),
+    [
+        (
+            "memory_models/flatmem",
+            "mem_map: this kernel",
+            ("main/outside.json", r'"pointers":\{"mem_map":\d+', r'"pointers":{"other":1'),
+        ),
+        (
+            "memory_models/discontigmem",
+            "node_mem_map: this kernel",
+            ("main/outside.json", r'("node":1,.*"mem_map":)\d+', r"\1null"),
+        ),
+        (
+            "memory_models/sparsemem",
+            "section numbers .* is built with SPARSEMEM_VMEMMAP",
+            ("main/capture/config", r"\A", "CONFIG_SPARSEMEM_VMEMMAP=y\n"),
+        ),
+    ],
+)
+def test_a_kernel_of_another_memory_model_is_named(
+    stop: str, lacking: str, change: Change, tmp_path: Path
+) -> None:
+    with pytest.raises(MissingInputError, match=lacking):
+        judged(stop, tmp_path, change)
+
+
+def test_where_an_unknown_release_puts_the_memmap_is_unknown(tmp_path: Path) -> None:
+    finding = judged(
+        "memory_models/vmemmap",
+        tmp_path,
+        ("arm64/boot.json", r'"release": "6.1', '"release": "6.9'),
+    )
+    unknown = {claim.id for claim in finding.claims if claim.verdict is Verdict.UNKNOWN}
+    assert unknown == {"vmemmap", "free_frames"}
+    assert failing(finding) == set()
+
+
+def test_a_boot_named_by_another_architecture_is_told_by_its_nodes(tmp_path: Path) -> None:
+    finding = judged(
+        "memory_models/vmemmap",
+        tmp_path,
+        ("x86_64/boot.json", r'"arch": "x86_64"', '"arch": "arm"'),
+    )
+    assert {claim.scope["boot"] for claim in finding.claims} == {"2 nodes", "arm64"}

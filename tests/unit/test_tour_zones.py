@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from analysis.errors import MissingInputError
 from analysis.figures.files import svg_bytes
 from analysis.figures.tour_map import (
     Extent,
@@ -18,10 +20,12 @@ from analysis.figures.tour_map import (
 )
 from analysis.model.layout.hot_added import added_blocks, movable_zone
 from analysis.model.layout.pfn import Span
-from analysis.model.zone_room import ZoneRoom, rest, shares
+from analysis.model.zone_room import ZoneRoom, largest_refill, rest, shares
+from analysis.tour.evidence import open_stop
 from analysis.tour.finding import Listing, Plate
+from analysis.tour.zones import JUDGES
 from analysis.verdict import Verdict
-from tests.tour_evidence import altered, failing, judged, verdicts
+from tests.tour_evidence import FIXTURES, altered, failing, judged, kept, verdicts
 
 STOPS = (
     "zones/dma",
@@ -104,6 +108,8 @@ def test_what_is_left_is_known_to_a_batch() -> None:
     assert rest(room(1000, 100, 5, batch=63)) == (43, 105)
     assert rest(room(1000, 100, 5)) == (105, 105)
     assert rest(replace(room(1000, 100, 5, batch=63), drift=2)) == (41, 107)
+    # from 6.7 on a list may double its batch five times
+    assert rest(room(1000, 1000, 0, batch=largest_refill(15, 5))) == (521, 1000)
 
 
 def test_blocks_that_were_there_at_boot_are_not_added() -> None:
@@ -150,3 +156,34 @@ def test_the_map_names_each_zone_with_its_pages() -> None:
     drawn = svg_bytes(draw(zones, memory)).decode()
     for text in ("DMA", "Normal", "98", "262\u202f144", "node 1", "System RAM", "4G"):
         assert f">{text}<" in drawn, text
+
+
+def test_a_zone_that_is_empty_holds_but_for_where_it_begins() -> None:
+    """Normal, on a machine whose memory all lies below."""
+    finding = JUDGES["zones/normal"](kept("zones/dma"))
+    by_verdict = verdicts(finding)
+    assert by_verdict["zones_populated"] == by_verdict["zone_spanned"] == {Verdict.HOLDS}
+    assert by_verdict["zone_start_pfn"] == {Verdict.UNKNOWN}
+
+
+def test_a_zone_that_the_kernel_has_not_got_is_named() -> None:
+    with pytest.raises(MissingInputError, match="the zone HighMem, which this kernel has not got"):
+        JUDGES["zones/highmem"](kept("zones/dma"))
+
+
+@pytest.mark.parametrize("left", ["movablecore", "hot-dimm"])
+def test_one_of_the_two_machines_shows_movable_by_itself(left: str, tmp_path: Path) -> None:
+    path = tmp_path / "zones-movable"
+    shutil.copytree(FIXTURES / "zones-movable" / left, path / left)
+    finding = JUDGES["zones/movable"](open_stop("zones/movable", path))
+    assert {claim.verdict for claim in finding.claims} == {Verdict.HOLDS}
+    assert all(claim.scope.get("boot", left) == left for claim in finding.claims)
+    assert finding.exhibits
+
+
+def test_no_machine_at_all_shows_nothing(tmp_path: Path) -> None:
+    shutil.copytree(FIXTURES / "zones-movable" / "hot-dimm", tmp_path / "other")
+    record = tmp_path / "other" / "boot.json"
+    record.write_text(record.read_text().replace('"hot-dimm"', '"other"'))
+    with pytest.raises(MissingInputError, match="the boots of zones/movable"):
+        JUDGES["zones/movable"](open_stop("zones/movable", tmp_path))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 _X86_64_VMEMMAP = 0xFFFF_EA00_0000_0000
 _ARM64_MEMSTART_BYTES = 1 << 30
+_ARM64_LEAST_BITS = 48
+"""Of addresses, on a CPU that has no 52 bits of them. Kernel: VA_BITS_MIN."""
+_ARM64_ABOVE_BYTES = 1 << 30
 _SECTION_FLAGS = 0xFFF
 _CODE_BITS = 64
 
@@ -67,3 +70,23 @@ def arm64_vmemmap(*, va_bits: int, page_shift: int, struct_shift: int, memory_st
     start = (1 << _CODE_BITS) - (1 << (va_bits - (page_shift - struct_shift)))
     first = memory_start & -_ARM64_MEMSTART_BYTES
     return start - ((first >> page_shift) << struct_shift)
+
+
+def arm64_high_vmemmap(
+    *, va_bits: int, cpu_va_bits: int, page_shift: int, struct_bytes: int, memory_start: int
+) -> int:
+    """The same for later releases, whose memmap ends 1 GiB below the end of all addresses.
+
+    It has room for the linear map of a kernel with all ``va_bits``, less the upper half of what 48
+    bits give. A CPU with fewer bits, ``cpu_va_bits``, uses the upper end of that linear map, which
+    therefore counts as if it began so much further down.
+
+    Kernel: arch/arm64/include/asm/memory.h, ``VMEMMAP_START``; arch/arm64/include/asm/pgtable.h,
+        ``vmemmap``; arch/arm64/mm/init.c, ``arm64_memblock_init``; 6.12, 7.2 and 7.3 with 4 KiB
+        pages.
+    Ignores: other page sizes; memory that the linear map does not reach.
+    """
+    linear = (1 << va_bits) - (1 << (min(va_bits, _ARM64_LEAST_BITS) - 1))
+    start = (1 << _CODE_BITS) - _ARM64_ABOVE_BYTES - (linear >> page_shift) * struct_bytes
+    first = (memory_start & -_ARM64_MEMSTART_BYTES) - ((1 << va_bits) - (1 << cpu_va_bits))
+    return start - (first >> page_shift) * struct_bytes

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,14 +29,29 @@ _DEBUG = "memblock=debug log_buf_len=1M"
 the smaller kernels' buffers of messages hold."""
 
 
+_TRIES, _PAUSE_S = 8, 2.0
+
+
 def _gather(evidence: Evidence) -> None:
     """The kernel's own words on its struct pages, and the free lists read from outside between two
-    readings of what /proc/kpageflags says of every page frame."""
+    readings of what /proc/kpageflags says of every page frame.
+
+    Pages that CPUs had set aside may go back to the free lists after the first reading, and be
+    taken by the process that does the second: free in between, and at neither of them. From 6.7 on
+    a CPU's lists shrink by and by, so all is read again until nothing was given back meanwhile.
+    """
     evidence.capture()
     symbols = _symbols(evidence)
-    first = _buddy_frames(evidence)
-    outside = _from_outside(evidence, symbols)
-    second = _buddy_frames(evidence)
+    for turn in range(_TRIES):
+        if turn:
+            time.sleep(_PAUSE_S)
+        first = _buddy_frames(evidence)
+        outside = _from_outside(evidence, symbols)
+        second = _buddy_frames(evidence)
+        if _frames(second) <= _frames(first):
+            break
+    else:
+        evidence.note(f"pages were given back during each of {_TRIES} readings")
     evidence.keep_json("outside", outside)
     evidence.keep_json("buddy", {"first": first, "second": second})
 
@@ -85,6 +101,10 @@ def _buddy_frames(evidence: Evidence) -> list[list[int]]:
         else:
             runs.append([pfn, 1])
     return runs
+
+
+def _frames(runs: Sequence[Sequence[int]]) -> set[int]:
+    return {pfn for first, count in runs for pfn in range(first, first + count)}
 
 
 @contextmanager
