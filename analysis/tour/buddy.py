@@ -14,6 +14,7 @@ from analysis.tour.buddy_stealing import migratetypes
 from analysis.tour.evidence import StopEvidence
 from analysis.tour.finding import Finding, Plate
 from analysis.tour.ring_calls import (
+    alone,
     lists_claim,
     read_calls,
 )
@@ -27,12 +28,13 @@ from analysis.tour.ring_claims import (
 
 def splitting(evidence: StopEvidence) -> Finding:
     """buddy/splitting: one request, one block taken, its upper halves put back."""
-    calls = read_calls(evidence.boot())
+    every = read_calls(evidence.boot())
+    calls = alone(every)
     claims: list[Claim] = []
     for call in calls:
         claims.append(taken_claim(call))
         claims.append(blocks_claim("split_rest", call))
-    claims.append(lists_claim("split_lists", calls))
+    claims.append(lists_claim("split_lists", every))
     deepest = max(calls, key=lambda call: len(call.new))
     return Finding(
         claims=tuple(claims),

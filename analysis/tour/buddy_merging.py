@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from analysis.compare.claim import Claim
+from analysis.compare.claim import Claim, Verdict
 from analysis.errors import MissingInputError
 from analysis.figures import tour_buddy
 from analysis.model.allocator.allocator import Allocator
@@ -17,6 +17,7 @@ from analysis.tour.evidence import BootEvidence, StopEvidence
 from analysis.tour.finding import Finding, Listing, Plate
 from analysis.tour.ring_calls import (
     RingCall,
+    alone,
     lists_claim,
     number_claim,
     read_calls,
@@ -36,14 +37,15 @@ _MIB = 1 << 20
 
 def coalescing(evidence: StopEvidence) -> Finding:
     """buddy/coalescing: what is given back merges with its buddy, and only with it."""
-    calls = read_calls(evidence.boot())
+    every = read_calls(evidence.boot())
+    calls = alone(every)
     drops = [call for call in calls if not call.taken]
     if not drops:
         raise MissingInputError("a call of free_pages")
     claims = [blocks_claim("merged_block", call) for call in drops]
-    claims.append(lists_claim("merge_lists", calls))
+    claims.append(lists_claim("merge_lists", every))
     claims.append(_apart_claim(drops))
-    claims += _law("main", calls[-1].after)
+    claims += _law("main", every[-1].after)
     cma = evidence.boot("cma")
     other = load_allocator(read_lists(cma))
     claims += _law("cma", other)
@@ -156,23 +158,53 @@ def _pair_text(pair: Pair) -> str:
 
 def _reserved_pair(boot: BootEvidence, allocator: Allocator) -> Claim:
     """A CMA pageblock and the movable one that is its buddy, both free: they stay two."""
-    match = _CMA_RESERVED.search(boot.snapshot().text("dmesg"))
-    page = boot.snapshot().page_size_bytes
+    snapshot = boot.snapshot()
+    scope, unit = {"boot": boot.label}, "free buddies apart"
+    if snapshot.has("config") and not snapshot.config.on("CMA"):
+        return Claim(
+            id="reserved_pair", scope=scope, predicted=None, observed=None, unit=unit,
+            verdict=Verdict.UNKNOWN, why="the kernel is built without CONFIG_CMA", lacking=True,
+        )  # fmt: skip
+    match = _CMA_RESERVED.search(snapshot.text("dmesg"))
+    page = snapshot.page_size_bytes
     pairs = [(pair, zone.free) for zone in allocator.zones for pair in free_buddies(zone.free)]
     observed = " ".join(f"{pair[0].pfn:#x}+{pair[1].pfn:#x}/{pair[0].order}" for pair, _ in pairs)
     edges: set[int] = set()
+    used = False
     order = allocator.zones[0].free.pageblock_order
     if match is not None:
         start = int(match[2], 16) // page
         end = start + int(match[1]) * _MIB // page
-        edges = {
-            min(block, buddy_pfn(block, order))
-            for block in range(start, end, 1 << order)
-            if not start <= buddy_pfn(block, order) < end
-        }
-    scope, unit = {"boot": boot.label}, "free buddies apart"
+        for block in range(start, end, 1 << order):
+            buddy = buddy_pfn(block, order)
+            if not start <= buddy < end:
+                if _whole(allocator, block, order) and _whole(allocator, buddy, order):
+                    edges.add(min(block, buddy))
+                else:
+                    used = True
     if not edges and not observed:
         why = "no CMA area" if match is None else "a CMA area without half a pair of pageblocks"
+        if used:
+            why = "a CMA area whose half pairs of pageblocks are in use"
         return unseen("reserved_pair", f"the kernel reserved {why}", unit, scope=scope)
     predicted = " ".join(f"{pfn:#x}+{pfn + (1 << order):#x}/{order}" for pfn in sorted(edges))
     return text_claim("reserved_pair", scope, predicted or "none", observed or "none", unit)
+
+
+def _whole(allocator: Allocator, pfn: int, order: int) -> bool:
+    """Whether all pages of a range are free, in whatever blocks, those that reach beyond too."""
+    try:
+        lists = allocator.zone_of(pfn).free
+    except ValueError:
+        return False
+    if not (lists.spans(pfn) and lists.spans(pfn + (1 << order) - 1)):
+        return False
+    for larger in range(order, lists.max_order + 1):
+        block = lists.block_at(pfn & ~((1 << larger) - 1))
+        if block is not None and block.order >= larger:
+            return True
+    free = 0
+    for first in range(pfn, pfn + (1 << order)):
+        block = lists.block_at(first)
+        free += 0 if block is None else 1 << block.order
+    return free == 1 << order

@@ -10,11 +10,13 @@ from itertools import zip_longest
 from analysis.compare.claim import Claim
 from analysis.figures import tour_buddy
 from analysis.model.allocator.allocator import Allocator
+from analysis.model.allocator.zone import Extfrag
 from analysis.model.freelist import ZoneFreeLists
-from analysis.tour.evidence import StopEvidence
+from analysis.tour.evidence import BootEvidence, StopEvidence
 from analysis.tour.finding import Exhibit, Finding, Listing, Plate
 from analysis.tour.ring_calls import (
     RingCall,
+    alone,
     lists_claim,
     read_calls,
     text_claim,
@@ -34,8 +36,9 @@ _EXTFRAG = re.compile(
 def migratetypes(evidence: StopEvidence) -> Finding:
     """buddy/migratetypes: unmovable requests that find none of their own, and what they take."""
     boot = evidence.boot()
-    calls = read_calls(boot)
-    stolen = [call for call in calls if call.fallback is not None]
+    every = read_calls(boot)
+    calls = alone(every)
+    stolen = [call for call in calls if call.extfrag is not None]
     claims = [taken_claim(call) for call in stolen]
     claims += [
         text_claim(
@@ -47,12 +50,10 @@ def migratetypes(evidence: StopEvidence) -> Finding:
         )
         for call in stolen
     ]
-    claims.append(lists_claim("steal_lists", calls))
-    orders = {call.order for call in calls}
-    told = [line for line in boot.text("trace").splitlines() if (m := _EXTFRAG.search(line))
-            and int(m[2]) in orders]  # fmt: skip
+    claims.append(lists_claim("steal_lists", every))
+    told = _told(boot, calls)
     claims += _extfrag_claims(stolen, told)
-    claims += (_way_claim(told, owned) for owned in (True, False))
+    claims += (_way_claim(_told(boot, every), owned) for owned in (True, False))
     exhibits: list[Exhibit] = []
     if stolen:
         telling = _steal(max(stolen, key=lambda call: len(call.gone)))
@@ -63,15 +64,27 @@ def migratetypes(evidence: StopEvidence) -> Finding:
     return Finding(claims=tuple(claims), exhibits=tuple(exhibits))
 
 
+def _told(boot: BootEvidence, calls: Sequence[RingCall]) -> list[str]:
+    """The tracepoint's lines about these calls; where it is not known which are, of their order."""
+    if any(call.events is None for call in calls):
+        orders = {call.order for call in calls}
+        lines = boot.text("trace").splitlines()
+        return [line for line in lines if (m := _EXTFRAG.search(line)) and int(m[2]) in orders]
+    return [
+        event.line for call in calls for event in call.events or () if _EXTFRAG.search(event.line)
+    ]
+
+
 def _extfrag_claims(stolen: Sequence[RingCall], told: Sequence[str]) -> list[Claim]:
     """One for each fallback, in their order; a side that has fewer says none for the others."""
     rule_id, unit = "extfrag", "trace event"
     if not stolen and not told:
         return [unseen(rule_id, "every request found a block of its own type", unit, scope={})]
-    pairs = zip_longest(map(_extfrag_of, stolen), map(_extfrag_line, told), fillvalue="none")
+    predicted = [_extfrag_of(call.extfrag) for call in stolen if call.extfrag is not None]
+    pairs = zip_longest(predicted, map(_extfrag_line, told), fillvalue="none")
     return [
-        text_claim(rule_id, {"fallback": number}, predicted, observed, unit)
-        for number, (predicted, observed) in enumerate(pairs, 1)
+        text_claim(rule_id, {"fallback": number}, model, kernel, unit)
+        for number, (model, kernel) in enumerate(pairs, 1)
     ]
 
 
@@ -96,13 +109,10 @@ def _types_at(allocator: Allocator, call: RingCall) -> str:
     return " ".join(names)
 
 
-def _extfrag_of(call: RingCall) -> str:
-    block = call.fallback
-    assert block is not None, "asked of calls that fell back"
-    owned = int(call.stolen_type is call.migratetype)
+def _extfrag_of(told: Extfrag) -> str:
     return (
-        f"{block.pfn:#x} order {call.order} from {block.order} type {int(call.migratetype)} from "
-        f"{int(block.migratetype)} owned {owned}"
+        f"{told.pfn:#x} order {told.order} from {told.found.order} type {int(told.borrower)} from "
+        f"{int(told.found.migratetype)} owned {told.owned:d}"
     )
 
 

@@ -10,12 +10,14 @@ from typing import Any
 from analysis.bundle import load_memory_sample
 from analysis.compare.claim import Claim, Scope, Verdict
 from analysis.compare.rule import exact
+from analysis.errors import MissingInputError
 from analysis.model.allocator.allocator import Allocator, Request
 from analysis.model.allocator.gfp import gfp_migratetype
-from analysis.model.buddy import find_fallback
+from analysis.model.allocator.zone import Extfrag
 from analysis.model.freelist import FreeBlock, Migratetype
 from analysis.replay.allocator_state import Comparison, compare_allocator, load_allocator
 from analysis.tour.evidence import BootEvidence
+from analysis.tour.ring_events import RingEvent, between, ring_events
 
 _TAKE = "get_page_from_freelist"
 ZoneBlock = tuple[int, FreeBlock]
@@ -35,10 +37,10 @@ class RingCall:
     """The block that the kernel gave, or was given."""
     model_pfn: int | None
     """The block that the model gave."""
-    fallback: FreeBlock | None
-    """What the model had to take from another type, its own lists being empty."""
-    stolen_type: Migratetype | None
-    """The type of that block's pageblock afterwards, in the model."""
+    extfrag: Extfrag | None
+    """Where the model had to take from another type: what the kernel tells of it."""
+    events: tuple[RingEvent, ...] | None
+    """What the kernel traced meanwhile; None where that is not known."""
     model_gone: tuple[ZoneBlock, ...]
     model_new: tuple[ZoneBlock, ...]
     """Free blocks that went and came by the model; the same of the kernel's lists:"""
@@ -55,21 +57,51 @@ class RingCall:
     def scope(self) -> Scope:
         return {"call": self.number, "step": self.step}
 
+    @property
+    def fallback(self) -> FreeBlock | None:
+        """What the model took from another type."""
+        return None if self.extfrag is None else self.extfrag.found
+
+    @property
+    def disturbed(self) -> str:
+        """Who else was at work between the two readings; empty where it was the call alone."""
+        return next((who for event in self.events or () if (who := event.disturbs)), "")
+
 
 def read_calls(boot: BootEvidence) -> tuple[RingCall, ...]:
     """All calls of a boot.
 
     Raises:
-        MissingInputError, ParseError: they were not kept.
+        MissingInputError, ParseError: they were not kept, or not all that was traced meanwhile.
         BundleError: a sample did not pass its own checks.
         RecordError: a sample cannot be read.
     """
+    events = ring_events(boot)
     return tuple(
-        _ring_call(boot.path, number, row) for number, row in enumerate(boot.json("calls"), 1)
+        _ring_call(boot.path, number, row, events)
+        for number, row in enumerate(boot.json("calls"), 1)
     )
 
 
-def _ring_call(path: Path, number: int, row: dict[str, Any]) -> RingCall:
+def alone(calls: Sequence[RingCall]) -> tuple[RingCall, ...]:
+    """The calls during which nobody else was at work: what happened then was theirs.
+
+    A kernel that can be preempted may give the CPU away in the midst of a call, to kswapd that
+    drains per-cpu lists and frees pages, say; what lies between the two readings is then not the
+    outcome of one request.
+
+    Raises:
+        MissingInputError: there is none.
+    """
+    found = tuple(call for call in calls if not call.disturbed)
+    if not found:
+        raise MissingInputError("a call during which nothing else ran")
+    return found
+
+
+def _ring_call(
+    path: Path, number: int, row: dict[str, Any], events: Sequence[RingEvent] | None
+) -> RingCall:
     before_sample = load_memory_sample(path / row["before"])
     after_sample = load_memory_sample(path / row["after"])
     before, after, model = (
@@ -81,7 +113,7 @@ def _ring_call(path: Path, number: int, row: dict[str, Any]) -> RingCall:
     first, order, *flags = row["arguments"]
     cpu, node = (int(before_sample.cpus[0][name]) for name in ("cpu", "node"))
     model_pfn, migratetype = None, Migratetype.UNMOVABLE
-    fallback = stolen = None
+    extfrag = None
     if taken:
         migratetype = gfp_migratetype(first)
         request = Request(
@@ -95,9 +127,7 @@ def _ring_call(path: Path, number: int, row: dict[str, Any]) -> RingCall:
         choice = model.allocate(request)
         if choice is not None:
             model_pfn = choice.pfn
-            fallback = _fallback(before, choice.zone, order, migratetype)
-            if fallback is not None:
-                stolen = model.zones[choice.zone].free.pageblock_migratetype(fallback.pfn)
+            extfrag = model.zones[choice.zone].extfrag
     else:
         model.free(cpu, row["pfn"], order)
     comparison = compare_allocator(model, after_sample)
@@ -113,8 +143,14 @@ def _ring_call(path: Path, number: int, row: dict[str, Any]) -> RingCall:
         migratetype=migratetype,
         pfn=row["pfn"],
         model_pfn=model_pfn,
-        fallback=fallback,
-        stolen_type=stolen,
+        extfrag=extfrag,
+        events=(
+            None
+            if events is None
+            else between(
+                events, before_sample.meta["trace_counter"], after_sample.meta["trace_counter"]
+            )
+        ),
         model_gone=_sorted(old - mine),
         model_new=_sorted(mine - old),
         gone=_sorted(old - theirs),
@@ -124,14 +160,6 @@ def _ring_call(path: Path, number: int, row: dict[str, Any]) -> RingCall:
         after=after,
         model_after=model,
     )
-
-
-def _fallback(
-    before: Allocator, zone: int, order: int, migratetype: Migratetype
-) -> FreeBlock | None:
-    lists = before.zones[zone].free
-    own = any(lists.head(larger, migratetype) for larger in range(order, lists.max_order + 1))
-    return None if own else find_fallback(lists, order, migratetype)
 
 
 def _blocks(allocator: Allocator) -> Iterator[ZoneBlock]:
@@ -146,7 +174,9 @@ def _sorted(blocks: frozenset[ZoneBlock]) -> tuple[ZoneBlock, ...]:
 
 def lists_claim(claim_id: str, calls: Sequence[RingCall]) -> Claim:
     """Behind every call each free list and per-cpu list is the model's, in order, and so are the
-    counters and the types of all pageblocks."""
+    counters and the types of all pageblocks. Calls that were disturbed are left out."""
+    disturbed = [call for call in calls if call.disturbed]
+    calls = alone(calls)
     lists = sum(call.comparison.lists for call in calls)
     wrong = [call for call in calls if _differences(call)]
     differing = sum(len(call.comparison.differing) for call in calls)
@@ -164,8 +194,16 @@ def lists_claim(claim_id: str, calls: Sequence[RingCall]) -> Claim:
                 "each call: the state read before it, the model's rules, the state read behind it; "
                 "free lists and per-cpu lists in order, counters, types of pageblocks"
             ),
+            *_left_out(disturbed),
         ),
     )
+
+
+def _left_out(disturbed: Sequence[RingCall]) -> tuple[str, ...]:
+    if not disturbed:
+        return ()
+    who = ", ".join(f"call {call.number}: {call.disturbed}" for call in disturbed[:4])
+    return (f"{len(disturbed)} calls more are left out, something else ran meanwhile ({who})",)
 
 
 def _differences(call: RingCall) -> str:

@@ -123,6 +123,23 @@ def test_unmovable_requests_take_over_a_mostly_free_movable_pageblock(release: R
     assert zone.free.pfns(7, U) == (512 + 128,)
 
 
+@pytest.mark.parametrize(("release", "pfn"), [(OLD, 768), (MID, 512), (NEW, 512)])
+def test_a_fallback_tells_of_the_block_found_or_of_the_page_taken(
+    release: Release, pfn: int
+) -> None:
+    """The largest block is found; what is taken of its pageblock is the smallest sufficient."""
+    zone = make_zone(release=release)
+    fill(zone, [(768, 8, M), (512, 4, M)])
+    zone.free.set_pageblock_migratetype(512, 0, M)
+    choice = make_allocator(zone).allocate(request(order=4))
+    assert choice is not None
+    assert choice.pfn == 512
+    assert zone.extfrag is not None
+    assert (zone.extfrag.pfn, zone.extfrag.order, zone.extfrag.owned) == (pfn, 4, True)
+    assert (zone.extfrag.found.pfn, zone.extfrag.found.order) == (768, 8)
+    assert (zone.extfrag.borrower, zone.extfrag.found.migratetype) == (U, M)
+
+
 @pytest.mark.parametrize("release", [OLD, MID, NEW])
 def test_a_pageblock_full_of_movable_pages_keeps_its_type(release: Release) -> None:
     zone = make_zone(release=release)

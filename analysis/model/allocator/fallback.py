@@ -217,7 +217,7 @@ def _mostly_alike(zone: Zone, pages: int) -> bool:
 def _fall_back(zone: Zone, order: int, migratetype: Migratetype, alloc_flags: int) -> bool:
     """Moves a block of another type, with or without its pageblock, to this type's lists.
 
-    Kernel: mm/page_alloc.c, ``__rmqueue_fallback`` and ``steal_suitable_fallback``; 6.1.
+    Kernel: mm/page_alloc.c, ``__rmqueue_fallback``; 6.1.
     """
     lists = zone.free
     lowest = _lowest_order(zone, order, alloc_flags)
@@ -241,19 +241,26 @@ def _fall_back(zone: Zone, order: int, migratetype: Migratetype, alloc_flags: in
         return False
     block = _turned(zone, block)
     zone.borrowed += 1
-    zone.extfrags += 1
+    _borrow(zone, block, migratetype, alloc_flags)
+    zone.fell_back(block.pfn, order, block, migratetype)
+    return True
+
+
+def _borrow(zone: Zone, block: FreeBlock, migratetype: Migratetype, alloc_flags: int) -> None:
+    """Kernel: mm/page_alloc.c, ``steal_suitable_fallback``; 6.1."""
+    lists = zone.free
     lender = lists.pageblock_migratetype(block.pfn)
     if lender is Migratetype.HIGHATOMIC:
         zone.move_block(block, migratetype)
-        return True
+        return
     if block.order >= lists.pageblock_order:
         lists.set_pageblock_migratetype(block.pfn, block.order, migratetype)
         zone.move_block(block, migratetype)
-        return True
+        return
     boost_watermark(zone, alloc_flags)
     if not takes_whole_pageblock(zone, block.order, migratetype):
         zone.move_block(block, migratetype)
-        return True
+        return
     start = zone.pageblock_start(block.pfn)
     end = start + (1 << lists.pageblock_order)
     movable_pages = 0
@@ -263,11 +270,10 @@ def _fall_back(zone: Zone, order: int, migratetype: Migratetype, alloc_flags: in
     free_pages = zone.move_pageblock(block.pfn, migratetype)
     if not free_pages:
         zone.move_block(block, migratetype)
-        return True
+        return
     alike = _alike_pages(zone, migratetype, lender, free_pages, movable_pages)
     if _mostly_alike(zone, free_pages + alike):
         lists.set_pageblock_migratetype(block.pfn, 0, migratetype)
-    return True
 
 
 def _claim(zone: Zone, order: int, migratetype: Migratetype, alloc_flags: int) -> int | None:
@@ -286,7 +292,7 @@ def _claim(zone: Zone, order: int, migratetype: Migratetype, alloc_flags: int) -
         pfn = _claim_block(zone, block, order, migratetype, alloc_flags)
         if pfn is not None:
             zone.borrowed += 1
-            zone.extfrags += 1
+            zone.fell_back(pfn, order, block, migratetype)
             return pfn
     return None
 
@@ -345,6 +351,6 @@ def _steal(zone: Zone, order: int, migratetype: Migratetype) -> tuple[int, Migra
         expand(zone.free, block, order)
         zone.account(-(1 << order), block.migratetype)
         zone.moves.append((ListMove.LOCKED, block.pfn, order))
-        zone.extfrags += 1
+        zone.fell_back(block.pfn, order, block, migratetype)
         return block.pfn, block.migratetype
     return None

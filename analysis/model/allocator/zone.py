@@ -23,6 +23,21 @@ class ListMove(IntEnum):
     """mm_page_pcpu_drain: a block came back from a per-cpu list."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extfrag:
+    """What mm_page_alloc_extfrag tells of a fallback."""
+
+    pfn: int
+    """The block that was found, or (where pageblocks are claimed) the page that was taken."""
+    order: int
+    """Of the request."""
+    found: FreeBlock
+    """The block that another type had, as it was."""
+    borrower: Migratetype
+    owned: bool
+    """Its pageblock is the borrower's now."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Zone:
     """State of one zone. Pages and pfns in the kernel's page size."""
@@ -77,6 +92,8 @@ class Zone:
     """Block that is about to come back → the order at which compaction takes it: given."""
     extfrags: int = 0
     """Fallbacks so far (mm_page_alloc_extfrag)."""
+    extfrag: Extfrag | None = None
+    """The last of them."""
     policy: Policy = KERNEL
     """Rules that are not the kernel's, for a counterfactual."""
     coin: Random | None = None
@@ -154,6 +171,15 @@ class Zone:
             pfns = self.free.pfns(order, Migratetype.MOVABLE)
             if len(pfns) > 1:
                 self.rotated[order, Migratetype.MOVABLE] = frozenset(pfns)
+
+    def fell_back(self, pfn: int, order: int, found: FreeBlock, borrower: Migratetype) -> None:
+        """A fallback is traced.
+
+        Kernel: include/trace/events/kmem.h, ``mm_page_alloc_extfrag``; 6.1 to 7.3.
+        """
+        self.extfrags += 1
+        owned = self.free.pageblock_migratetype(pfn) is borrower
+        self.extfrag = Extfrag(pfn=pfn, order=order, found=found, borrower=borrower, owned=owned)
 
     def set_threshold(self, page_shift: int, *, under_pressure: bool) -> None:
         """Kswapd wakes or goes to sleep: how far the counters may lag behind changes.
