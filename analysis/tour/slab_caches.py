@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from analysis.capture.snapshot import Snapshot
 from analysis.compare.static.slab import inputs
@@ -69,6 +69,8 @@ def not_followed(snapshot: Snapshot) -> str:
         )
     if inputs.allocator(snapshot) != "SLUB":
         return ""
+    if inputs.option(snapshot, "SLUB_DEBUG_ON"):
+        return "a kernel that checks every object takes them from slabs otherwise: not compared"
     if inputs.tiny(snapshot):
         return "CONFIG_SLUB_TINY leaves CPUs nothing of their own, which was not compared"
     if era_of(snapshot).keeps_cpu_partial and not inputs.option(snapshot, "SLUB_CPU_PARTIAL"):
@@ -76,19 +78,35 @@ def not_followed(snapshot: Snapshot) -> str:
     return ""
 
 
+def checked(snapshot: Snapshot, flags: SlabFlags) -> SlabFlags:
+    """The flags of a cache, with those for debugging that the kernel gives to all caches.
+
+    Kernel: mm/slub.c, ``DEBUG_DEFAULT_FLAGS`` and ``kmem_cache_flags``; 5.10 to 7.3.
+
+    Raises:
+        MissingInputError: a parameter decides which.
+    """
+    for name in ("slub_debug", "slab_debug"):
+        if snapshot.cmdline.has(name):
+            raise inputs.OutsideRuleError(f"{name} decides which caches are checked for what")
+    if not inputs.option(snapshot, "SLUB_DEBUG_ON"):
+        return flags
+    return replace(flags, sanity_checks=True, red_zone=True, poison=True, store_user=True)
+
+
 def slub_cache(snapshot: Snapshot, size: int, flags: SlabFlags, *, align: int = 0) -> CacheModel:
     """A cache of SLUB.
 
     Raises:
-        MissingInputError: an input is missing, or a checker adds bytes to objects.
+        MissingInputError: an input is missing, or KASAN adds bytes to objects.
     """
     inputs.plain_objects(snapshot)
-    if inputs.option(snapshot, "SLUB_DEBUG_ON"):
-        raise inputs.OutsideRuleError("CONFIG_SLUB_DEBUG_ON adds bytes that the rule leaves out")
+    flags = checked(snapshot, flags)
     era = era_of(snapshot)
     line = inputs.cache_line(snapshot) if flags.hwcache_align else None
     aligned = cache_align(size, align, cache_line=line, slab_minalign=SLAB_MINALIGN, word_bytes=8)
-    layout = slub_layout(size, aligned, flags, era=era, word_bytes=8, stack=False)
+    stack = inputs.option(snapshot, "STACKDEPOT" if era.tracks_in_depot else "STACKTRACE")
+    layout = slub_layout(size, aligned, flags, era=era, word_bytes=8, stack=stack)
     page = snapshot.page_size_bytes
     cpus = order_cpus(snapshot, era)
     order = slub_order(

@@ -18,7 +18,8 @@ from analysis.tour.slab_caches import era_of
 from analysis.tour.slab_requests import Request, parse_requests
 
 _DUMPED = re.compile(r"mmscope_slab: request (\d+) at [0-9a-f]+: (.*)$", re.MULTILINE)
-_OBJECT = re.compile(r" ?slab (\S+) start \S+ pointer offset 0 size (\d+)")
+_OBJECT = re.compile(r" ?slab (\S+) start \S+(?: data offset \d+)? pointer offset 0 size (\d+)")
+"""Where slabs are checked, an object's bytes begin behind a red zone."""
 _TELLS = Release(5, 13)
 """The first release that says of which cache an object is."""
 _COPIES = ("RANDOM_KMALLOC", "KMALLOC_PARTITION")

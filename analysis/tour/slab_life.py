@@ -18,7 +18,7 @@ from analysis.model.slab.slub_cpu import SlubOnCpu
 from analysis.model.slab.slub_layout import SlabFlags
 from analysis.model.slab.slub_sheaves import SlubWithSheaves
 from analysis.tour.evidence import BootEvidence
-from analysis.tour.slab_caches import CacheModel, era_of, not_followed, slub_cache
+from analysis.tour.slab_caches import CacheModel, checked, era_of, not_followed, slub_cache
 from analysis.tour.slab_placement import NO_SLAB_WHOLE, compare_in_slabs
 from analysis.tour.slab_requests import (
     Request,
@@ -98,7 +98,8 @@ def layout_claims(boot: BootEvidence, snapshot: Snapshot) -> Iterator[Claim]:
         by_default=inputs.option(snapshot, "SLAB_MERGE_DEFAULT"),
     )
     for made in creations(boot.json("commands")):
-        model = slub_cache(snapshot, made.size, made.flags, align=made.align)
+        flags = checked(snapshot, made.flags)
+        model = slub_cache(snapshot, made.size, flags, align=made.align)
         row = shown.get(made.name)
         if row is None:
             raise MissingInputError(f"the attributes of {made.name}")
@@ -114,14 +115,14 @@ def layout_claims(boot: BootEvidence, snapshot: Snapshot) -> Iterator[Claim]:
         )
         why = reason_alone(
             made.name,
-            made.flags,
+            flags,
             era=era,
             usersize=0,
             failslab=inputs.option(snapshot, "FAILSLAB"),
             accounting=inputs.option(snapshot, era.memcg_option),
         )
         alone = why or ("merging is off" if not merging else None)
-        target = made.name if alone else unique_id(model.size, made.flags)
+        target = made.name if alone else unique_id(model.size, flags)
         yield exact(
             "merging",
             {"cache": made.name},

@@ -171,16 +171,35 @@ def test_slabs_are_not_told_where_cpus_keep_none(tmp_path: Path) -> None:
     assert NOT_TOLD.items() <= size_verdicts(path).items()
 
 
-def test_objects_that_a_checker_makes_larger_are_not_told(tmp_path: Path) -> None:
+def test_objects_that_are_checked_take_more(tmp_path: Path) -> None:
+    """As 6.1 shows the cache with CONFIG_SLUB_DEBUG_ON; where objects lie is not told."""
     path = changed(
-        SHEAVES,
+        "slab-slub",
         tmp_path,
         "main/capture/config",
         "# CONFIG_SLUB_DEBUG_ON is not set",
-        "CONFIG_SLUB_DEBUG_ON=y",
+        "CONFIG_SLUB_DEBUG_ON=y\nCONFIG_STACKDEPOT=y",
     )
-    with pytest.raises(MissingInputError, match="SLUB_DEBUG_ON"):
+    slabinfo = path / "main/slabinfo.txt"
+    slabinfo.write_text(slabinfo.read_text().replace(" 704   11 ", " 792   10 "))
+    assert size_verdicts(path) == {"geometry": Verdict.HOLDS} | NOT_TOLD
+    cmdline = path / "main/capture/proc/cmdline"
+    cmdline.write_text(cmdline.read_text().rstrip() + " slub_debug=F\n")
+    with pytest.raises(MissingInputError, match="slub_debug decides"):
         size_verdicts(path)
+
+
+def test_a_checked_object_lies_behind_a_red_zone(tmp_path: Path) -> None:
+    finding = judged_changed(
+        "slab/kmalloc",
+        tmp_path,
+        (
+            "main/dump.txt",
+            "(kmalloc-64 start .*) pointer offset 0",
+            r"\1 data offset 8 pointer offset 0",
+        ),
+    )
+    assert not failing(finding)
 
 
 def test_shuffled_slabs_of_slab_are_not_told(tmp_path: Path) -> None:
