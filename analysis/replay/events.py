@@ -314,4 +314,4 @@ class _Reader:
 
 def _order(values: NDArray[Any]) -> NDArray[np.int8]:
     """Orders as small numbers; what cannot be one becomes -1, so that replay refuses it."""
-    return np.where((values >= 0) & (values < 64), values, -1).astype(np.int8)
+    return np.where((values >= 0) & (values < 64), values.astype(np.int64), -1).astype(np.int8)
