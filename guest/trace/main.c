@@ -6,8 +6,9 @@
  *   mmscope-trace ... --port FD         send them to an open file, as the tests on the host do
  *
  * It switches recording on itself when it is ready, and off when it is told to stop, by a line on
- * the port ("stop") or by SIGTERM; then it drains what is left and sends END. A line "mark TEXT"
- * puts TEXT into the trace. So nothing has to be started in the guest while a window is open.
+ * the port ("stop WINDOW") or by SIGTERM; then it drains what is left and sends END. A line "mark
+ * WINDOW TEXT" puts TEXT into the trace. So nothing has to be started in the guest while a window
+ * is open; and what was said to the reader of another window, and not heard, ends nothing here.
  *
  * Frames sent: HELLO (what is read), TRACE_PAGES (source: the CPU; payload: whole sub-buffers),
  * MARK (its text is in the trace; the first says that recording is on), ERROR, END (what was sent

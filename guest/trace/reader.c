@@ -208,21 +208,37 @@ static void drain_all(struct reader *self)
 	self->passes++;
 }
 
-static void obey(struct reader *self, const char *line)
+/* Cuts a line after its first word; the rest, or NULL where there is none. */
+static char *cut(char *line)
 {
-	static const char mark[] = "mark ";
-	struct frame frame = {.type = FRAME_MARK};
+	char *space = strchr(line, ' ');
+
+	if (!space)
+		return NULL;
+	*space = '\0';
+	return space + 1;
+}
+
+/* "stop WINDOW", "mark WINDOW TEXT". */
+static void obey(struct reader *self, char *line)
+{
+	struct frame frame = {.type = FRAME_MARK, .start_ns = monotonic_ns()};
+	char *label = cut(line);
+	char *text = label ? cut(label) : NULL;
+	bool stop = label && strcmp(line, "stop") == 0;
+	bool mark = text && strcmp(line, "mark") == 0;
 	int sent;
 
-	if (strcmp(line, "stop") == 0) {
+	if ((stop || mark) && strcmp(label, self->options->label) != 0)
+		return; /* Left on the port for a reader that is gone. */
+	if (stop) {
 		self->stop = true;
 		return;
 	}
-	frame.start_ns = monotonic_ns();
-	if (strncmp(line, mark, strlen(mark)) == 0) {
-		put_mark(self, line + strlen(mark));
+	if (mark) {
+		put_mark(self, text);
 		frame.end_ns = monotonic_ns();
-		sent = frame_send_text(self->port_fd, frame, "%s", line + strlen(mark));
+		sent = frame_send_text(self->port_fd, frame, "%s", text);
 	} else {
 		frame.type = FRAME_ERROR;
 		sent = frame_send_text(self->port_fd, frame, "no such request: %s", line);

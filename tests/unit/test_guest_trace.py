@@ -121,7 +121,7 @@ class HostReader:
 
     def stop(self) -> list[Frame]:
         """Tells it to stop; all frames to the end."""
-        self.say("stop")
+        self.say("stop 03-anon")
         return self.rest()
 
     def rest(self) -> list[Frame]:
@@ -281,23 +281,36 @@ def test_a_mark_is_in_the_trace_when_it_is_answered(programs: Path, tracefs: Tra
     with HostReader(programs, tracefs.instance) as reader:
         reader.begin()
         for text in ("first half", "second half"):
-            reader.say(f"mark {text}")
+            reader.say(f"mark 03-anon {text}")
             assert reader.begin()[-1].payload == text.encode()
             assert tracefs.marks.endswith(text)
-        reader.say("dance")
-        answer = reader.port.frames(lambda frame: frame.type is FrameType.ERROR)[-1]
-        assert answer.payload == b"no such request: dance"
+        for line in ("dance", "stop", "mark 03-anon"):
+            reader.say(line)
+            answer = reader.port.frames(lambda frame: frame.type is FrameType.ERROR)[-1]
+            assert answer.payload.decode() == f"no such request: {line.split()[0]}"
+        reader.stop()
+
+
+def test_what_another_windows_reader_did_not_hear_is_not_meant_for_this(
+    programs: Path, tracefs: Tracefs
+) -> None:
+    with HostReader(programs, tracefs.instance) as reader:
+        reader.say("mark 02-anon too late")
+        reader.say("stop 02-anon")
+        reader.begin()
+        reader.say("mark 03-anon in time")
+        assert reader.begin()[-1].payload == b"in time"
         reader.stop()
 
 
 def test_requests_may_come_in_pieces_and_several_at_once(programs: Path, tracefs: Tracefs) -> None:
     with HostReader(programs, tracefs.instance) as reader:
         reader.begin()
-        reader.port.near.sendall(b"mark on")
+        reader.port.near.sendall(b"mark 03-anon on")
         time.sleep(0.05)
-        reader.port.near.sendall(b"e\nmark two\nst")
+        reader.port.near.sendall(b"e\nmark 03-anon two\nst")
         assert [reader.begin()[-1].payload for _ in range(2)] == [b"one", b"two"]
-        reader.say("op")
+        reader.say("op 03-anon")
         reader.rest()
 
 

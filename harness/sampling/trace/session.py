@@ -189,7 +189,7 @@ class TraceSession:
         window = self._opened()
         assert "\n" not in text
         before = len(window.received.marks)
-        self._receiver.send(f"mark {text}")
+        self._receiver.send(f"mark {window.name} {text}")
         self._wait(lambda: len(window.received.marks) > before or window.reader.ended, "mark")
         if len(window.received.marks) == before:
             raise SessionError(f"mark {text!r} is not in the trace: the reader is gone")
@@ -209,7 +209,7 @@ class TraceSession:
         early = reader.ended
         try:
             with contextlib.suppress(SessionError):
-                self._receiver.send("stop")
+                self._receiver.send(f"stop {window.name}")
             self._wait(lambda: reader.ended, "end")
             # It has ended; what it wrote last may still be under way.
             last = Deadline(_LAST_WORDS_S)
