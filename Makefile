@@ -117,7 +117,8 @@ bench: setup ## Measure the speed budgets, each beside a baseline of the same ru
 	$(BIN)/python -m tests.bench
 
 lock: ## Write requirements.lock anew from pyproject.toml (needs uv)
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --upgrade \
+	uv pip compile -q --universal --python-version 3.11 --fork-strategy fewest \
+		--generate-hashes --upgrade \
 		--no-emit-index-url --no-emit-find-links --no-header --no-annotate \
 		--extra dev pyproject.toml -o requirements.lock
 
