@@ -102,3 +102,20 @@ def test_the_description_of_nodes_follows_the_configuration() -> None:
     assert (pgdat_symbol(numa=True), pgdat_symbol(numa=False)) == ("node_data", "contig_page_data")
     assert node_directories(numa=True, nodes=2) == ("node0", "node1")
     assert node_directories(numa=False, nodes=1) == ()
+
+
+LOW = ("main/spill-after-zoneinfo.txt", "nr_free_pages 2913", "nr_free_pages 2300")
+LATER = ("main/boot.json", r'"release": "6\.1', '"release": "6.12')
+SCALE = ("main/capture/config", r"\A", "CONFIG_PCP_BATCH_SCALE_MAX=5\n")
+
+
+def test_later_a_list_may_take_many_batches_at_a_time(tmp_path: Path) -> None:
+    assert failing(judged("nodes/numa", tmp_path / "before", LOW)) == {"spill_floor"}
+    assert failing(judged("nodes/numa", tmp_path / "later", LOW, LATER, SCALE)) == set()
+    lower = (LOW[0], LOW[1], "nr_free_pages 500")
+    assert failing(judged("nodes/numa", tmp_path / "lower", lower, LATER, SCALE)) == {"spill_floor"}
+
+
+def test_how_many_has_to_be_known(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match="PCP_BATCH_SCALE_MAX"):
+        judged("nodes/numa", tmp_path, LATER)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from harness.errors import SessionError
 from harness.machine.chunks import place_chunks
 from harness.sampling.memory.sampler import QmpBrake, machine_ram
 from harness.sampling.memory.struct_pages import StructPages
+from harness.tour.buddy_reader import BuddyReader, frames_of
 from harness.tour.evidence import Evidence
 from harness.tour.stop import Stop, StopBoot
 from harness.workload.mechanism import BUSYBOX
@@ -21,34 +20,30 @@ SYMBOLS = (
 )
 """Variables and functions that a kernel has under some memory models only."""
 
-_BUDDY = 10
-"""Kernel: include/uapi/linux/kernel-page-flags.h, KPF_BUDDY."""
-_WORD_BYTES = 8
 _DEBUG = "memblock=debug log_buf_len=1M"
 """The kernel then says of each early allocation how much it was and what for, which is more than
 the smaller kernels' buffers of messages hold."""
 
 
-_TRIES, _PAUSE_S = 8, 2.0
+_TRIES = 5
 
 
 def _gather(evidence: Evidence) -> None:
     """The kernel's own words on its struct pages, and the free lists read from outside between two
     readings of what /proc/kpageflags says of every page frame.
 
-    Pages that CPUs had set aside may go back to the free lists after the first reading, and be
-    taken by the process that does the second: free in between, and at neither of them. From 6.7 on
-    a CPU's lists shrink by and by, so all is read again until nothing was given back meanwhile.
+    All is read again until nothing was given back between the two: what is free in between alone
+    would look as if the kernel did not know of it. From 6.7 on the pages that CPUs have set aside
+    go back to the free lists by and by.
     """
     evidence.capture()
     symbols = _symbols(evidence)
-    for turn in range(_TRIES):
-        if turn:
-            time.sleep(_PAUSE_S)
-        first = _buddy_frames(evidence)
+    reader = BuddyReader(evidence)
+    for _ in range(_TRIES):
+        reader.start()
         outside = _from_outside(evidence, symbols)
-        second = _buddy_frames(evidence)
-        if _frames(second) <= _frames(first):
+        first, second = reader.end()
+        if frames_of(second) <= frames_of(first):
             break
     else:
         evidence.note(f"pages were given back during each of {_TRIES} readings")
@@ -81,30 +76,6 @@ def _symbols(evidence: Evidence) -> dict[str, int]:
         if len(parts) == 3 and parts[2] in SYMBOLS:
             found[parts[2]] = int(parts[0], 16)
     return found
-
-
-def _buddy_frames(evidence: Evidence) -> list[list[int]]:
-    """(first, number) of the stretches of page frames that the kernel says lie in free blocks."""
-    path = "/proc/kpageflags"  # which is read in whole words only, as cat does
-    result = evidence.guest.agent.run([BUSYBOX, "cat", path])
-    if result.status:
-        said = result.stderr.decode(errors="replace").strip()
-        raise SessionError(f"the guest gives no {path}: {said}")
-    content = result.stdout
-    runs: list[list[int]] = []
-    for pfn in range(len(content) // _WORD_BYTES):
-        word = int.from_bytes(content[pfn * _WORD_BYTES : (pfn + 1) * _WORD_BYTES], "little")
-        if not word >> _BUDDY & 1:
-            continue
-        if runs and sum(runs[-1]) == pfn:
-            runs[-1][1] += 1
-        else:
-            runs.append([pfn, 1])
-    return runs
-
-
-def _frames(runs: Sequence[Sequence[int]]) -> set[int]:
-    return {pfn for first, count in runs for pfn in range(first, first + count)}
 
 
 @contextmanager
