@@ -64,7 +64,7 @@ class RingCall:
 
     @property
     def disturbed(self) -> str:
-        """Who else was at work between the two readings; empty where it was the call alone."""
+        """Who else was at the allocator between the two readings; empty where nobody was."""
         return next((who for event in self.events or () if (who := event.disturbs)), "")
 
 
@@ -84,7 +84,7 @@ def read_calls(boot: BootEvidence) -> tuple[RingCall, ...]:
 
 
 def alone(calls: Sequence[RingCall]) -> tuple[RingCall, ...]:
-    """The calls during which nobody else was at work: what happened then was theirs.
+    """The calls during which nobody else was at the allocator: what happened then was theirs.
 
     A kernel that can be preempted may give the CPU away in the midst of a call, to kswapd that
     drains per-cpu lists and frees pages, say; what lies between the two readings is then not the
@@ -95,7 +95,7 @@ def alone(calls: Sequence[RingCall]) -> tuple[RingCall, ...]:
     """
     found = tuple(call for call in calls if not call.disturbed)
     if not found:
-        raise MissingInputError("a call during which nothing else ran")
+        raise MissingInputError("a call during which nobody else was at the allocator")
     return found
 
 
@@ -203,7 +203,9 @@ def _left_out(disturbed: Sequence[RingCall]) -> tuple[str, ...]:
     if not disturbed:
         return ()
     who = ", ".join(f"call {call.number}: {call.disturbed}" for call in disturbed[:4])
-    return (f"{len(disturbed)} calls more are left out, something else ran meanwhile ({who})",)
+    return (
+        f"{len(disturbed)} calls more are left out: others were at the allocator meanwhile ({who})",
+    )
 
 
 def _differences(call: RingCall) -> str:

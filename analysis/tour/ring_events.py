@@ -13,12 +13,16 @@ from dataclasses import dataclass
 from analysis.errors import MissingInputError
 from analysis.tour.evidence import BootEvidence
 
-_EVENT = re.compile(r" *(.*)-\d+ +\[\d+\] (?:\S+ +)?(\d+): (\w+): ?(.*)$")
+_EVENT = re.compile(r" *(.*)-\d+ +\[\d+\] (?:\S+ +)?(\d+): (\w+): ")
 _ENTRIES = re.compile(r"^# entries-in-buffer/entries-written: (\d+)/(\d+) ", re.MULTILINE)
-_NEXT = re.compile(r"==> next_comm=(.*) next_pid=")
-_SWITCH = "sched_switch"
 _PAGES = ("mm_page_alloc", "mm_page_free", "mm_page_free_batched", "mm_page_pcpu_drain")
-"""Traced in interrupts only."""
+"""Traced where it was not the program whose calls these are, or in an interrupt."""
+_BALANCERS = re.compile(r"==> next_comm=(k(?:swapd|compactd)\d+) next_pid=")
+"""Tasks that change a zone's state without taking or giving a page."""
+_WORKS = re.compile(
+    r"function (vmstat_update|vmstat_shepherd|refresh_vm_stats|drain_\w+|lru_add_drain\w*)\b"
+)
+"""The same of what kworkers do: counters are folded, per-cpu lists trimmed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,17 +31,23 @@ class RingEvent:
 
     at: int
     """The clock behind it."""
+    task: str
+    """Who ran, or was interrupted."""
     name: str
     line: str
-    rest: str
 
     @property
     def disturbs(self) -> str:
-        """Who had the CPU, or the allocator, instead of the call; empty where nobody had."""
-        if self.name == _SWITCH:
-            match = _NEXT.search(self.rest)
-            return match[1] if match else "another task"
-        return "an interrupt" if self.name in _PAGES else ""
+        """Who was at the allocator instead of the call; empty where nobody was."""
+        if self.name in _PAGES:
+            return self.task
+        if self.name == "sched_switch":
+            match = _BALANCERS.search(self.line)
+        elif self.name == "workqueue_execute_start":
+            match = _WORKS.search(self.line)
+        else:
+            match = None
+        return match[1] if match else ""
 
 
 def ring_events(boot: BootEvidence, name: str = "trace") -> tuple[RingEvent, ...] | None:
@@ -53,8 +63,8 @@ def ring_events(boot: BootEvidence, name: str = "trace") -> tuple[RingEvent, ...
     for line in text.splitlines():
         if line.startswith("#") or (match := _EVENT.match(line)) is None:
             continue
-        _, at, event, rest = match.groups()
-        events.append(RingEvent(at=int(at), name=event, line=line, rest=rest))
+        task, at, event = match.groups()
+        events.append(RingEvent(at=int(at), task=task, name=event, line=line))
     if not events:
         return None
     entries = _ENTRIES.search(text)

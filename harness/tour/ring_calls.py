@@ -1,7 +1,10 @@
 """Packet rings taken and dropped one block at a time, with the allocator's state around each call.
 
 A ring's blocks come from ``get_page_from_freelist`` and go to ``free_pages``, one call a block; a
-debugger stops the guest before and behind each. Neither gives the CPU away meanwhile.
+debugger stops the guest before and behind each. Neither gives the CPU away by itself, but a kernel
+that can be preempted may take it from them, and interrupts free pages. So the program runs before
+all others, kswapd and kcompactd behind them, and who comes in between all the same is traced, with
+what pages they take and give, by a clock that counts events: its value is part of each sample.
 """
 
 from __future__ import annotations
@@ -25,17 +28,31 @@ DROP = ("free_pages",)
 _CALL_S = 60.0
 _JOIN_S = 120.0
 _QUIET_MS = 500
+_TRACING = "/sys/kernel/tracing"
+_BUFFER_KB = 2048
+_PAGES = ("alloc", "free", "free_batched", "pcpu_drain")
+"""Traced where it is not the program itself, whose own calls are known."""
+_TASKS = ("sched/sched_switch", "workqueue/workqueue_execute_start")
+_OTHERS = 'comm != "pktring" || common_flags & 24'
+"""Another task, or an interrupt (TRACE_FLAG_HARDIRQ | TRACE_FLAG_SOFTIRQ)."""
+_FIRST = ("/usr/bin/nice", "-n", "-20")
+_LAST = """for task in $(pgrep '^k(swapd|compactd)'); do
+    busybox renice -n 19 -p $task
+done"""
 
 
-def ring_calls(evidence: Evidence, steps: Sequence[str], *, full: bool = False) -> None:
-    """Runs pktring with these steps, each of one block, and keeps every call: ``calls.json``, and
-    the samples in ``calls/``.
+def ring_calls(
+    evidence: Evidence, steps: Sequence[str], *, full: bool = False, events: Sequence[str] = ()
+) -> None:
+    """Runs pktring with these steps, each of one block, and keeps every call: ``calls.json``, the
+    samples in ``calls/``, and what was traced meanwhile, ``trace.txt``.
 
-    ``full``: the samples tell of every page whether it can be moved.
+    ``full``: the samples tell of every page whether it can be moved. ``events``: to be traced
+    besides (``kmem/mm_page_alloc_extfrag``).
 
     Raises:
         QmpError: a call did not come in time.
-        WorkloadFailedError: pktring failed.
+        WorkloadFailedError: pktring failed, or the kernel refuses an event.
         MemoryReadError: the guest's memory cannot be read.
     """
     argv = [f"{PROGRAMS}/pktring", "--quiet-ms", str(_QUIET_MS)]
@@ -45,10 +62,12 @@ def ring_calls(evidence: Evidence, steps: Sequence[str], *, full: bool = False) 
 
     def load() -> None:
         try:
-            evidence.run("pktring", *argv, stall_s=_JOIN_S)
+            evidence.run("pktring", *_FIRST, *argv, stall_s=_JOIN_S)
         except MmscopeError as error:
             failures.append(error)
 
+    # all of it before the debugger comes, which looks at every request in the guest
+    evidence.shell("trace-setup", f"{_LAST}\n{_setup(events)}")
     thread = threading.Thread(target=load, name="pktring", daemon=True)
     rows: list[dict[str, Any]] = []
     machine = evidence.guest.machine
@@ -67,6 +86,21 @@ def ring_calls(evidence: Evidence, steps: Sequence[str], *, full: bool = False) 
     if thread.is_alive():
         raise WorkloadFailedError(f"pktring did not end within {_JOIN_S:g} s of its last step")
     evidence.keep_json("calls", rows)
+    evidence.shell(
+        "trace", f"cd {_TRACING} && echo 0 >tracing_on && echo 0 >events/enable && cat trace"
+    )
+
+
+def _setup(events: Sequence[str]) -> str:
+    """Shell that begins to trace these events and who else runs."""
+    lines = [f"cd {_TRACING} && echo 0 >tracing_on && echo counter >trace_clock"]
+    lines += [f"echo {_BUFFER_KB} >buffer_size_kb"]
+    for name in _PAGES:
+        event = f"events/kmem/mm_page_{name}"
+        lines += [f"echo '{_OTHERS}' >{event}/filter", f"echo 1 >{event}/enable"]
+    lines += [f"echo 1 >events/{event}/enable" for event in (*_TASKS, *events)]
+    lines += ["echo >trace", "echo 1 >tracing_on"]
+    return " &&\n".join(lines)
 
 
 def _call(watcher: CallWatcher, steps: Sequence[str], step: str, full: bool) -> Call:

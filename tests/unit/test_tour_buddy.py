@@ -12,10 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from analysis.errors import MissingInputError
 from analysis.tour.buddy import JUDGES
-from analysis.tour.evidence import open_stop
+from analysis.tour.evidence import BootEvidence, open_stop
 from analysis.tour.finding import Finding
+from analysis.tour.ring_events import between, ring_events
 from analysis.verdict import Verdict
+from harness.tour.stops.buddy import _room
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "tour"
 KEPT = tuple(JUDGES)
@@ -180,3 +183,130 @@ def test_without_half_a_pair_that_is_cma_no_pair_was_seen(
     (claim,) = (claim for claim in finding.claims if claim.id == "reserved_pair")
     assert claim.verdict is Verdict.FAILS
     assert why in claim.why
+
+
+def test_a_kernel_without_cma_has_no_pair_to_show(judged: Callable[..., Finding]) -> None:
+    change = edited("cma/capture/config", "CONFIG_CMA=y", "# CONFIG_CMA is not set")
+    finding = judged("buddy/coalescing", change)
+    (claim,) = (claim for claim in finding.claims if claim.id == "reserved_pair")
+    assert claim.verdict is Verdict.UNKNOWN
+    assert "CONFIG_CMA" in claim.why
+
+
+def test_a_half_pair_that_is_in_use_was_not_seen_to_stay_apart(
+    judged: Callable[..., Finding],
+) -> None:
+    """The movable pageblock beside CMA has lost a page."""
+
+    def change(path: Path) -> None:
+        with np.load(path / "cma/lists.npz") as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        blocks = arrays["blocks"]
+        beside = (blocks["pfn"] == 0x51E00) & (blocks["order"] == 9)
+        assert beside.sum() == 1
+        blocks["pfn"][beside] += 1 << 8
+        blocks["order"][beside] = 8
+        np.savez_compressed(path / "cma/lists.npz", **arrays)
+
+    finding = judged("buddy/coalescing", change)
+    (claim,) = (claim for claim in finding.claims if claim.id == "reserved_pair")
+    assert claim.verdict is Verdict.FAILS
+    assert "in use" in claim.why
+
+
+HEAD = "# entries-in-buffer/entries-written: {written}/{written}   #P:1\n"
+SWITCH = "pktring-185 [000] d..2. {at}: sched_switch: prev_comm=pktring prev_pid=185 prev_prio=100 \
+prev_state=R+ ==> next_comm=kswapd0 next_pid=42 next_prio=139\n"
+
+
+def counted(*switched: int, lost: int = 0) -> Change:
+    """The trace by a clock that counts events, one fallback a call; kswapd ran in these calls."""
+
+    def change(path: Path) -> None:
+        trace = path / "main/trace.txt"
+        lines, at = [], 0
+        for number, line in enumerate(trace.read_text().splitlines(), 1):
+            if number in switched:
+                at += 1
+                lines.append(SWITCH.format(at=at))
+            at += 1
+            lines.append(re.sub(r"\d+\.\d+: mm_", f"{at}: mm_", line) + "\n")
+        head = HEAD.format(written=at).replace(f"/{at}", f"/{at + lost}")
+        trace.write_text(head + "".join(lines))
+        reached = 0
+        for number, row in enumerate(json.loads((path / "main/calls.json").read_text()), 1):
+            for name, events in ((row["before"], 0), (row["after"], 1 + (number in switched))):
+                reached += events
+                with np.load(path / "main" / name) as archive:
+                    arrays = {key: archive[key] for key in archive.files}
+                meta = json.loads(bytes(arrays["meta"])) | {"trace_counter": reached}
+                arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
+                np.savez_compressed(path / "main" / name, **arrays)
+
+    return change
+
+
+def test_events_belong_to_the_call_in_which_they_fell(judged: Callable[..., Finding]) -> None:
+    finding = judged("buddy/migratetypes", counted())
+    assert {claim.verdict for claim in finding.claims} == {Verdict.HOLDS}
+    assert sum(claim.id == "extfrag" for claim in finding.claims) == 2
+
+
+def test_a_call_that_lost_the_cpu_is_left_out(judged: Callable[..., Finding]) -> None:
+    """Whatever came of it: what lies between its two readings was not its doing alone."""
+
+    def change(path: Path) -> None:
+        counted(1)(path)
+        another_block(path)
+
+    finding = judged("buddy/migratetypes", change)
+    assert not failing(finding)
+    claims = {claim.id: claim for claim in finding.claims}
+    assert claims["block_taken"].scope["call"] == 2
+    assert sum(claim.id == "extfrag" for claim in finding.claims) == 1
+    assert claims["steal_lists"].scope["calls"] == 1
+    assert "call 1: kswapd0" in claims["steal_lists"].working[-1]
+
+
+@pytest.mark.parametrize(
+    ("line", "who"),
+    [
+        ("kworker/0:1-9 [000] ..... 7: mm_page_alloc: page=00 pfn=0x1f order=0", "kworker/0:1"),
+        ("pktring-185 [000] ..s1. 7: mm_page_free: page=00 pfn=0x1f order=0", "pktring"),
+        ("a-9 [000] d..2. 7: sched_switch: ==> next_comm=kcompactd0 next_pid=3", "kcompactd0"),
+        ("a-9 [000] d..2. 7: sched_switch: prev_comm=kswapd0 ==> next_comm=a next_pid=9", ""),
+        ("a-9 [000] d..2. 7: sched_switch: prev_comm=a ==> next_comm=rcu_preempt next_pid=3", ""),
+        ("k-9 [000] ..... 7: workqueue_execute_start: function vmstat_update", "vmstat_update"),
+        ("k-9 [000] ..... 7: workqueue_execute_start: function flush_to_ldisc", ""),
+        ("pktring-185 [000] d..1. 7: mm_page_alloc_extfrag: pfn=0x1fc0 alloc_order=5", ""),
+    ],
+)
+def test_others_are_at_the_allocator_when_they_change_what_is_read(
+    tmp_path: Path, line: str, who: str
+) -> None:
+    shutil.copy(FIXTURES / "buddy-splitting/main/boot.json", tmp_path)
+    (tmp_path / "trace.txt").write_text(f"# tracer: nop\n{line}\n")
+    events = ring_events(BootEvidence(tmp_path))
+    assert events is not None
+    assert [event.disturbs for event in between(events, 6, 7)] == [who]
+    assert not between(events, 7, 8)
+    assert not between(events, None, 8)
+
+
+@pytest.mark.parametrize("change", [counted(1, 2), counted(lost=3)])
+def test_calls_of_which_nothing_is_known_for_sure_are_not_judged(
+    judged: Callable[..., Finding], change: Change
+) -> None:
+    with pytest.raises(MissingInputError):
+        judged("buddy/migratetypes", change)
+
+
+def test_room_is_counted_in_the_zone_that_has_most() -> None:
+    zone = "Node    0, zone {}, type {}  1  1  1  1  1  1  1  {}\n"
+    told = (
+        zone.format("DMA", "Movable", "8 0 0 1")
+        + zone.format("DMA32", "Unmovable", "3 1 0 0")
+        + zone.format("DMA32", "Movable", ">100 2 0 1")
+        + "Node 0, zone DMA32   28  172  4  0\n"
+    )
+    assert _room(told) == 3 + 2 + 4 + 8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 
 from harness.errors import MissingSymbolError
 from harness.machine.restart import restart_behind
@@ -15,34 +16,53 @@ from harness.tour.stop import Stop, StopBoot
 from harness.workload.mechanism import PROGRAMS
 
 HANDOVER = "memblock_free_all"
+CMA_GIVEN = "cma_init_reserved_areas"
+"""Gives reserved areas to the buddy allocator, before there are pages that can move."""
 _SAMPLE = "lists.npz"
 _SPLIT_ORDERS = (4, 4, 5, 5, 5, 5, 6, 6, 7, 8, 9, 10)
 _MERGED_BLOCKS, _MERGED_ORDER, _SEED = 24, 5, 1
 """So many blocks of one order are taken, and given back in an order drawn from the seed."""
-_CMA_START, _CMA_SIZE = 0x5000_0000, "30M"
-"""An odd number of pageblocks, so that one of them has a buddy that is not CMA."""
-_TRACING = "/sys/kernel/tracing"
-_EXTFRAG = f"{_TRACING}/events/kmem/mm_page_alloc_extfrag/enable"
+_SIDE_BY_SIDE = (4, 5, 7, 8, 10, 11, 13, 14)
+"""But these first. Blocks that are taken in turn mostly lie in turn, so that each pair touches, and
+two pairs of odd distance cannot both be buddies."""
+_CMA_START, _CMA_SIZE = 0x5020_0000, "30M"
+"""An odd number of pageblocks from an odd one on, so that the first of them has a buddy that is not
+CMA (the last one stays on a per-cpu list at first); where a PC and an arm64 machine have memory."""
+_CMA_NODE = "1536M"
+_EXTFRAG = "kmem/mm_page_alloc_extfrag"
 _MOSTLY_FREE_PAGES = 3 * 512
 """Of pageblocks of which one page stays in use."""
 _LEFT_KIB = 12 << 10
 """Of free memory, that is not mapped."""
-_STOLEN = (10, *(7,) * 90)
-"""Orders of the unmovable blocks that are asked for: the first is there. What is free in blocks of
-order 8 and more, in pageblocks that are claimed, does not hold 90 of order 7; then single blocks
+_STOLEN_FIRST, _STOLEN_ORDER = 10, 7
+"""Orders of the unmovable blocks that are asked for: the first is there."""
+_STOLEN_BEYOND, _STOLEN_MAX = 24, 200
+"""Blocks that are asked for beyond those that there is room for in larger ones. Then single blocks
 must be taken from the pageblocks that are in use."""
+_FREE = re.compile(r"^Node +(\d+, zone +\w+), type +(\w+) +((?:>?\d+ *)+)$", re.MULTILINE)
+_DRAINS = 64
+"""Each takes an eighth of what per-cpu lists may hold, where they keep much (since 6.7)."""
 
 
 def _handover(evidence: Evidence) -> None:
     """The same boot twice: once up, for what the kernel tells, then up to the hand-over."""
     evidence.capture()
+    _sample_behind(evidence, HANDOVER)
+
+
+def _sample_behind(evidence: Evidence, function: str) -> None:
+    """Boots once more, up to where a function has returned, and keeps the free lists then.
+
+    Raises:
+        MissingSymbolError: the kernel has no such function.
+    """
     machine = evidence.guest.machine
     with MemorySampler(machine, evidence.kernel) as sampler:
-        found = read_kallsyms(sampler.kernel.space, sampler.kernel.info).addresses_of(HANDOVER)
+        found = read_kallsyms(sampler.kernel.space, sampler.kernel.info).addresses_of(function)
         if len(found) != 1:
-            raise MissingSymbolError(f"kernel {evidence.kernel.release}: no function {HANDOVER}")
+            raise MissingSymbolError(f"kernel {evidence.kernel.release}: no function {function}")
         restart_behind(machine, found[0])
-        save_memory_sample(sampler.sample("handover/now"), evidence.directory / _SAMPLE)
+        save_memory_sample(sampler.sample("behind"), evidence.directory / _SAMPLE)
     # what was under way in the guest is gone: nobody is left in it to ask for an orderly end
     machine.qmp.human("quit")
     machine.wait_exit(10)
@@ -54,27 +74,43 @@ def _splitting(evidence: Evidence) -> None:
 
 def _coalescing(evidence: Evidence) -> None:
     takes = [f"take:1:{_MERGED_ORDER}"] * _MERGED_BLOCKS
-    targets = list(range(1, _MERGED_BLOCKS + 1))
+    targets = [at for at in range(1, _MERGED_BLOCKS + 1) if at not in _SIDE_BY_SIDE]
     random.Random(_SEED).shuffle(targets)  # noqa: S311 - any order will do
-    ring_calls(evidence, [*takes, *(f"drop:{target}" for target in targets)])
+    drops = [f"drop:{target}" for target in (*_SIDE_BY_SIDE, *targets)]
+    ring_calls(evidence, [*takes, *drops])
 
 
-def _lists(evidence: Evidence) -> None:
-    """The free lists of a guest that does nothing."""
+def _reserved(evidence: Evidence) -> None:
+    """The free lists as soon as the CMA area is on them, while the block beside it is whole: of
+    the movable ones it is the smallest, and one of the first to be split."""
     evidence.capture()
-    with MemorySampler(evidence.guest.machine, evidence.kernel) as sampler:
-        save_memory_sample(sampler.sample("lists", full=True), evidence.directory / _SAMPLE)
+    try:
+        _sample_behind(evidence, CMA_GIVEN)
+    except MissingSymbolError:  # a kernel without CMA: the free lists of a guest that does nothing
+        with MemorySampler(evidence.guest.machine, evidence.kernel) as sampler:
+            save_memory_sample(sampler.sample("lists"), evidence.directory / _SAMPLE)
 
 
 def _migratetypes(evidence: Evidence) -> None:
     """Movable memory everywhere, torn by holes; then unmovable blocks until they must be stolen.
 
-    Some pageblocks are almost free, the others have one free quarter.
+    Some pageblocks are almost free, the others have one free quarter. What could become free by
+    itself does so before: file pages, and what per-cpu lists hold.
     """
     scratch = "/tmp"  # noqa: S108 - in the guest
     evidence.shell(
         "fill",
-        f"""free=$(awk '/^MemFree:/ {{ print $2 }}' /proc/meminfo)
+        f"""drain() {{
+    count=0
+    while [ $count -lt {_DRAINS} ]; do
+        cat /proc/sys/vm/stat_refresh 2>/dev/null
+        count=$((count + 1))
+    done
+}}
+sync
+echo 3 >/proc/sys/vm/drop_caches
+drain
+free=$(awk '/^MemFree:/ {{ print $2 }}' /proc/meminfo)
 pages=$(((free - {_LEFT_KIB}) / 4 - {_MOSTLY_FREE_PAGES}))
 {PROGRAMS}/pagewalk --quiet --area holes:{_MOSTLY_FREE_PAGES}:1:512 --area holes:$pages:384:512 \\
     --hold {scratch}/go >{scratch}/walk 2>&1 </dev/null &
@@ -84,10 +120,23 @@ until grep -q '^# holding' {scratch}/walk; do
     waited=$((waited + 1)); sleep 0.2
 done
 cat {scratch}/walk
-echo 1 >{_EXTFRAG}""",
+drain""",
     )
-    ring_calls(evidence, [f"take:1:{order}" for order in _STOLEN], full=True)
-    evidence.shell("trace", f"echo 0 >{_EXTFRAG}; cat {_TRACING}/trace")
+    room = _room(evidence.shell("free", "cat /proc/pagetypeinfo"))
+    orders = (_STOLEN_FIRST, *(_STOLEN_ORDER,) * min(room + _STOLEN_BEYOND, _STOLEN_MAX))
+    ring_calls(evidence, [f"take:1:{order}" for order in orders], full=True, events=(_EXTFRAG,))
+
+
+def _room(pagetypeinfo: str) -> int:
+    """How many blocks the larger ones can give, of all types in the zone that has most, besides
+    those of the very order that are unmovable."""
+    rooms: dict[str, int] = {}
+    for zone, kind, counts in _FREE.findall(pagetypeinfo):
+        for order, count in enumerate(counts.split()):
+            if order > _STOLEN_ORDER or (order == _STOLEN_ORDER and kind == "Unmovable"):
+                blocks = int(count.lstrip(">")) << (order - _STOLEN_ORDER)
+                rooms[zone] = rooms.get(zone, 0) + blocks
+    return max(rooms.values(), default=0)
 
 
 STOPS: tuple[Stop, ...] = (
@@ -110,8 +159,9 @@ STOPS: tuple[Stop, ...] = (
             StopBoot(label="main", gather=_coalescing),
             StopBoot(
                 label="cma",
-                gather=_lists,
+                gather=_reserved,
                 arch="arm64",
+                nodes=(_CMA_NODE,),
                 append=f"cma={_CMA_SIZE}@{_CMA_START:#x}",
             ),
         ),
