@@ -54,7 +54,7 @@ def direct(evidence: StopEvidence) -> Finding:
     marks = predicted_watermarks(boot)
     claims = [loss_claim(boot, trace), *watermark_claims(boot, marks)]
     claims += _below_min(boot, trace, marks)
-    claims += _amounts(boot, trace)
+    claims += amount_claims(boot, trace)
     claims += steal_claims(boot, trace)
     claims += round_claims(boot, trace)
     exhibits: list[Plate | Listing] = [
@@ -129,7 +129,10 @@ class _Reclaim:
     """One direct reclaim, from its begin to its end."""
 
     order: int
+    shrunk: int
+    """Pages taken off the lists."""
     reclaimed: int
+    """What it returned."""
     asked: tuple[TraceEvent, ...]
     """Zones whose watermark was asked about meanwhile, for this request."""
 
@@ -144,46 +147,51 @@ def _reclaims(trace: TraceText) -> list[_Reclaim]:
     for event in trace.events:
         if event.name == DIRECT_BEGIN:
             begun[event.pid] = (event, [])
-        elif event.name in _ASKS and event.pid in begun:
+        elif event.name in (SHRINK, *_ASKS) and event.pid in begun:
             begun[event.pid][1].append(event)
         elif event.name == DIRECT_END and event.pid in begun:
-            begin, asked = begun.pop(event.pid)
+            begin, between = begun.pop(event.pid)
             found.append(
                 _Reclaim(
-                    order=begin.number("order"), reclaimed=event.number("nr_reclaimed"),
-                    asked=tuple(asked),
+                    order=begin.number("order"),
+                    shrunk=sum(
+                        each.number("nr_reclaimed") for each in between if each.name == SHRINK
+                    ),
+                    reclaimed=event.number("nr_reclaimed"),
+                    asked=tuple(each for each in between if each.name in _ASKS),
                 )
-            )  # fmt: skip
+            )
     return found
 
 
-def _amounts(boot: BootEvidence, trace: TraceText) -> list[Claim]:
-    """``sum``: what is returned is what was taken off the lists; ``enough`` and ``ready``."""
-    ends = [event.number("nr_reclaimed") for event in events_of(trace, DIRECT_END)]
-    if not ends:
+def amount_claims(boot: BootEvidence, trace: TraceText) -> list[Claim]:
+    """``enough`` and ``ready``; and ``sum``: what is returned is what was taken off the lists, but
+    1 where nothing was, since compaction can do without: or the caller would think of OOM."""
+    reclaims = _reclaims(trace)
+    if not reclaims:
         return []
+    claims = _enough(boot, reclaims)
     shrunk = sum(
         event.number("nr_reclaimed")
         for event in events_of(trace, SHRINK)
         if not event.task.startswith("kswapd")
     )
-    return [
-        *enough_claims(boot, trace),
-        equal(
-            "sum", shrunk, sum(ends), "pages",
-            working=(
-                f"{shrunk} pages off the LRU lists in {SHRINK}",
-                f"{sum(ends)} returned by try_to_free_pages()",
-            ),
-        ),
-    ]  # fmt: skip
+    idle = [each for each in reclaims if each.costly and not each.shrunk]
+    if idle and (why := refused(boot, *_ASKS)):
+        return [*claims, left_open("sum", why, "pages")]
+    spared = sum(any(_ready(boot, event) for event in each.asked) for each in idle)
+    returned = sum(each.reclaimed for each in reclaims)
+    working = [f"{shrunk} pages off the LRU lists in {SHRINK}"]
+    if spared:
+        working.append(f"{spared} reclaims had nothing to do, and return 1")
+    working.append(f"{returned} returned by try_to_free_pages()")
+    return [*claims, equal("sum", shrunk + spared, returned, "pages", working=working)]
 
 
-def enough_claims(boot: BootEvidence, trace: TraceText) -> list[Claim]:
+def _enough(boot: BootEvidence, reclaims: list[_Reclaim]) -> list[Claim]:
     """``enough``: each reclaims until it has SWAP_CLUSTER_MAX pages. ``ready``: for a costly order
     it may stop short of them where compaction can go on in some zone."""
     claims = []
-    reclaims = _reclaims(trace)
     small = [each.reclaimed for each in reclaims if not each.costly]
     if small:
         claims.append(

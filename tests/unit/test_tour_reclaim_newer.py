@@ -17,7 +17,7 @@ from analysis.procfs.trace_text import TraceText
 from analysis.tour.compaction_checks import suitable_claims
 from analysis.tour.evidence import BootEvidence, open_stop
 from analysis.tour.reclaim_counts import steal_claims
-from analysis.tour.reclaim_direct import enough_claims
+from analysis.tour.reclaim_direct import amount_claims
 from analysis.tour.reclaim_wake import wake_claims
 from analysis.tour.registry import JUDGES
 from tests.tour_evidence import FIXTURES
@@ -131,7 +131,20 @@ def test_only_reclaim_for_large_blocks_may_leave_off(
     trace = traced(
         (DD, BEGIN.format(order)), (DD, state("asks", order, free)), (DD, END.format(reclaimed))
     )
-    assert verdicts(enough_claims(made(tmp_path), trace), claim) == [verdict]
+    assert verdicts(amount_claims(made(tmp_path), trace), claim) == [verdict]
+
+
+@pytest.mark.parametrize(
+    ("free", "returned", "verdict"),
+    [(741, 1, Verdict.HOLDS), (741, 0, Verdict.FAILS), (740, 1, Verdict.FAILS)],
+)
+def test_reclaim_that_compaction_spares_returns_one(
+    free: int, returned: int, verdict: Verdict, tmp_path: Path
+) -> None:
+    trace = traced(
+        (DD, BEGIN.format(9)), (DD, state("suits", 9, free)), (DD, END.format(returned))
+    )  # fmt: skip
+    assert verdicts(amount_claims(made(tmp_path), trace), "sum") == [verdict]
 
 
 @pytest.mark.parametrize(

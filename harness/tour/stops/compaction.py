@@ -80,7 +80,8 @@ for disk in /sys/block/*; do
 done
 disk=/dev/${disk##*/}
 trap '' HUP
-sleep 300 < $disk > /dev/null & dd if=$disk of=/dev/null bs=64k count=400 2> /dev/null
+sleep 300 < $disk > /dev/null & echo $! > /tmp/cache.pid
+dd if=$disk of=/dev/null bs=64k count=400 2> /dev/null
 """
 """Shell: 25 MiB of page cache, and a process that keeps the disk open and so the cache in place.
 kswapd hands a request on to kcompactd only after it has reclaimed twice as many pages as that
@@ -90,6 +91,18 @@ asked for."""
 _QUESTION = {"alloc_flags": "flags={}:u32", "watermark": "watermark={}:u64"}
 """What releases ask besides the order and the highest zone: the flags of the request up to 6.4, the
 watermark itself since 6.15, nothing between."""
+
+
+_SWEEP = """
+sweep() {{
+  for value in "$@"; do echo $value > /proc/sys/vm/compaction_proactiveness; sleep 1.2; done
+}}
+sweep 10 15 20 25 30 35 40 50 60 70 80
+grep -q 'kcompactd.*mm_compaction_finished: .*ret=success' {trace} && exit 0
+kill $(cat /tmp/cache.pid) && sweep 70 80 90
+"""
+"""Shell: kcompactd looks at once whenever the sysctl is written. Where its scanners met each time
+before the low mark was reached, the cache is dropped: then there is room to move pages to."""
 
 
 def _suits(types: Btf, fields: ZoneFields) -> KernelProbe:
@@ -185,7 +198,7 @@ def _gather_kcompactd(evidence: Evidence) -> None:
         "/proc/zoneinfo", "/proc/meminfo", "/proc/sys/vm/extfrag_threshold",
         "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size",
     )  # fmt: skip
-    with traced(evidence, "trace", _EVENTS, probes):
+    with traced(evidence, "trace", _EVENTS, probes) as trace:
         evidence.shell("vmstat-before", "cat /proc/vmstat")
         evidence.shell(
             "demand",
@@ -195,8 +208,7 @@ def _gather_kcompactd(evidence: Evidence) -> None:
         evidence.shell("vmstat-demand", "cat /proc/vmstat")
         evidence.shell(
             "sweep",
-            "for value in 10 15 20 25 30 35 40 50 60 70 80; do\n"
-            "  echo $value > /proc/sys/vm/compaction_proactiveness; sleep 1.2\ndone",
+            _SWEEP.format(trace=trace),
             stall_s=_PATIENCE_S,
         )
         evidence.shell("vmstat-after", "cat /proc/vmstat")
