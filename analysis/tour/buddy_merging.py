@@ -32,6 +32,7 @@ from analysis.tour.ring_claims import (
 from analysis.tour.traced import unseen
 
 _CMA_RESERVED = re.compile(r"cma: Reserved (\d+) MiB at 0x([0-9a-f]+)")
+_CMA_REFUSED = re.compile(r"cma: (Failed to reserve.*)")
 _MIB = 1 << 20
 
 
@@ -160,12 +161,18 @@ def _reserved_pair(boot: BootEvidence, allocator: Allocator) -> Claim:
     """A CMA pageblock and the movable one that is its buddy, both free: they stay two."""
     snapshot = boot.snapshot()
     scope, unit = {"boot": boot.label}, "free buddies apart"
+    dmesg = snapshot.text("dmesg")
+    match, refused = _CMA_RESERVED.search(dmesg), _CMA_REFUSED.search(dmesg)
+    why = ""
     if snapshot.has("config") and not snapshot.config.on("CMA"):
+        why = "the kernel is built without CONFIG_CMA"
+    elif match is None and refused is not None:
+        why = f"the kernel refuses the area: {refused[1].strip()}"
+    if why:
         return Claim(
             id="reserved_pair", scope=scope, predicted=None, observed=None, unit=unit,
-            verdict=Verdict.UNKNOWN, why="the kernel is built without CONFIG_CMA", lacking=True,
+            verdict=Verdict.UNKNOWN, why=why, lacking=True,
         )  # fmt: skip
-    match = _CMA_RESERVED.search(snapshot.text("dmesg"))
     page = snapshot.page_size_bytes
     pairs = [(pair, zone.free) for zone in allocator.zones for pair in free_buddies(zone.free)]
     observed = " ".join(f"{pair[0].pfn:#x}+{pair[1].pfn:#x}/{pair[0].order}" for pair, _ in pairs)
