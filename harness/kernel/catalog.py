@@ -59,14 +59,21 @@ def parse_spec(
 ) -> KernelSpec:
     """What ``SUITE``, ``SUITE/FLAVOUR`` or nothing means for ``arch``.
 
+    Nothing means the host's own suite, or the last one that has kernels for ``arch``; ``suites``
+    are in the order of their releases.
+
     ``cached`` are the releases in the cache; they serve the error message only.
 
     Raises:
         UsageError: the suite or the architecture is unknown, or the flavour is not a name.
     """
-    generic = port_of(arch).generic_flavour
+    port = port_of(arch)
+    generic = port.generic_flavour
     if spec is None:
-        return KernelSpec(suite=host_suite, flavour=generic, arch=arch)
+        own = host_suite
+        if port.last_suite is not None and host_suite not in _to(port.last_suite, suites):
+            own = port.last_suite
+        return KernelSpec(suite=own, flavour=generic, arch=arch)
     suite, slash, flavour = spec.partition("/")
     if suite not in {*suites, host_suite}:
         raise UsageError(
@@ -133,6 +140,10 @@ def releases_like(release: str, releases: Iterable[str]) -> list[str]:
     matches = (_RELEASE.fullmatch(other) for other in releases if other != release)
     like = [match[0] for match in matches if match and match.groups() == wanted.groups()]
     return sorted(like, key=_natural, reverse=True)
+
+
+def _to(last: str, suites: Sequence[str]) -> Sequence[str]:
+    return suites[: suites.index(last) + 1] if last in suites else ()
 
 
 def _age(kernel: Kernel) -> tuple[tuple[tuple[int, int, str], ...], int]:

@@ -24,12 +24,14 @@ class Port:
     """The flavour of its kernel that is meant where none is named."""
     archived: bool = True
     """Whether Debian's archive has packages for it: kernels, and programs for the guest's root."""
+    last_suite: str | None = None
+    """The last suite with kernels for it, where later ones have programs only."""
 
 
 PORTS: Mapping[str, Port] = {
     "x86_64": Port(name="amd64", generic_flavour="amd64"),
     "arm64": Port(name="arm64", generic_flavour="arm64"),
-    "i386": Port(name="i386", generic_flavour="686-pae"),
+    "i386": Port(name="i386", generic_flavour="686-pae", last_suite="bookworm"),
     "m68k": Port(name="m68k", generic_flavour="m68k", archived=False),
 }
 """mmscope's name of an architecture → Debian's."""

@@ -41,6 +41,23 @@ def test_what_a_spec_means(
     assert (parsed.suite, parsed.package, parsed.name) == (suite, package, name)
 
 
+@pytest.mark.parametrize(
+    ("host", "suite"),
+    [
+        ("bullseye", "bullseye"),
+        ("bookworm", "bookworm"),
+        ("trixie", "bookworm"),
+        ("sid", "bookworm"),
+        ("duke", "bookworm"),
+    ],
+)
+def test_the_last_suite_with_kernels_stands_for_later_ones(host: str, suite: str) -> None:
+    """Debian has no i386 kernels after bookworm."""
+    known = known_suites()
+    assert parse_spec(None, "i386", host_suite=host, suites=known, cached=()).suite == suite
+    assert parse_spec(None, "x86_64", host_suite=host, suites=known, cached=()).suite == host
+
+
 def test_the_catalog_file_is_read() -> None:
     suites = known_suites()
     assert {"bookworm", "bookworm-backports", "trixie", "sid"} <= set(suites)
