@@ -98,7 +98,7 @@ sweep() {{
   for value in "$@"; do echo $value > /proc/sys/vm/compaction_proactiveness; sleep 1.2; done
 }}
 sweep 10 15 20 25 30 35 40 50 60 70 80
-grep -q 'kcompactd.*mm_compaction_finished: .*ret=success' {trace} && exit 0
+grep -q 'kcompactd.*mm_compaction_finished: .*order=-1 ret=success' {trace} && exit 0
 kill $(cat /tmp/cache.pid) && sweep 70 80 90
 """
 """Shell: kcompactd looks at once whenever the sysctl is written. Where its scanners met each time
