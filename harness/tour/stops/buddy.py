@@ -36,9 +36,10 @@ _LEFT_KIB = 12 << 10
 """Of free memory, that is not mapped."""
 _STOLEN_FIRST, _STOLEN_ORDER = 10, 7
 """Orders of the unmovable blocks that are asked for: the first is there."""
-_STOLEN_BEYOND, _STOLEN_MAX = 24, 200
+_STOLEN_BEYOND, _STOLEN_MAX = 40, 200
 """Blocks that are asked for beyond those that there is room for in larger ones. Then single blocks
 must be taken from the pageblocks that are in use."""
+_PROACTIVE = "/proc/sys/vm/compaction_proactiveness"
 _FREE = re.compile(r"^Node +(\d+, zone +\w+), type +(\w+) +((?:>?\d+ *)+)$", re.MULTILINE)
 _DRAINS = 64
 """Each takes an eighth of what per-cpu lists may hold, where they keep much (since 6.7)."""
@@ -95,7 +96,8 @@ def _migratetypes(evidence: Evidence) -> None:
     """Movable memory everywhere, torn by holes; then unmovable blocks until they must be stolen.
 
     Some pageblocks are almost free, the others have one free quarter. What could become free by
-    itself does so before: file pages, and what per-cpu lists hold.
+    itself does so before: file pages, and what per-cpu lists hold. Nor may kcompactd make large
+    blocks of the holes unasked.
     """
     scratch = "/tmp"  # noqa: S108 - in the guest
     evidence.shell(
@@ -107,6 +109,7 @@ def _migratetypes(evidence: Evidence) -> None:
         count=$((count + 1))
     done
 }}
+[ ! -e {_PROACTIVE} ] || echo 0 >{_PROACTIVE}
 sync
 echo 3 >/proc/sys/vm/drop_caches
 drain
