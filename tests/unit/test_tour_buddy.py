@@ -314,7 +314,9 @@ def test_room_is_counted_in_the_zone_that_has_most() -> None:
     told = (
         zone.format("DMA", "Movable", "8 0 0 1")
         + zone.format("DMA32", "Unmovable", "3 1 0 0")
-        + zone.format("DMA32", "Movable", ">100 2 0 1")
+        + zone.format("DMA32", "Movable", ">100 2 1 0")
+        + zone.format("DMA32", "CMA", "0 0 0 1")
         + "Node 0, zone DMA32   28  172  4  0\n"
     )
-    assert _room(told) == 3 + 2 + 4 + 8
+    assert _room(told) == (3 + 2 + 4 + 4 + 8, 9)
+    assert _room(zone.format("DMA", "Movable", "8 0 0 0")) == (0, 7)

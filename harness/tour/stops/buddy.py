@@ -34,8 +34,10 @@ _MOSTLY_FREE_PAGES = 3 * 512
 """Of pageblocks of which one page stays in use."""
 _LEFT_KIB = 12 << 10
 """Of free memory, that is not mapped."""
-_STOLEN_FIRST, _STOLEN_ORDER = 10, 7
-"""Orders of the unmovable blocks that are asked for: the first is there."""
+_STOLEN_ORDER = 7
+"""Of the unmovable blocks that are asked for, but for the first, which is the largest there is."""
+_FALLBACKS = ("Unmovable", "Movable", "Reclaimable")
+"""The types of free blocks that serve an unmovable request."""
 _STOLEN_BEYOND, _STOLEN_MAX = 40, 200
 """Blocks that are asked for beyond those that there is room for in larger ones. Then single blocks
 must be taken from the pageblocks that are in use."""
@@ -125,21 +127,26 @@ done
 cat {scratch}/walk
 drain""",
     )
-    room = _room(evidence.shell("free", "cat /proc/pagetypeinfo"))
-    orders = (_STOLEN_FIRST, *(_STOLEN_ORDER,) * min(room + _STOLEN_BEYOND, _STOLEN_MAX))
+    room, largest = _room(evidence.shell("free", "cat /proc/pagetypeinfo"))
+    orders = (largest, *(_STOLEN_ORDER,) * min(room + _STOLEN_BEYOND, _STOLEN_MAX))
     ring_calls(evidence, [f"take:1:{order}" for order in orders], full=True, events=(_EXTFRAG,))
 
 
-def _room(pagetypeinfo: str) -> int:
+def _room(pagetypeinfo: str) -> tuple[int, int]:
     """How many blocks the larger ones can give, of all types in the zone that has most, besides
-    those of the very order that are unmovable."""
+    those of the very order that are unmovable; and the order of its largest, which can be had
+    without compaction."""
     rooms: dict[str, int] = {}
+    largest: dict[str, int] = {}
     for zone, kind, counts in _FREE.findall(pagetypeinfo):
         for order, count in enumerate(counts.split()):
             if order > _STOLEN_ORDER or (order == _STOLEN_ORDER and kind == "Unmovable"):
                 blocks = int(count.lstrip(">")) << (order - _STOLEN_ORDER)
                 rooms[zone] = rooms.get(zone, 0) + blocks
-    return max(rooms.values(), default=0)
+                if blocks and kind in _FALLBACKS:
+                    largest[zone] = max(largest.get(zone, 0), order)
+    most = max(rooms, key=rooms.__getitem__, default="")
+    return rooms.get(most, 0), largest.get(most, _STOLEN_ORDER)
 
 
 STOPS: tuple[Stop, ...] = (
