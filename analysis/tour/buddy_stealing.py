@@ -38,7 +38,7 @@ def migratetypes(evidence: StopEvidence) -> Finding:
     boot = evidence.boot()
     every = read_calls(boot)
     calls = alone(every)
-    stolen = [call for call in calls if call.extfrag is not None]
+    stolen = [call for call in calls if call.extfrags]
     claims = [taken_claim(call) for call in stolen]
     claims += [
         text_claim(
@@ -52,7 +52,7 @@ def migratetypes(evidence: StopEvidence) -> Finding:
     ]
     claims.append(lists_claim("steal_lists", every))
     told = _told(boot, calls)
-    claims += _extfrag_claims(stolen, told)
+    claims += _extfrag_claims(_in_turn(boot, calls))
     claims += (_way_claim(_told(boot, every), owned) for owned in (True, False))
     exhibits: list[Exhibit] = []
     if stolen:
@@ -75,13 +75,26 @@ def _told(boot: BootEvidence, calls: Sequence[RingCall]) -> list[str]:
     ]
 
 
-def _extfrag_claims(stolen: Sequence[RingCall], told: Sequence[str]) -> list[Claim]:
-    """One for each fallback, in their order; a side that has fewer says none for the others."""
+def _in_turn(boot: BootEvidence, calls: Sequence[RingCall]) -> list[tuple[str, str]]:
+    """What model and kernel tell of each fallback: call by call where it is known which lines are
+    a call's, else in the order of all. A side that has fewer says none for the others."""
+    parts = [calls] if any(call.events is None for call in calls) else [(call,) for call in calls]
+    return [
+        pair
+        for part in parts
+        for pair in zip_longest(
+            (_extfrag_of(fallback) for call in part for fallback in call.extfrags),
+            map(_extfrag_line, _told(boot, part)),
+            fillvalue="none",
+        )
+    ]
+
+
+def _extfrag_claims(pairs: Sequence[tuple[str, str]]) -> list[Claim]:
+    """One for each fallback."""
     rule_id, unit = "extfrag", "trace event"
-    if not stolen and not told:
+    if not pairs:
         return [unseen(rule_id, "every request found a block of its own type", unit, scope={})]
-    predicted = [_extfrag_of(call.extfrag) for call in stolen if call.extfrag is not None]
-    pairs = zip_longest(predicted, map(_extfrag_line, told), fillvalue="none")
     return [
         text_claim(rule_id, {"fallback": number}, model, kernel, unit)
         for number, (model, kernel) in enumerate(pairs, 1)

@@ -83,15 +83,7 @@ def page_claims(
         working=(f"among {', '.join(KIND_FLAGS)}", *((_KSM,) if era.ksm_is_anon else ())),
     )
     bits = walked.flag_bits
-    yield make(
-        "page_flags",
-        check=lambda page: (
-            " ".join(flag_names(kpageflags(walked.view(page[1]), bits, era), era)),
-            " ".join(flag_names(page[0].kpageflags, era)),
-        ),
-        working=(("every bit of /proc/kpageflags, from the words of the struct page at "
-                 f"{walked.vmemmap:#x} + pfn * {walked.struct_page_bytes}"),),
-    )  # fmt: skip
+    yield _flags_claim(walked, area, pages, era)
     if snapshot.config.values.get("NO_PAGE_MAPCOUNT") == "y":
         why = "this kernel counts mappings for whole folios only (CONFIG_NO_PAGE_MAPCOUNT)"
         yield unknown("page_map_count", {"area": area}, why=why, unit="pages")
@@ -104,6 +96,30 @@ def page_claims(
             f"{page[0].count} {map_count(walked.view(page[1]), bits, era)}",
         ),
         working=(f"{mappers} processes map it: /proc/kpagecount, and the counts in struct pages",),
+    )
+
+
+def _flags_claim(walked: Walked, area: str, pages: Sequence[Page], era: PageEra) -> Claim:
+    """``page_flags``. A page that its CPU still holds back from the LRU lists gets there when the
+    CPU likes, between the two readings too, and has other flags then: it is left out."""
+    bits = walked.flag_bits
+    listed = [page for page in pages if walked.view(page[1]).head.has("lru", bits)]
+    working = [("every bit of /proc/kpageflags, from the words of the struct page at "
+                f"{walked.vmemmap:#x} + pfn * {walked.struct_page_bytes}")]  # fmt: skip
+    if len(listed) < len(pages):
+        away = f"{len(pages) - len(listed)} of {len(pages)} pages were not on the LRU lists yet"
+        if not listed:
+            return unknown("page_flags", {"area": area}, why=away, unit="pages")
+        working.append(away)
+    return _every(
+        "page_flags",
+        scope={"area": area},
+        pages=listed,
+        check=lambda page: (
+            " ".join(flag_names(kpageflags(walked.view(page[1]), bits, era), era)),
+            " ".join(flag_names(page[0].kpageflags, era)),
+        ),
+        working=working,
     )
 
 

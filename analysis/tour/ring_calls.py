@@ -37,8 +37,9 @@ class RingCall:
     """The block that the kernel gave, or was given."""
     model_pfn: int | None
     """The block that the model gave."""
-    extfrag: Extfrag | None
-    """Where the model had to take from another type: what the kernel tells of it."""
+    extfrags: tuple[Extfrag, ...]
+    """Where the model had to take from other types: what the kernel tells of it. More than one
+    where a per-cpu list is filled."""
     events: tuple[RingEvent, ...] | None
     """What the kernel traced meanwhile; None where that is not known."""
     model_gone: tuple[ZoneBlock, ...]
@@ -59,8 +60,8 @@ class RingCall:
 
     @property
     def fallback(self) -> FreeBlock | None:
-        """What the model took from another type."""
-        return None if self.extfrag is None else self.extfrag.found
+        """What the model took from another type last."""
+        return self.extfrags[-1].found if self.extfrags else None
 
     @property
     def disturbed(self) -> str:
@@ -113,7 +114,8 @@ def _ring_call(
     first, order, *flags = row["arguments"]
     cpu, node = (int(before_sample.cpus[0][name]) for name in ("cpu", "node"))
     model_pfn, migratetype = None, Migratetype.UNMOVABLE
-    extfrag = None
+    for zone in model.zones:
+        zone.fallbacks = []
     if taken:
         migratetype = gfp_migratetype(first)
         request = Request(
@@ -127,7 +129,6 @@ def _ring_call(
         choice = model.allocate(request)
         if choice is not None:
             model_pfn = choice.pfn
-            extfrag = model.zones[choice.zone].extfrag
     else:
         model.free(cpu, row["pfn"], order)
     comparison = compare_allocator(model, after_sample)
@@ -143,7 +144,7 @@ def _ring_call(
         migratetype=migratetype,
         pfn=row["pfn"],
         model_pfn=model_pfn,
-        extfrag=extfrag,
+        extfrags=tuple(fallback for zone in model.zones for fallback in zone.fallbacks or ()),
         events=(
             None
             if events is None

@@ -131,13 +131,14 @@ def test_a_fallback_tells_of_the_block_found_or_of_the_page_taken(
     zone = make_zone(release=release)
     fill(zone, [(768, 8, M), (512, 4, M)])
     zone.free.set_pageblock_migratetype(512, 0, M)
+    zone.fallbacks = []
     choice = make_allocator(zone).allocate(request(order=4))
     assert choice is not None
     assert choice.pfn == 512
-    assert zone.extfrag is not None
-    assert (zone.extfrag.pfn, zone.extfrag.order, zone.extfrag.owned) == (pfn, 4, True)
-    assert (zone.extfrag.found.pfn, zone.extfrag.found.order) == (768, 8)
-    assert (zone.extfrag.borrower, zone.extfrag.found.migratetype) == (U, M)
+    (told,) = zone.fallbacks
+    assert (told.pfn, told.order, told.owned) == (pfn, 4, True)
+    assert (told.found.pfn, told.found.order) == (768, 8)
+    assert (told.borrower, told.found.migratetype) == (U, M)
 
 
 @pytest.mark.parametrize("release", [OLD, MID, NEW])

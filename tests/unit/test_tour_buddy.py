@@ -260,6 +260,22 @@ def test_events_belong_to_the_call_in_which_they_fell(judged: Callable[..., Find
     assert sum(claim.id == "extfrag" for claim in finding.claims) == 2
 
 
+def test_a_fallback_too_many_is_its_calls_alone(judged: Callable[..., Finding]) -> None:
+    """As where a per-cpu list is filled with several blocks: the others keep their partners."""
+
+    def change(path: Path) -> None:
+        counted()(path)
+        trace = path / "main/trace.txt"
+        lines = trace.read_text().splitlines(keepends=True)
+        first = next(at for at, line in enumerate(lines) if "extfrag" in line)
+        trace.write_text("".join([*lines[:first], lines[first], *lines[first:]]))
+
+    finding = judged("buddy/migratetypes", change)
+    told = [claim for claim in finding.claims if claim.id == "extfrag"]
+    assert [claim.verdict for claim in told] == [Verdict.HOLDS, Verdict.FAILS, Verdict.HOLDS]
+    assert told[1].predicted == "none"
+
+
 def test_a_call_that_lost_the_cpu_is_left_out(judged: Callable[..., Finding]) -> None:
     """Whatever came of it: what lies between its two readings was not its doing alone."""
 

@@ -116,6 +116,21 @@ def test_another_struct_page_fails(
     assert failing(judged("pages/pfn", change)) == fails
 
 
+def test_a_page_that_is_not_on_the_lists_yet_may_change(judged: Callable[..., Finding]) -> None:
+    """Of the flags that its CPU sets when it puts it there nothing is foretold."""
+
+    def change(outside: dict[str, Any]) -> None:
+        for page in (0, 1):
+            _flipped(outside, page, "flags", 1 << outside["page_flag_bits"]["lru"])
+        _flipped(outside, 1, "flags", 1 << outside["page_flag_bits"]["active"])
+
+    finding = judged("pages/pfn", change)
+    assert failing(finding) == set()
+    first, *_ = (claim for claim in finding.claims if claim.id == "page_flags")
+    assert (first.predicted, first.observed) == (2, 2)
+    assert "2 of 4 pages were not on the LRU lists yet" in first.working
+
+
 def test_a_tail_that_points_elsewhere_fails(judged: Callable[..., Finding]) -> None:
     def change(outside: dict[str, Any]) -> None:
         data = bytearray.fromhex(outside["pages"][7]["struct_page"])

@@ -92,8 +92,8 @@ class Zone:
     """Block that is about to come back → the order at which compaction takes it: given."""
     extfrags: int = 0
     """Fallbacks so far (mm_page_alloc_extfrag)."""
-    extfrag: Extfrag | None = None
-    """The last of them."""
+    fallbacks: list[Extfrag] | None = None
+    """They themselves, where somebody asks for them: in order."""
     policy: Policy = KERNEL
     """Rules that are not the kernel's, for a counterfactual."""
     coin: Random | None = None
@@ -178,8 +178,12 @@ class Zone:
         Kernel: include/trace/events/kmem.h, ``mm_page_alloc_extfrag``; 6.1 to 7.3.
         """
         self.extfrags += 1
+        if self.fallbacks is None:
+            return
         owned = self.free.pageblock_migratetype(pfn) is borrower
-        self.extfrag = Extfrag(pfn=pfn, order=order, found=found, borrower=borrower, owned=owned)
+        self.fallbacks.append(
+            Extfrag(pfn=pfn, order=order, found=found, borrower=borrower, owned=owned)
+        )
 
     def set_threshold(self, page_shift: int, *, under_pressure: bool) -> None:
         """Kswapd wakes or goes to sleep: how far the counters may lag behind changes.
