@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -235,3 +236,11 @@ def test_words_with_an_unknown_key_are_refused() -> None:
     text = '[chapter]\ntitle = "t"\nintro = "i"\n["a/b"]\ntitle = "t"\nwhat = "w"\nlok = "l"\n'
     with pytest.raises(ParseError, match="a/b"):
         parse(text, source="text/en/a.toml")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_no_mark_is_left_of_what_is_stressed(language: Language) -> None:
+    for name, words in stop_words(language).items():
+        texts = (words.what, words.look, *words.claims.values(), *words.exhibits.values())
+        shown = "".join(str(paragraphs(text, language)) for text in texts)
+        assert "*" not in re.sub(r"<code>.*?</code>", "", shown), name
