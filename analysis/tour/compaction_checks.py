@@ -27,6 +27,8 @@ from analysis.tour.traced import equal, free_blocks, left_open, refused, unseen
 SUITS = "suits"
 SUITABLE = "mm_compaction_suitable"
 _WMARK_MASK = 3
+_ALLOC_CMA = 0x80
+"""The flag of a request that may have pages of CMA areas (mm/internal.h of 5.10 and 6.1)."""
 _MARKS = ("min", "low", "high")
 _ORDER_UNKNOWN = -1
 """Compaction of whole memory: not for a request."""
@@ -108,6 +110,7 @@ def suitable_claims(boot: BootEvidence, trace: TraceText) -> list[Claim]:
         return [left_open("suitable", why, "COMPACT_")]
     asked: dict[int, TraceEvent] = {}
     answers: Counter[tuple[str, int, str, str]] = Counter()
+    open_ones: Counter[tuple[str, int]] = Counter()
     working: dict[tuple[str, int, str, str], tuple[str, ...]] = {}
     for event in trace.events:
         if event.name == SUITS:
@@ -117,11 +120,14 @@ def suitable_claims(boot: BootEvidence, trace: TraceText) -> list[Claim]:
             if state.fields["zone"] != event.fields["zone"] or state.number("order") < 0:
                 continue
             predicted, lines = _judgement(boot, state)
+            if predicted is None:
+                open_ones[event.fields["zone"], event.number("order")] += 1
+                continue
             shown = _NAMES.get(event.fields["ret"], event.fields["ret"])
             key = (event.fields["zone"], event.number("order"), predicted.value, shown)
             answers[key] += 1
             working.setdefault(key, lines)
-    if not answers:
+    if not answers and not open_ones:
         return [unseen("suitable", "the kernel never asked whether to compact", "judgements")]
     return [
         equal(
@@ -130,11 +136,18 @@ def suitable_claims(boot: BootEvidence, trace: TraceText) -> list[Claim]:
         )
         for key, times in sorted(answers.items())
         for zone, order, predicted, shown in (key,)
+    ] + [
+        left_open(
+            "suitable",
+            "whether the large free blocks are of a CMA area, which this request may not have",
+            "COMPACT_", scope={"zone": zone, "order": order, "times": times},
+        )
+        for (zone, order), times in sorted(open_ones.items())
     ]  # fmt: skip
 
 
-def _judgement(boot: BootEvidence, state: TraceEvent) -> tuple[Suitable, tuple[str, ...]]:
-    """What the model says of a zone's state, and how."""
+def _judgement(boot: BootEvidence, state: TraceEvent) -> tuple[Suitable | None, tuple[str, ...]]:
+    """What the model says of a zone's state, and how; None where its state leaves it open."""
     release = parse_release(boot.release)
     order, free = state.number("order"), state.number("free") - state.number("highatomic")
     blocks = free_blocks(state)
@@ -155,11 +168,15 @@ def _judgement(boot: BootEvidence, state: TraceEvent) -> tuple[Suitable, tuple[s
         f"free blocks by order: {_list(blocks)}",
         f"extfrag index for order {order}: {extfrag_index_milli(blocks, order)}",
     )
-    if "flags" in state.fields and request_met(
-        blocks, order, usable_free_pages=free, watermark_pages=asked or 0,
-        lowmem_reserve_pages=reserve,
-    ):  # fmt: skip
-        return Suitable.SUCCESS, lines
+    if "flags" in state.fields:
+        may_have = "cma" not in state.fields or state.number("flags") & _ALLOC_CMA
+        cma = 0 if may_have else state.number("cma")
+        if request_met(
+            blocks, order, usable_free_pages=free - cma, watermark_pages=asked or 0,
+            lowmem_reserve_pages=reserve,
+        ):  # fmt: skip
+            large = sum(count << at for at, count in enumerate(blocks) if at >= order)
+            return None if 1 << order <= cma and large <= cma else Suitable.SUCCESS, lines
     verdict = compaction_suitable(
         blocks, order, usable_free_pages=free, wanted_pages=wanted, lowmem_reserve_pages=reserve,
         extfrag_threshold_milli=int(boot.file("/proc/sys/vm/extfrag_threshold")),

@@ -170,6 +170,28 @@ def test_each_release_asks_its_own_question(
 
 
 @pytest.mark.parametrize(
+    ("flags", "cma", "whole", "answer", "verdict"),
+    [
+        (0, 0, 2, "success", Verdict.HOLDS),
+        (0, 511, 2, "success", Verdict.HOLDS),  # too few for a block of them
+        (0, 1023, 2, "success", Verdict.HOLDS),  # one of the two blocks is another's
+        (0, 1024, 2, "continue", Verdict.UNKNOWN),
+        (0x80, 1024, 2, "success", Verdict.HOLDS),
+        (0, 2400, 2, "continue", Verdict.HOLDS),  # what is left does not reach the watermark
+    ],
+)
+def test_free_blocks_of_a_cma_area_serve_those_who_may_have_them(
+    flags: int, cma: int, whole: int, answer: str, verdict: Verdict, tmp_path: Path
+) -> None:
+    asked = state("suits", 9, 3000, whole=whole, more=f"flags={flags} idx=1")
+    trace = traced(
+        ("sh-9", asked.replace("cma=0", f"cma={cma}")),
+        ("sh-9", f"mm_compaction_suitable: node=0 zone=DMA32    order=9 ret={answer}"),
+    )
+    assert verdicts(suitable_claims(made(tmp_path, "6.1.0"), trace), "suitable") == [verdict]
+
+
+@pytest.mark.parametrize(
     ("more", "error"),
     [("idx=1", MissingInputError), ("flags=3 idx=1", ParseError), ("idx=11", ParseError)],
 )
