@@ -65,6 +65,7 @@ class PlainReplay:
     status: dict[int, Status] = field(default_factory=dict)
     ledger: Counter[Kind] = field(default_factory=Counter)
     past: list[PlainOperation] = field(default_factory=list)
+    """What was done; what is impossible was not."""
     last_taken: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -76,13 +77,14 @@ class PlainReplay:
     def apply(self, operations: Iterable[PlainOperation]) -> None:
         """One operation after the other."""
         for operation in operations:
-            self._apply(operation)
-            self.past.append(operation)
+            if self._possible(operation):
+                self._apply(operation)
+                self.past.append(operation)
+            else:
+                self.ledger[Kind.IMPOSSIBLE] += 1
 
     def _apply(self, operation: PlainOperation) -> None:
-        if not self._possible(operation):
-            self.ledger[Kind.IMPOSSIBLE] += 1
-        elif operation.op is Op.ALLOCATE:
+        if operation.op is Op.ALLOCATE:
             self._allocate(operation)
         elif operation.op is Op.FREE:
             self._free(operation)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from analysis.replay.engine import FREE, Arrays, apply
@@ -114,6 +114,17 @@ def records(operations: list[PlainOperation]) -> np.ndarray:
     types,
     st.sampled_from([MAX_ORDER, PAGEBLOCK_ORDER]),
     st.booleans(),
+)
+@example(  # what is impossible was not the last to free a page
+    [
+        PlainOperation(op=Op.GIVE, pfn=FIRST_PFN + 48, order=1),
+        PlainOperation(op=Op.GIVE, pfn=FIRST_PFN + 48, order=-1),
+        PlainOperation(op=Op.ALLOCATE, pfn=FIRST_PFN + 48, order=1),
+    ],
+    [0] * PAGES,
+    [0] * (PAGES >> PAGEBLOCK_ORDER),
+    MAX_ORDER,
+    False,
 )
 def test_compiled_and_plain_replay_agree(
     history: list[PlainOperation],
