@@ -239,13 +239,14 @@ def _give_large(a: Any, page: int, order: int, migratetype: int) -> None:
 @_compiled
 def _captured(a: Any, ops: Any, at: int, page: int, order: int) -> bool:
     """Whether the task that now gets these free pages freed the last of them, compacting."""
-    first = page + a.first_pfn
-    end = first + (1 << order)
+    end = page + (1 << order)
     for back in range(at - 1, max(0, at - CAPTURE_SEARCH) - 1, -1):
         op = ops[back]["op"]
         if op in (_GIVE, _FREE_AND_GIVE, _GIVE_OR_SPLIT):
-            pfn = ops[back]["pfn"]
-            if pfn < end and pfn + (1 << ops[back]["order"]) > first:
+            given, size = ops[back]["pfn"] - a.first_pfn, ops[back]["order"]
+            if not _possible(a.zone_of, LARGEST_FREE, given, size):
+                continue
+            if given < end and given + (1 << size) > page:
                 return bool(ops[back]["compacting"] and ops[back]["pid"] == ops[at]["pid"])
     return False
 

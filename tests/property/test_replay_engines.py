@@ -126,6 +126,17 @@ def records(operations: list[PlainOperation]) -> np.ndarray:
     MAX_ORDER,
     False,
 )
+@example(
+    [
+        PlainOperation(op=Op.GIVE, pfn=FIRST_PFN, order=1, pid=2, compacting=True),
+        PlainOperation(op=Op.GIVE, pfn=FIRST_PFN - 2, order=2),
+        PlainOperation(op=Op.ALLOCATE, pfn=FIRST_PFN, order=1, pid=2),
+    ],
+    [0] * PAGES,
+    [0] * (PAGES >> PAGEBLOCK_ORDER),
+    MAX_ORDER,
+    False,
+)
 def test_compiled_and_plain_replay_agree(
     history: list[PlainOperation],
     zone_of: list[int],
