@@ -7,6 +7,7 @@ from harness.tour.evidence import Evidence
 from harness.tour.stop import Stop, StopBoot
 from harness.tour.tracing import (
     FIRST_ARGUMENT,
+    INSTANCE,
     KernelProbe,
     ZoneFields,
     arguments,
@@ -156,6 +157,18 @@ def _proactive(types: Btf) -> KernelProbe:
     )
 
 
+_BEGIN = f"""tries=0
+while :; do
+    moved=$(sed -n 's/^pgmigrate_success //p' /proc/vmstat)
+    echo >{INSTANCE}/trace
+    now=$(cat /proc/vmstat)
+    printf '%s\\n' "$now" | grep -qx "pgmigrate_success $moved" || [ $tries -ge 50 ] && break
+    tries=$((tries + 1))
+done
+printf '%s\\n' "$now" """
+"""The counters at a moment from which on the trace has all migration: kcompactd may be at work."""
+
+
 def _gather_direct(evidence: Evidence) -> None:
     evidence.shell("settings", "echo 0 > /proc/sys/vm/compaction_proactiveness")
     types = kernel_types(evidence.kernel)
@@ -165,7 +178,7 @@ def _gather_direct(evidence: Evidence) -> None:
     evidence.shell("indexes-before", _DEBUGFS + _INDEXES)
     evidence.read("/proc/zoneinfo", "/proc/meminfo", "/proc/sys/vm/extfrag_threshold")
     with traced(evidence, "trace", _EVENTS, probes):
-        evidence.shell("vmstat-before", "cat /proc/vmstat")
+        evidence.shell("vmstat-before", _BEGIN)
         evidence.shell("huge", _HUGE.format(pages=16), stall_s=_PATIENCE_S)
         evidence.shell("huge-more", _HUGE.format(pages=64), stall_s=_PATIENCE_S)
         evidence.shell("settle", "sleep 1")
@@ -199,7 +212,7 @@ def _gather_kcompactd(evidence: Evidence) -> None:
         "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size",
     )  # fmt: skip
     with traced(evidence, "trace", _EVENTS, probes) as trace:
-        evidence.shell("vmstat-before", "cat /proc/vmstat")
+        evidence.shell("vmstat-before", _BEGIN)
         evidence.shell(
             "demand",
             "cd /sys/kernel/mm/transparent_hugepage || exit 1\n"
