@@ -26,7 +26,7 @@ from harness.kernel.package import port_of
 from harness.kernel.toolchain import check_for_config, find_toolchain, host_has_header
 from harness.machine.accel import host_arch, probe_kvm, without_probe
 from harness.machine.argv import PLATFORMS
-from harness.machine.process import find_qemu, qemu_version
+from harness.machine.qemu import find_qemu, qemu_version
 from harness.machine.spec import NodeSpec
 
 GIB = 1 << 30

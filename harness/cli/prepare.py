@@ -17,7 +17,7 @@ from harness.kernel.own import NO_FILES, OwnFiles, names_file, obtain_own
 from harness.kernel.package import Kernel
 from harness.machine.accel import choose_accel
 from harness.machine.argv import platform_of
-from harness.machine.process import find_qemu
+from harness.machine.qemu import find_qemu
 from harness.machine.shape import Composition, check_needs, compose
 from harness.machine.shape_catalog import find_shapes
 from harness.machine.spec import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness.image.assembly import Image
 from harness.kernel.package import Kernel
 from harness.machine.argv import cpu_model, kernel_command_line
-from harness.machine.process import qemu_version
+from harness.machine.qemu import qemu_version
 from harness.machine.shape import UNSHAPED, Shaped
 from harness.machine.spec import MachineSpec
 from harness.record.manifest import ImageRecord, KernelRecord, MachineRecord, NodeRecord

@@ -21,7 +21,8 @@ from harness.deadline import StallClock
 from harness.errors import LaunchError, MmscopeError, UsageError
 from harness.kernel import package
 from harness.kernel.cache import cache_root, read_json_object, write_atomically
-from harness.machine.process import Machine, find_qemu, qemu_version
+from harness.machine.process import Machine
+from harness.machine.qemu import find_qemu, qemu_version
 from harness.machine.spec import MachineSpec, NodeSpec
 from harness.record.rundir import RunDirectory
 

@@ -144,16 +144,18 @@ def cpu_model(spec: MachineSpec) -> str:
     return "host" if spec.accel == "kvm" else platform_of(spec.arch).cpu_model
 
 
-def qemu_argv(spec: MachineSpec, endpoints: Endpoints) -> list[str]:
+def qemu_argv(spec: MachineSpec, endpoints: Endpoints, *, one_thread: bool = False) -> list[str]:
     """QEMU's whole argument list, program first.
 
     The guest's RAM lives in memory files shared with the host (one a node); every channel is an
     inherited socket, so there is nothing to clean up and nothing another user could connect to.
+    ``one_thread`` has all emulated CPUs take turns in one thread (``harness.machine.qemu``).
     """
     platform = platform_of(spec.arch)
-    machine = f"{platform.machine},accel={spec.accel}"
+    machine = platform.machine
     if spec.arch == "arm64" and spec.accel == "kvm":
-        machine = "virt,gic-version=host,accel=kvm"
+        machine = "virt,gic-version=host"
+    take_turns = one_thread and spec.accel == "tcg" and spec.cpus > 1
     if not spec.is_numa or spec.arch in CHUNK_ARCHES:
         machine += ",memory-backend=ram0"
     argv = [
@@ -169,6 +171,8 @@ def qemu_argv(spec: MachineSpec, endpoints: Endpoints) -> list[str]:
         "on,obsolete=deny,elevateprivileges=deny",
         "-machine",
         machine,
+        "-accel",
+        f"{spec.accel},thread=single" if take_turns else spec.accel,
         "-cpu",
         cpu_model(spec),
         "-smp",

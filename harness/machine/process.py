@@ -11,24 +11,19 @@ from __future__ import annotations
 import contextlib
 import enum
 import os
-import shutil
 import signal
 import socket
 import subprocess
 from pathlib import Path
 from types import TracebackType
 
-from harness.errors import (
-    LaunchError,
-    LostMachineError,
-    MissingToolError,
-    QmpError,
-)
+from harness.errors import LaunchError, LostMachineError, QmpError
 from harness.kernel.elf import parse_elf
-from harness.machine.argv import Endpoints, platform_of, qemu_argv
+from harness.machine.argv import Endpoints, qemu_argv
 from harness.machine.chunks import RECORDS_BYTES, place_chunks, with_chunks
 from harness.machine.console import Console
 from harness.machine.memfile import memory_file
+from harness.machine.qemu import find_qemu, may_keep_stale_code, qemu_version
 from harness.machine.qmp import Qmp
 from harness.machine.spec import CHUNK_ARCHES, MachineSpec
 from harness.mortal import mortal
@@ -48,34 +43,6 @@ class MachineState(enum.Enum):
     NEW = "new"
     RUNNING = "running"
     ENDED = "ended"
-
-
-def find_qemu(arch: str) -> str:
-    """Path of the QEMU binary for the architecture, honouring MMSCOPE_QEMU_<ARCH>.
-
-    Raises:
-        MissingToolError: it is not installed; says how to install it.
-    """
-    platform = platform_of(arch)
-    override = os.environ.get(f"MMSCOPE_QEMU_{arch.upper()}")
-    path = shutil.which(override or platform.binary)
-    if path is None:
-        raise MissingToolError(
-            f"{override or platform.binary} is not installed",
-            fix=f"apt-get install {platform.debian_package}",
-        )
-    return path
-
-
-def qemu_version(binary: str) -> str:
-    """First line of ``--version``; LaunchError when the program does not even say that."""
-    try:
-        answer = subprocess.run(
-            [binary, "--version"], capture_output=True, text=True, timeout=30, check=True
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise LaunchError(f"{binary} --version failed: {error}") from None
-    return answer.stdout.splitlines()[0].strip() if answer.stdout else binary
 
 
 class Machine:
@@ -204,7 +171,9 @@ class Machine:
                 restored=self.restored,
                 private_memory=self.private_memory,
             )
-            self.argv = [binary, *qemu_argv(self.spec, endpoints)[1:]]
+            one_thread = may_keep_stale_code(qemu_version(binary))
+            argv = qemu_argv(self.spec, endpoints, one_thread=one_thread)
+            self.argv = [binary, *argv[1:]]
             write_atomic(self.run.qemu_path / "argv", ("\n".join(self.argv) + "\n").encode())
             self.console = self._stack.enter_context(Console(console_socket, self.run.console_path))
             self.qmp = self._stack.enter_context(Qmp(qmp_socket, self.run.qemu_path / "qmp.log"))
