@@ -26,7 +26,7 @@ from harness.kernel.package import port_of
 from harness.kernel.toolchain import check_for_config, find_toolchain, host_has_header
 from harness.machine.accel import host_arch, probe_kvm, without_probe
 from harness.machine.argv import PLATFORMS
-from harness.machine.qemu import find_qemu, qemu_version
+from harness.machine.qemu import find_qemu, may_keep_stale_code, qemu_version
 from harness.machine.spec import NodeSpec
 
 GIB = 1 << 30
@@ -116,9 +116,11 @@ def _python() -> Finding:
 def _qemu(arch: str) -> Finding:
     what = f"qemu {arch}"
     try:
-        return Finding(what=what, state="ok", detail=qemu_version(find_qemu(arch)))
+        version = qemu_version(find_qemu(arch))
     except MmscopeError as error:
         return Finding(what=what, state=_lacking(arch), detail=error.message, fix=error.fix or "")
+    slow = "; before 8.1: a guest's CPUs take turns" if may_keep_stale_code(version) else ""
+    return Finding(what=what, state="ok", detail=f"{version}{slow}")
 
 
 def _lacking(arch: str) -> str:
