@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from analysis.compare.groups.configuration import Differing, check_alike, differences
-from analysis.compare.groups.run import Configured
+from analysis.compare.groups.run import Configured, accelerator
 from analysis.errors import SelectionError
 from harness.experiment.comparison import Variant
 
@@ -90,3 +90,15 @@ def test_lowmem_reserve_ratio_is_a_setting_like_any_other() -> None:
     first = configured({"vm.lowmem_reserve_ratio": "256 256 32 0"})
     second = configured({"vm.lowmem_reserve_ratio": "256 256 0 0"})
     assert [row[1] for row in told(first, second)] == ["vm.lowmem_reserve_ratio"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["qemu", "-machine", "q35,accel=tcg", "-smp", "2"], "tcg"),
+        (["qemu", "-machine", "q35", "-accel", "tcg"], "tcg"),
+        (["qemu", "-accel", "tcg,thread=single", "-smp", "2"], "tcg,thread=single"),
+    ],
+)
+def test_cpus_that_took_turns_are_told(argv: list[str], said: str) -> None:
+    assert accelerator(argv, "tcg") == said

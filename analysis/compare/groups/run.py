@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -160,7 +160,7 @@ def _configured(bundle: Bundle) -> Configured:
             "nodes": " ".join(sizes) or "1, without a NUMA description",
             "cpus": str(machine.cpus),
             "cpu model": machine.cpu_model,
-            "accelerator": machine.accel,
+            "accelerator": accelerator(machine.qemu_argv, machine.accel),
             "QEMU": machine.qemu,
         }
     return Configured(
@@ -176,6 +176,11 @@ def _configured(bundle: Bundle) -> Configured:
         plan=plan,
         image=manifest.image.root_sha256 if manifest.image else "",
     )
+
+
+def accelerator(argv: Sequence[str], accel: str) -> str:
+    """``tcg``, ``kvm``, or ``tcg,thread=single`` where the CPUs took turns."""
+    return argv[argv.index("-accel") + 1] if "-accel" in argv else accel
 
 
 def _lines(value: object) -> tuple[str, ...]:
