@@ -240,6 +240,6 @@ def _block(
     )
     if named and right - left > 2.2:
         axes.text((left + right) / 2, y + 3.5, str(order), ha="center", va="center",
-                  color="white", weight="bold", size=9)  # fmt: skip
+                  color=style.ink_on(color), weight="bold", size=9)  # fmt: skip
     if named and right - left > 7:
         axes.text(left + 0.3, y - 1.9, f"{pfn:#x}", size=7, color=style.MUTED, family=_MONO)

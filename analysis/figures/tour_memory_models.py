@@ -106,7 +106,7 @@ def _box(
     if width < _NARROW:
         return
     middle = ends[0] + width / 2
-    ink = style.INK if colour in (style.ORANGE, style.SKY) else style.PAPER
+    ink = style.ink_on(colour)
     for text, part, weight in ((name, 0.64, "bold"), (size, 0.3, "normal")):
         axes.text(
             middle, bottom + part * _ROW, text, ha="center", va="center", color=ink, weight=weight,

@@ -96,9 +96,10 @@ def oom_points(rows: Sequence[Points]) -> Figure:
         axes.plot([total, total], [place - 0.36, place + 0.36], color=style.INK, linewidth=2)
         text = f"{total:,}" + (f"  killed #{row.killed}" if row.killed else "")
         color = style.VERMILION if row.killed else style.INK
-        axes.text(
-            max(total, row.memory_pages), place, f"  {text}", va="center", color=color, size=8
-        )
+        axes.annotate(
+            text, (max(total, row.memory_pages), place), xytext=(5, 0), textcoords="offset points",
+            va="center", color=color, size=8,
+        )  # fmt: skip
     axes.set_yticks(range(len(rows)), [row.label for row in rows])
     axes.invert_yaxis()
     axes.axvline(0, color=style.INK, linewidth=0.8)
