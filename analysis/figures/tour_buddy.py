@@ -152,7 +152,8 @@ def apart(pair: Apart) -> Figure:
                   ha="center", va="center", size=8, family=_MONO)  # fmt: skip
     for pfn in range(pair.start, pair.end + 1, 2 << pair.order):
         axes.plot([scale.at(pfn)] * 2, [6.5, 17], color=style.INK, lw=0.8, ls=":")
-        axes.text(scale.at(pfn), 4.6, f"{pfn:#x}", ha="center", size=7, color=style.MUTED)
+        side = "right" if pfn == pair.end else "center"
+        axes.text(scale.at(pfn), 4.6, f"{pfn:#x}", ha=side, size=7, color=style.MUTED)
     return _figure(axes)
 
 
