@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
-from analysis.model.release import Release
+from analysis.model.release import Release, changed_since
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -12,7 +13,7 @@ class CompactionEra:
     """How a release decides whether to compact.
 
     Kernel: mm/compaction.c of 5.10.262, 6.1, 6.12, 7.2 and 7.3-rc, compared line by line.
-    Ignores: at which release between 6.12 and 7.2 a change came, where that is not certain.
+    Ignores: nothing known.
     """
 
     watermark_from_caller: bool
@@ -20,20 +21,24 @@ class CompactionEra:
     low (6.15, "push watermark into compaction_suitable() callers")."""
     gap_capped: bool
     """The gap that must be free beyond a watermark is SWAP_CLUSTER_MAX pages at most, as many as
-    are isolated at a time (between 6.12 and 7.2, taken as 7.2)."""
+    are isolated at a time (from a release between 6.12 and 7.2 on)."""
     low_mark_uncapped: bool
     """Proactive compaction may aim at a score below 5, and its high mark is then less than 10 above
-    the low one (in two steps between 6.12 and 7.2, taken as 6.16)."""
+    the low one (from a release between 6.12 and 7.2 on)."""
 
 
-def compaction_era_of(release: Release) -> CompactionEra:
-    """How a release decides whether to compact.
+def compaction_eras_of(release: Release) -> tuple[CompactionEra, ...]:
+    """How a release may decide whether to compact; several ways where its source was not compared.
 
     Kernel: mm/compaction.c; see ``CompactionEra``.
     Ignores: changes that a vendor took back to an older release.
     """
-    return CompactionEra(
-        watermark_from_caller=release >= Release(6, 15),
-        gap_capped=release >= Release(7, 2),
-        low_mark_uncapped=release >= Release(6, 16),
+    changed = changed_since(release, Release(6, 12), Release(7, 2))
+    return tuple(
+        CompactionEra(
+            watermark_from_caller=release >= Release(6, 15),
+            gap_capped=gap_capped,
+            low_mark_uncapped=low_mark_uncapped,
+        )
+        for gap_capped, low_mark_uncapped in product(changed, changed)
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from analysis.model.release import Release
+from analysis.model.release import Release, changed_since
 
 OOM_SCORE_ADJ_MIN = -1000
 OOM_SCORE_ADJ_MAX = 1000
@@ -43,20 +43,23 @@ class OomEra:
     5.9, the same change); before, the share itself."""
     exact_memory: bool
     """A process's memory is summed over its per-cpu counters, as in /proc/PID/status; before,
-    badness takes what is folded already, as in /proc/PID/stat (between 6.12 and 7.2, taken as 7.0).
-    """
+    badness takes what is folded already, as in /proc/PID/stat (from a release between 6.12 and 7.2
+    on)."""
 
 
-def oom_era_of(release: Release) -> OomEra:
-    """How a release counts.
+def oom_eras_of(release: Release) -> tuple[OomEra, ...]:
+    """How a release may count; in several ways where its source was not compared.
 
     Kernel: see ``OomEra``.
     Ignores: see ``OomEra``.
     """
-    return OomEra(
-        raised_to_one=release < Release(5, 9),
-        score_shifted=release >= Release(5, 9),
-        exact_memory=release >= Release(7, 0),
+    return tuple(
+        OomEra(
+            raised_to_one=release < Release(5, 9),
+            score_shifted=release >= Release(5, 9),
+            exact_memory=exact_memory,
+        )
+        for exact_memory in changed_since(release, Release(6, 12), Release(7, 2))
     )
 
 

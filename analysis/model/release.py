@@ -18,6 +18,17 @@ class Release(NamedTuple):
         return f"{self.version}.{self.patchlevel}"
 
 
+def changed_since(release: Release, before: Release, after: Release) -> tuple[bool, ...]:
+    """Whether a release has a change that ``before`` lacks and ``after`` has.
+
+    ``before`` and ``after`` are neighbours among the compared releases: for a release between them
+    both answers come back.
+    """
+    if release <= before:
+        return (False,)
+    return (True,) if release >= after else (False, True)
+
+
 def parse_release(text: str) -> Release:
     """``"6.1.0-37-amd64"`` → ``Release(6, 1)``.
 

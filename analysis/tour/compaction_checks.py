@@ -14,7 +14,7 @@ from analysis.model.compaction_suitable import (
     request_met,
     wanted_free_pages,
 )
-from analysis.model.eras_compaction import compaction_era_of
+from analysis.model.eras_compaction import CompactionEra, compaction_eras_of
 from analysis.model.fragmentation import extfrag_index_milli, unusable_index_milli
 from analysis.model.release import parse_release
 from analysis.procfs import buddyinfo, fragindex
@@ -22,7 +22,7 @@ from analysis.procfs.buddyinfo import BuddyRow
 from analysis.procfs.fragindex import FragRow
 from analysis.procfs.trace_text import TraceEvent, TraceText
 from analysis.tour.evidence import BootEvidence
-from analysis.tour.traced import equal, free_blocks, left_open, refused, unseen
+from analysis.tour.traced import equal, free_blocks, in_every_era, left_open, refused, unseen
 
 SUITS = "suits"
 SUITABLE = "mm_compaction_suitable"
@@ -106,6 +106,13 @@ def suitable_claims(boot: BootEvidence, trace: TraceText) -> list[Claim]:
 
     One claim a zone, order and answer, with how often; a judgement that differs is one of its own.
     """
+    return in_every_era(
+        compaction_eras_of(parse_release(boot.release)),
+        lambda era: _suitable_claims(boot, trace, era), boot.release,
+    )  # fmt: skip
+
+
+def _suitable_claims(boot: BootEvidence, trace: TraceText, era: CompactionEra) -> list[Claim]:
     if why := refused(boot, SUITS):
         return [left_open("suitable", why, "COMPACT_")]
     asked: dict[int, TraceEvent] = {}
@@ -119,7 +126,7 @@ def suitable_claims(boot: BootEvidence, trace: TraceText) -> list[Claim]:
             state = asked.pop(event.pid)
             if state.fields["zone"] != event.fields["zone"] or state.number("order") < 0:
                 continue
-            predicted, lines = _judgement(boot, state)
+            predicted, lines = _judgement(boot, state, era)
             if predicted is None:
                 open_ones[event.fields["zone"], event.number("order")] += 1
                 continue
@@ -146,9 +153,10 @@ def suitable_claims(boot: BootEvidence, trace: TraceText) -> list[Claim]:
     ]  # fmt: skip
 
 
-def _judgement(boot: BootEvidence, state: TraceEvent) -> tuple[Suitable | None, tuple[str, ...]]:
+def _judgement(
+    boot: BootEvidence, state: TraceEvent, era: CompactionEra
+) -> tuple[Suitable | None, tuple[str, ...]]:
     """What the model says of a zone's state, and how; None where its state leaves it open."""
-    release = parse_release(boot.release)
     order, free = state.number("order"), state.number("free") - state.number("highatomic")
     blocks = free_blocks(state)
     if f"reserve{state.fields['idx']}" not in state.fields:
@@ -157,7 +165,6 @@ def _judgement(boot: BootEvidence, state: TraceEvent) -> tuple[Suitable | None, 
     boost = state.number("boost")
     marks = {name: state.number(name) + boost for name in _MARKS}
     asked = _asked(state, marks)
-    era = compaction_era_of(release)
     if asked is None and era.watermark_from_caller:
         raise MissingInputError("the watermark that compaction_suitable() was asked about")
     wanted = wanted_free_pages(

@@ -8,7 +8,7 @@ from functools import partial
 from analysis.compare.claim import Claim
 from analysis.figures import tour_compaction
 from analysis.figures.tour_compaction import Score
-from analysis.model.eras_compaction import CompactionEra, compaction_era_of
+from analysis.model.eras_compaction import CompactionEra, compaction_eras_of
 from analysis.model.proactive_compaction import (
     ScoredZone,
     begins_proactively,
@@ -28,6 +28,7 @@ from analysis.tour.traced import (
     equal,
     events_of,
     free_blocks,
+    in_every_era,
     left_open,
     loss_claim,
     page_bytes_of,
@@ -100,15 +101,19 @@ def kcompactd(evidence: StopEvidence) -> Finding:
     """The judge."""
     boot = evidence.boot()
     trace = trace_of(boot)
-    node = _node(boot)
+    eras = compaction_eras_of(parse_release(boot.release))
+    node = _node(boot, eras[0])
     rounds = _rounds(trace)
     claims = [loss_claim(boot, trace)]
     claims += index_claims(read_indexes(boot, "indexes-before"), "before")
     claims += index_claims(read_indexes(boot, "indexes-after"), "after")
     claims += suitable_claims(boot, trace)
     claims += _demand_claims(boot, trace, node)
-    claims += _begin_claims(boot, rounds, node)
-    claims += _end_claims(boot, trace, node)
+    claims += in_every_era(
+        [_node(boot, era) for era in eras],
+        lambda each: _begin_claims(boot, rounds, each) + _end_claims(boot, trace, each),
+        boot.release,
+    )
     claims += migrated_claims(boot, trace)
     return Finding(
         claims=tuple(claims),
@@ -119,12 +124,12 @@ def kcompactd(evidence: StopEvidence) -> Finding:
     )
 
 
-def _node(boot: BootEvidence) -> _Node:
+def _node(boot: BootEvidence, era: CompactionEra) -> _Node:
     huge_bytes = int(boot.file("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size"))
     return _Node(
         present_pages={zone.zone: zone.pages["present"] for zone in zones_of(boot).zones},
         huge_order=(huge_bytes // page_bytes_of(boot)).bit_length() - 1,
-        era=compaction_era_of(parse_release(boot.release)),
+        era=era,
     )
 
 

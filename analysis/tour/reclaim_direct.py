@@ -9,7 +9,7 @@ from functools import partial
 from analysis.compare.claim import Claim
 from analysis.figures import tour_reclaim
 from analysis.model.compaction_suitable import PAGE_ALLOC_COSTLY_ORDER, ZoneState, compaction_ready
-from analysis.model.eras_compaction import compaction_era_of
+from analysis.model.eras_compaction import CompactionEra, compaction_eras_of
 from analysis.model.reclaim import SWAP_CLUSTER_MAX, ZoneFree
 from analysis.model.release import parse_release
 from analysis.model.watermark import Watermarks, ZoneKey
@@ -34,6 +34,7 @@ from analysis.tour.traced import (
     equal,
     events_of,
     free_blocks,
+    in_every_era,
     left_open,
     loss_claim,
     predicted_watermarks,
@@ -170,7 +171,16 @@ def amount_claims(boot: BootEvidence, trace: TraceText) -> list[Claim]:
     reclaims = _reclaims(trace)
     if not reclaims:
         return []
-    claims = _enough(boot, reclaims)
+    return in_every_era(
+        compaction_eras_of(parse_release(boot.release)),
+        lambda era: _amounts(boot, trace, reclaims, era), boot.release,
+    )  # fmt: skip
+
+
+def _amounts(
+    boot: BootEvidence, trace: TraceText, reclaims: list[_Reclaim], era: CompactionEra
+) -> list[Claim]:
+    claims = _enough(boot, reclaims, era)
     shrunk = sum(
         event.number("nr_reclaimed")
         for event in events_of(trace, SHRINK)
@@ -179,7 +189,7 @@ def amount_claims(boot: BootEvidence, trace: TraceText) -> list[Claim]:
     idle = [each for each in reclaims if each.costly and not each.shrunk]
     if idle and (why := refused(boot, *_ASKS)):
         return [*claims, left_open("sum", why, "pages")]
-    spared = sum(any(_ready(boot, event) for event in each.asked) for each in idle)
+    spared = sum(any(_ready(boot, event, era) for event in each.asked) for each in idle)
     returned = sum(each.reclaimed for each in reclaims)
     working = [f"{shrunk} pages off the LRU lists in {SHRINK}"]
     if spared:
@@ -188,7 +198,7 @@ def amount_claims(boot: BootEvidence, trace: TraceText) -> list[Claim]:
     return [*claims, equal("sum", shrunk + spared, returned, "pages", working=working)]
 
 
-def _enough(boot: BootEvidence, reclaims: list[_Reclaim]) -> list[Claim]:
+def _enough(boot: BootEvidence, reclaims: list[_Reclaim], era: CompactionEra) -> list[Claim]:
     """``enough``: each reclaims until it has SWAP_CLUSTER_MAX pages. ``ready``: for a costly order
     it may stop short of them where compaction can go on in some zone."""
     claims = []
@@ -208,7 +218,7 @@ def _enough(boot: BootEvidence, reclaims: list[_Reclaim]) -> list[Claim]:
     if why := refused(boot, *_ASKS):
         return [*claims, left_open("ready", why, "reclaims", scope=scope)]
     short = [each for each in costly if each.reclaimed < SWAP_CLUSTER_MAX]
-    unready = [each for each in short if not any(_ready(boot, event) for event in each.asked)]
+    unready = [each for each in short if not any(_ready(boot, event, era) for event in each.asked)]
     claims.append(
         equal(
             "ready", 0, len(unready), "reclaims that gave up", scope=scope,
@@ -222,7 +232,7 @@ def _enough(boot: BootEvidence, reclaims: list[_Reclaim]) -> list[Claim]:
     return claims
 
 
-def _ready(boot: BootEvidence, state: TraceEvent) -> bool:
+def _ready(boot: BootEvidence, state: TraceEvent, era: CompactionEra) -> bool:
     boost = state.number("boost")
     zone = ZoneState(
         free_blocks=free_blocks(state),
@@ -234,7 +244,7 @@ def _ready(boot: BootEvidence, state: TraceEvent) -> bool:
         lowmem_reserve_pages=state.number(f"reserve{state.number('idx')}"),
     )
     return compaction_ready(
-        zone, state.number("order"), era=compaction_era_of(parse_release(boot.release)),
+        zone, state.number("order"), era=era,
         extfrag_threshold_milli=int(boot.file("/proc/sys/vm/extfrag_threshold")),
     )  # fmt: skip
 

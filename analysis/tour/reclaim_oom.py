@@ -9,14 +9,14 @@ from analysis.compare.claim import Claim
 from analysis.errors import ParseError
 from analysis.figures import tour_reclaim
 from analysis.figures.tour_reclaim import Points
-from analysis.model.oom import OomEra, OomTask, oom_badness, oom_era_of, oom_score, oom_victim
+from analysis.model.oom import OomEra, OomTask, oom_badness, oom_eras_of, oom_score, oom_victim
 from analysis.model.release import parse_release
 from analysis.procfs import meminfo
 from analysis.procfs.oom_log import Kill, read_kills
 from analysis.procfs.task import TaskStatus, parse_status
 from analysis.tour.evidence import BootEvidence, StopEvidence
 from analysis.tour.finding import Finding, Listing, Plate
-from analysis.tour.traced import counted, each_boot, equal, page_bytes_of, unseen
+from analysis.tour.traced import counted, each_boot, equal, in_every_era, page_bytes_of, unseen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class _Held:
 def oom(evidence: StopEvidence) -> Finding:
     """The judge; the same on every boot."""
     boot = evidence.boot()
-    machine = _machine(boot)
+    machine = _machines(boot)[0]
     held = _held(boot, machine)
     kills = read_kills(boot.text("dmesg"))
     exhibits: list[Plate | Listing] = [
@@ -55,7 +55,10 @@ def oom(evidence: StopEvidence) -> Finding:
 
 
 def _claims(boot: BootEvidence) -> list[Claim]:
-    machine = _machine(boot)
+    return in_every_era(_machines(boot), lambda machine: _claims_of(boot, machine), boot.release)
+
+
+def _claims_of(boot: BootEvidence, machine: _Machine) -> list[Claim]:
     held = _held(boot, machine)
     kills = read_kills(boot.text("dmesg"))
     claims = [
@@ -82,14 +85,18 @@ def _claims(boot: BootEvidence) -> list[Claim]:
     return claims
 
 
-def _machine(boot: BootEvidence) -> _Machine:
+def _machines(boot: BootEvidence) -> list[_Machine]:
+    """The machine, once for each way in which its kernel may count."""
     page_bytes = page_bytes_of(boot)
     info = meminfo.parse(boot.file("/proc/meminfo"), source="/proc/meminfo").values
-    return _Machine(
-        total_pages=(info["MemTotal"] + info["SwapTotal"]) * 1024 // page_bytes,
-        page_bytes=page_bytes,
-        era=oom_era_of(parse_release(boot.release)),
-    )
+    return [
+        _Machine(
+            total_pages=(info["MemTotal"] + info["SwapTotal"]) * 1024 // page_bytes,
+            page_bytes=page_bytes,
+            era=era,
+        )
+        for era in oom_eras_of(parse_release(boot.release))
+    ]
 
 
 def _held(boot: BootEvidence, machine: _Machine) -> list[_Held]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
+from typing import TypeVar
 
 from analysis.compare.claim import Claim, Number, Scope, Verdict
 from analysis.compare.rule import exact
@@ -22,6 +23,7 @@ from analysis.procfs.zoneinfo import Zoneinfo
 from analysis.tour.evidence import BootEvidence, StopEvidence
 
 _EVERYWHERE: Scope = MappingProxyType({})
+_Era = TypeVar("_Era")
 _LRU_GEN = "/sys/kernel/mm/lru_gen/enabled"
 
 
@@ -36,6 +38,32 @@ def each_boot(
             found = [replace(claim, scope={"boot": label, **claim.scope}) for claim in found]
         claims += found
     return tuple(claims)
+
+
+def in_every_era(
+    eras: Sequence[_Era], judge: Callable[[_Era], list[Claim]], release: str
+) -> list[Claim]:
+    """The judge's claims where they are the same in all eras that the release may be of. Where the
+    claims of one id are not, they are left open together."""
+    first, *others = (judge(era) for era in eras)
+    claims: dict[str, list[Claim]] = {}
+    for claim in first:
+        claims.setdefault(claim.id, []).append(claim)
+    told: list[Claim] = []
+    for name, found in claims.items():
+        if all(_alike(found, [each for each in other if each.id == name]) for other in others):
+            told += found
+        else:
+            why = f"the source of {release} was not compared, and its possible rules differ here"
+            told.append(left_open(name, why, found[0].unit))
+    return told
+
+
+def _alike(some: Sequence[Claim], others: Sequence[Claim]) -> bool:
+    """Whether both say the same; how they arrive at it may differ."""
+    return [replace(one, working=()) for one in some] == [
+        replace(one, working=()) for one in others
+    ]
 
 
 def trace_of(boot: BootEvidence, name: str = "trace") -> TraceText:

@@ -11,7 +11,7 @@ from analysis.model.compaction_suitable import (
     compaction_suitable,
     wanted_free_pages,
 )
-from analysis.model.eras_compaction import CompactionEra, compaction_era_of
+from analysis.model.eras_compaction import CompactionEra, compaction_eras_of
 from analysis.model.fragmentation import free_pages, unusable_index_milli
 from analysis.model.proactive_compaction import (
     ScoredZone,
@@ -24,7 +24,7 @@ from analysis.model.release import Release
 
 free_blocks = st.lists(st.integers(0, 5000), min_size=11, max_size=11).map(tuple)
 orders = st.integers(0, 10)
-eras = st.sampled_from([compaction_era_of(Release(6, 12)), compaction_era_of(Release(7, 2))])
+eras = st.sampled_from([*compaction_eras_of(Release(6, 12)), *compaction_eras_of(Release(7, 2))])
 
 
 @given(blocks=free_blocks, order=orders)

@@ -7,11 +7,11 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.model.oom import OomEra, OomTask, oom_badness, oom_era_of, oom_score, oom_victim
+from analysis.model.oom import OomEra, OomTask, oom_badness, oom_eras_of, oom_score, oom_victim
 from analysis.model.release import Release
 
 TOTAL = st.integers(1000, 1 << 30)
-ERAS = st.sampled_from([oom_era_of(Release(4, 19)), oom_era_of(Release(6, 1))])
+ERAS = st.sampled_from([oom_eras_of(Release(4, 19))[0], oom_eras_of(Release(6, 1))[0]])
 TASKS = st.builds(
     OomTask,
     pid=st.integers(1, 1 << 22),
@@ -57,5 +57,5 @@ def test_the_score_of_a_process_that_fits_is_between_0_and_2000(
     task: OomTask, total: int, page: int
 ) -> None:
     fits = replace(task, rss_pages=task.rss_pages % total, swap_entries=0, page_table_bytes=0)
-    score = oom_score(fits, total_pages=total, page_bytes=page, era=oom_era_of(Release(7, 3)))
+    score = oom_score(fits, total_pages=total, page_bytes=page, era=oom_eras_of(Release(7, 3))[0])
     assert 0 <= score <= 2000

@@ -12,7 +12,7 @@ from analysis.model.compaction_suitable import (
     compaction_suitable,
     wanted_free_pages,
 )
-from analysis.model.eras_compaction import compaction_era_of
+from analysis.model.eras_compaction import compaction_eras_of
 from analysis.model.proactive_compaction import (
     ScoredZone,
     ScoreMarks,
@@ -23,7 +23,7 @@ from analysis.model.proactive_compaction import (
 )
 from analysis.model.release import Release
 
-OLD, NEW = compaction_era_of(Release(6, 12)), compaction_era_of(Release(7, 2))
+OLD, NEW = compaction_eras_of(Release(6, 12))[0], compaction_eras_of(Release(7, 2))[0]
 
 
 def test_share_in_small_blocks() -> None:

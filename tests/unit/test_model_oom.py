@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from analysis.model.oom import OomTask, oom_badness, oom_era_of, oom_score, oom_victim
+from analysis.model.oom import OomTask, oom_badness, oom_eras_of, oom_score, oom_victim
 from analysis.model.release import Release
 
-OLD, NEW = oom_era_of(Release(4, 19)), oom_era_of(Release(6, 1))
+OLD, NEW = oom_eras_of(Release(4, 19))[0], oom_eras_of(Release(6, 1))[0]
 TOTAL = 52_682
 
 

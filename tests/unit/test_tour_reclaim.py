@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from analysis.compare.claim import Verdict
 from analysis.tour.finding import Plate
 from tests.tour_evidence import Change, added, failing, judged
 
@@ -122,6 +123,21 @@ def test_badness_counts_what_is_folded(tmp_path: Path) -> None:
         lambda match: f"folded_rss: {int(match[2]) // 4}\n{match[1]}{int(match[2]) + 96} kB",
     )  # fmt: skip
     assert failing(judged("reclaim/oom", tmp_path, added_pages)) == set()
+
+
+def test_which_count_badness_takes_is_left_open_between_compared_releases(tmp_path: Path) -> None:
+    # 4,000 pages apart: both counts cannot give the score that the kernel showed
+    apart = (
+        "main/scores.txt", r"\A((?s:.*?)VmRSS:\s+)(\d+) kB",
+        lambda match: f"folded_rss: {int(match[2]) // 4}\n{match[1]}{int(match[2]) + 16000} kB",
+    )  # fmt: skip
+    between = ("main/boot.json", r'^ "release": "6\.1\.0', ' "release": "6.18.0')
+    finding = judged("reclaim/oom", tmp_path, apart, between)
+    unknown = [claim for claim in finding.claims if claim.verdict is Verdict.UNKNOWN]
+    assert failing(finding) == set()
+    assert {claim.id for claim in unknown} >= {"score"}
+    assert all("was not compared" in claim.why for claim in unknown)
+    assert {claim.id for claim in finding.claims if claim.scope.get("boot") == "main"} >= {"table"}
 
 
 def test_a_load_that_was_too_small_does_not_hold(tmp_path: Path) -> None:

@@ -170,6 +170,27 @@ def test_each_release_asks_its_own_question(
 
 
 @pytest.mark.parametrize(
+    ("free", "answer", "verdict"),
+    [
+        (538, "skipped", Verdict.HOLDS),  # 405 + 32 + 101, the capped gap
+        (1530, "skipped", Verdict.UNKNOWN),
+        (1531, "continue", Verdict.HOLDS),  # 405 + 1024 + 101 and one
+        (1531, "skipped", Verdict.FAILS),
+    ],
+)
+def test_between_compared_releases_what_both_rules_say_is_told(
+    free: int, answer: str, verdict: Verdict, tmp_path: Path
+) -> None:
+    trace = traced(
+        ("sh-9", state("suits", 9, free, more="watermark=405 idx=1")),
+        ("sh-9", f"mm_compaction_suitable: node=0 zone=DMA32    order=9 ret={answer}"),
+    )
+    (claim,) = suitable_claims(made(tmp_path, "6.18.3"), trace)
+    assert claim.verdict is verdict
+    assert ("6.18.3 was not compared" in claim.why) is (verdict is Verdict.UNKNOWN)
+
+
+@pytest.mark.parametrize(
     ("flags", "cma", "whole", "answer", "verdict"),
     [
         (0, 0, 2, "success", Verdict.HOLDS),
