@@ -17,6 +17,7 @@ MMSCOPE_FAKE_QEMU:
     panic-in-run    panics in the middle of the first workload
     oom-in-run      the OOM killer takes the first workload
     hang-in-run     the first workload never ends and nothing moves
+    lockup-in-run   the same, and the kernel complains of it again and again
     corrupt-stream  flips a byte in the sample stream
     cut-stream      ends the sample stream inside a frame
     garbage-agent   the agent's port carries noise
@@ -28,6 +29,7 @@ A machine restored from a saved state (-incoming) prints nothing and its agent s
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -46,6 +48,10 @@ HEADER = struct.Struct("<4sHHIIQQI")
 SOURCE, SAMPLE, MARK, END, ROUND_END = 2, 3, 4, 6, 7
 HELLO, REQUEST, STDOUT, STDERR, EXIT, FILE = 1, 16, 17, 18, 19, 20
 ROW = "".join(f"{count:7d}" for count in range(1, 12))
+REGISTERS = (
+    "\r\nCPU#0\r\nRAX=0 RBX=0\r\nRIP=ffffffff81e01234 RFL=00000246 [---Z-P-] CPL=0 II=0 HLT=1\r\n"
+    "\r\nCPU#1\r\nRAX=0 RBX=0\r\nRIP=ffffffff8126d20f RFL=00000282 [--S----] CPL=0 II=0 HLT=0\r\n"
+)
 BUDDYINFO = f"Node 0, zone    DMA32{ROW} \n".encode()
 
 
@@ -80,7 +86,8 @@ class Fake:
                 answer["id"] = message["id"]
             command = message.get("execute")
             if command == "human-monitor-command":
-                answer["return"] = "no forwarding here"
+                line = str(message["arguments"]["command-line"])  # type: ignore[index]
+                answer["return"] = REGISTERS if line == "info registers -a" else "not here"
             if command == "query-migrate":
                 failed = {"status": "failed", "error-desc": "no room on the ark"}
                 answer["return"] = failed if MODE == "no-migration" else {"status": "completed"}
@@ -183,6 +190,9 @@ class Fake:
                 os._exit(0)
             if MODE == "hang-in-run":
                 return False
+            if MODE == "lockup-in-run":
+                threading.Thread(target=self.complain, daemon=True).start()
+                return False
             if MODE == "oom-in-run":
                 self.print_console("[   9.0] Out of memory: Killed process 77 (pktring)\n")
                 time.sleep(0.1)
@@ -191,6 +201,14 @@ class Fake:
         reply(frame(STDOUT, f"ran {' '.join(argv)}\n".encode(), seq=seq))
         reply(frame(EXIT, b"0", seq=seq))
         return True
+
+    def complain(self) -> None:
+        """As a kernel's watchdog does, only more often."""
+        for turn in itertools.count(1):
+            stuck = f"watchdog: BUG: soft lockup - CPU#1 stuck for {26 * turn}s! [dd:104]"
+            for line in (stuck, "CPU: 1 PID: 104 Comm: dd", "Call Trace:", " <TASK>"):
+                self.print_console(f"[{60 * turn:5d}.445485] {line}\n")
+            time.sleep(0.3)
 
     def sample(self, label: bytes) -> None:
         data = frame(MARK, label, seq=self.round)

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 from harness.errors import MmscopeError
-from harness.machine.crash import Finding, FindingKind, recognise
+from harness.machine.crash import Finding, FindingKind, LockupReports, recognise
 from harness.record.rundir import disk_errors
 
 TAIL_LINES = 40
@@ -35,6 +35,9 @@ class Console:
         self._tail: collections.deque[str] = collections.deque(maxlen=TAIL_LINES)
         self._partial = b""
         self._received_bytes = 0
+        self._reports = LockupReports()
+        self._whole_life_bytes = 0
+        self._life_bytes = 0
         self._closed = False
         self._error: MmscopeError | None = None
         self._tap: socket.socket | None = None
@@ -78,9 +81,22 @@ class Console:
 
     @property
     def received_bytes(self) -> int:
-        """Grows whenever the guest prints: the sign of life that waits are extended by."""
+        """Grows whenever the guest prints."""
         with self._changed:
             return self._received_bytes
+
+    @property
+    def life_bytes(self) -> int:
+        """Grows when the guest prints anything but reports of its kernel about CPUs or tasks that
+        are stuck: the sign of life that waits are extended by."""
+        with self._changed:
+            return self._life_bytes
+
+    @property
+    def lockup(self) -> Finding | None:
+        """The last report that a CPU or a task is stuck."""
+        stuck = [found for found in self.findings if found.kind is FindingKind.LOCKUP]
+        return stuck[-1] if stuck else None
 
     @property
     def closed(self) -> bool:
@@ -209,9 +225,19 @@ class Console:
     def _take(self, data: bytes) -> None:
         *lines, partial = (self._partial + data).split(b"\n")
         texts = [_decode(line) for line in lines]
-        found = [finding for finding in map(recognise, texts) if finding is not None]
+        recognised = [recognise(text) for text in texts]
+        found = [finding for finding in recognised if finding is not None]
+        life_bytes = sum(
+            len(line) + 1
+            for line, text, finding in zip(lines, texts, recognised, strict=True)
+            if not self._reports.covers(text, finding)
+        )
         with self._changed:
             self._received_bytes += len(data)
+            self._whole_life_bytes += life_bytes
+            # a line of the kernel counts when it is whole: before, it may be of such a report
+            begun = 0 if partial.startswith(b"[") else len(partial)
+            self._life_bytes = max(self._life_bytes, self._whole_life_bytes + begun)
             self._partial = partial[-4096:]
             self._tail.extend(texts)
             self._findings.extend(found)

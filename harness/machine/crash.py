@@ -39,9 +39,40 @@ _PATTERNS = (
             r"|Unable to handle kernel|kernel BUG at |general protection fault"
         ),
     ),
-    (FindingKind.LOCKUP, re.compile(r"watchdog: BUG: soft lockup|rcu_\w+ self-detected stall")),
+    (
+        FindingKind.LOCKUP,
+        re.compile(
+            r"watchdog: BUG: soft lockup|rcu_\w+ (?:self-)?detected stall|BUG: workqueue lockup"
+            r"|INFO: task \S+ blocked for more than"
+        ),
+    ),
     (FindingKind.INIT_FAILED, re.compile(r"^mmscope: failed: ")),
 )
+
+
+_TIME = re.compile(r"\[ *(\d+\.\d+)\] ")
+_REPORT_S = 1.0
+"""What is printed within this time of the guest's clock belongs to a report of a lockup."""
+
+
+class LockupReports:
+    """Tells what a kernel prints about CPUs and tasks that are stuck from everything else.
+
+    Such a report names registers and stacks in some sixty lines, and comes again every half minute:
+    a sign of life of the watchdog alone.
+    """
+
+    def __init__(self) -> None:
+        self._end_s = -1.0
+
+    def covers(self, line: str, finding: Finding | None) -> bool:
+        """Whether the next line of a console, and what it is recognised as, is of a report."""
+        stamp = _TIME.search(line)
+        now_s = float(stamp[1]) if stamp else None
+        if finding is not None and finding.kind is FindingKind.LOCKUP:
+            self._end_s = (now_s or 0.0) + _REPORT_S
+            return True
+        return now_s is not None and now_s < self._end_s
 
 
 def recognise(line: str) -> Finding | None:

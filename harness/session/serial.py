@@ -54,7 +54,11 @@ class SerialSession:
             raise BootError(
                 what,
                 fix=fix,
-                details={"elapsed": f"{clock.elapsed_s:.1f} s", "last lines": self._console.tail()},
+                details={
+                    "elapsed": f"{clock.elapsed_s:.1f} s",
+                    **error.details,
+                    "last lines": self._console.tail(),
+                },
             ) from None
 
     def wait_line(self, pattern: str, clock: StallClock, doing: str) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from harness.deadline import Deadline, StallClock
-from harness.errors import KernelCrashError, LostMachineError
+from harness.errors import GuestTimeoutError, KernelCrashError, LostMachineError
+from harness.machine.cpus import where_cpus_stand
 from harness.machine.crash import FindingKind
 from harness.machine.process import Machine
 
@@ -23,6 +24,9 @@ class Vitals(Protocol):
     def pulse(self) -> int:
         """A number that grows whenever the guest shows life."""
 
+    def standing(self) -> dict[str, str]:
+        """What can be told of a guest that shows none, for an error's details."""
+
 
 class MachineVitals:
     """The signs of life of a real machine: QEMU's exit, its console, its crash findings."""
@@ -31,7 +35,7 @@ class MachineVitals:
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
-        self._pulses: list[Callable[[], int]] = [lambda: machine.console.received_bytes]
+        self._pulses: list[Callable[[], int]] = [lambda: machine.console.life_bytes]
         self._checks: list[Callable[[], None]] = []
 
     def add_pulse(self, counter: Callable[[], int]) -> None:
@@ -44,6 +48,15 @@ class MachineVitals:
 
     def pulse(self) -> int:
         return sum(counter() for counter in self._pulses)
+
+    def standing(self) -> dict[str, str]:
+        """What its kernel last said of what is stuck, and where its CPUs stand."""
+        told: dict[str, str] = {}
+        if (lockup := self._machine.console.lockup) is not None:
+            told["the guest's kernel says"] = lockup.line
+        if where := where_cpus_stand(self._machine):
+            told["CPUs"] = where
+        return told
 
     def check(self, doing: str) -> None:
         """A kernel crash outranks the lost connection it causes."""
@@ -88,7 +101,11 @@ class Pulse:
         if now != self._last:
             self._last = now
             self._clock.progress()
-        self._clock.check(doing)
+        try:
+            self._clock.check(doing)
+        except GuestTimeoutError as error:
+            error.details |= self._vitals.standing()
+            raise
 
 
 def check_after_loss(vitals: Vitals, doing: str) -> None:

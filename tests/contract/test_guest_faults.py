@@ -138,6 +138,9 @@ def test_a_qemu_that_ignores_quit_and_term_is_killed(
         ("die-in-run", LostMachineError, "SIGKILL"),
         ("panic-in-run", KernelCrashError, "Kernel panic"),
         ("hang-in-run", GuestTimeoutError, "no progress"),
+        ("lockup-in-run", GuestTimeoutError, "no progress"),
+        ("lockup-in-run", GuestTimeoutError, "soft lockup - CPU#1 stuck"),
+        ("lockup-in-run", GuestTimeoutError, "CPU 0 at 0xffffffff81e01234 (halted), CPU 1 at 0x"),
     ],
 )
 def test_a_guest_that_goes_away_under_a_command(

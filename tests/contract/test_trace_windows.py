@@ -83,6 +83,9 @@ class HostGuest:
     def pulse(self) -> int:
         return 0
 
+    def standing(self) -> dict[str, str]:
+        return {}
+
     def run(
         self,
         argv: Sequence[str],

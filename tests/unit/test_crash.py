@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.machine.crash import FindingKind, recognise
+from harness.machine.crash import FindingKind, LockupReports, recognise
 
 
 @pytest.mark.parametrize(
@@ -65,3 +65,18 @@ def test_only_a_dying_guest_is_fatal() -> None:
     assert oom is not None
     assert panic is not None
     assert (oom.is_fatal, panic.is_fatal) == (False, True)
+
+
+def test_a_report_of_a_lockup_is_told_from_what_else_is_printed() -> None:
+    lines = [
+        ("[   25.9] virtio_blk virtio1: 2/0/0 default/read/poll queues", False),
+        ("mmscope# [   26.045061] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:", True),
+        ("[   26.048014] rcu: All QSes seen, last rcu_preempt kthread activity 5252", True),
+        ("a program's line, without a time", False),
+        ("[   26.9] RIP: 0010:__alloc_pages+0x20f/0x330", True),
+        ("[   27.1] EXT4-fs (vda): mounted filesystem", False),
+        ("[   60.420970] watchdog: BUG: soft lockup - CPU#0 stuck for 52s! [dd:104]", True),
+        ("[   61.5] random: crng init done", False),
+    ]
+    reports = LockupReports()
+    assert [(line, reports.covers(line, recognise(line))) for line, _ in lines] == lines
