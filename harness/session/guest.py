@@ -176,7 +176,10 @@ class Guest:
         return int(match[1])
 
     def power_off(self) -> None:
-        """Asks the guest to end in order; QEMU is ended when it does not within ten seconds."""
+        """Asks the guest to end in order; QEMU is ended when it does not within ten seconds, or at
+        once where the guest is stopped and cannot."""
+        if not self.machine.qmp.execute("query-status").get("running", True):
+            return
         self.agent.power_off()
         self.machine.wait_exit(_POWER_OFF_S)
 
