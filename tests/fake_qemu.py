@@ -23,6 +23,8 @@ MMSCOPE_FAKE_QEMU:
     garbage-agent   the agent's port carries noise
     refuse-shell    shell lines of the experiment's set-up fail
     no-migration    the machine can be neither saved nor restored
+    deaf-in-run     the first workload never ends, and the monitor answers no more
+    stopped         its CPUs are said to stand still, and it does not power off
 
 A machine restored from a saved state (-incoming) prints nothing and its agent says no hello.
 """
@@ -85,6 +87,10 @@ class Fake:
             if "id" in message:
                 answer["id"] = message["id"]
             command = message.get("execute")
+            if MODE == "deaf-in-run" and self.execs:
+                continue
+            if command == "query-status":
+                answer["return"] = {"running": MODE != "stopped"}
             if command == "human-monitor-command":
                 line = str(message["arguments"]["command-line"])  # type: ignore[index]
                 answer["return"] = REGISTERS if line == "info registers -a" else "not here"
@@ -155,7 +161,7 @@ class Fake:
     def answer(self, seq: int, words: list[str]) -> None:
         reply = self.sockets["control"].sendall
         verb = words[0]
-        if verb == "poweroff":
+        if verb == "poweroff" and MODE != "stopped":
             if MODE != "stubborn":
                 os._exit(0)
             return
@@ -188,7 +194,7 @@ class Fake:
                 self.print_console("[   9.0] Kernel panic - not syncing: softlockup: hung tasks\n")
                 time.sleep(0.2)
                 os._exit(0)
-            if MODE == "hang-in-run":
+            if MODE in ("hang-in-run", "deaf-in-run"):
                 return False
             if MODE == "lockup-in-run":
                 threading.Thread(target=self.complain, daemon=True).start()

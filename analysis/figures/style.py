@@ -33,8 +33,8 @@ FAINT = "#d5dae1"
 PAPER = "#ffffff"
 BAND = "#f1f4f8"
 _LIGHT = 0.3
-"""Relative luminance from which dark writing is used: a little above where both contrast alike
-(0.18 with black), since light figures on the saturated colours below look calmer."""
+"""Relative luminance from which writing is dark: a little more than where both contrast alike
+(0.22), so that it is light on all saturated colours below."""
 
 # Okabe and Ito's palette: told apart with any colour vision.
 BLUE = "#0072b2"
@@ -202,10 +202,11 @@ def order_colors(orders: int) -> list[tuple[float, float, float, float]]:
 
 
 def ink_on(color: ColorType) -> str:
-    """Whether dark or light writing is easier to read on a colour, by WCAG's relative luminance."""
+    """The colour of writing on a colour: dark where its relative luminance (WCAG) is ``_LIGHT`` or
+    more."""
     channels = np.array(to_rgb(color))
     linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
-    return INK if linear @ np.array([0.2126, 0.7152, 0.0722]) > _LIGHT else PAPER
+    return INK if linear @ np.array([0.2126, 0.7152, 0.0722]) >= _LIGHT else PAPER
 
 
 def index_colormap() -> Colormap:

@@ -23,8 +23,10 @@ class CompactionEra:
     """The gap that must be free beyond a watermark is SWAP_CLUSTER_MAX pages at most, as many as
     are isolated at a time (from a release between 6.12 and 7.2 on)."""
     low_mark_uncapped: bool
-    """Proactive compaction may aim at a score below 5, and its high mark is then less than 10 above
-    the low one (from a release between 6.12 and 7.2 on)."""
+    """Proactive compaction may aim at a score below 5 (from a release between 6.12 and 7.2 on)."""
+    leeway_halved: bool
+    """Its high mark lies above the low one by no more than half of that, as it always does by no
+    more than 10 (a later patch of the same series, so never without the former)."""
 
 
 def compaction_eras_of(release: Release) -> tuple[CompactionEra, ...]:
@@ -39,6 +41,8 @@ def compaction_eras_of(release: Release) -> tuple[CompactionEra, ...]:
             watermark_from_caller=release >= Release(6, 15),
             gap_capped=gap_capped,
             low_mark_uncapped=low_mark_uncapped,
+            leeway_halved=leeway_halved,
         )
-        for gap_capped, low_mark_uncapped in product(changed, changed)
+        for gap_capped, low_mark_uncapped, leeway_halved in product(changed, repeat=3)
+        if low_mark_uncapped or not leeway_halved
     )

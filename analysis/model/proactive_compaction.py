@@ -83,16 +83,16 @@ def score_marks(proactiveness: int, era: CompactionEra) -> ScoreMarks:
         ValueError: the sysctl is outside 0 … 100.
 
     Kernel: mm/compaction.c, ``fragmentation_score_wmark``; 5.10, 6.1 and 6.12 the same, 7.2 and 7.3
-        without the cap: ``CompactionEra.low_mark_uncapped``.
+        without the cap: ``CompactionEra.low_mark_uncapped`` and ``leeway_halved``.
     Ignores: nothing known.
     """
     if not 0 <= proactiveness <= 100:
         raise ValueError(f"compaction_proactiveness {proactiveness}: expected 0 to 100")
     low = 100 - proactiveness
-    if era.low_mark_uncapped:
-        return ScoreMarks(low=low, high=min(low + min(10, low // 2), 100))
-    low = max(low, 5)
-    return ScoreMarks(low=low, high=min(low + 10, 100))
+    if not era.low_mark_uncapped:
+        low = max(low, 5)
+    leeway = min(10, low // 2) if era.leeway_halved else 10
+    return ScoreMarks(low=low, high=min(low + leeway, 100))
 
 
 def begins_proactively(score: int, proactiveness: int, era: CompactionEra) -> bool:

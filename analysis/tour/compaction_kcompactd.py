@@ -102,7 +102,8 @@ def kcompactd(evidence: StopEvidence) -> Finding:
     boot = evidence.boot()
     trace = trace_of(boot)
     eras = compaction_eras_of(parse_release(boot.release))
-    node = _node(boot, eras[0])
+    nodes = [_node(boot, era) for era in eras]
+    node = nodes[0]
     rounds = _rounds(trace)
     claims = [loss_claim(boot, trace)]
     claims += index_claims(read_indexes(boot, "indexes-before"), "before")
@@ -110,18 +111,16 @@ def kcompactd(evidence: StopEvidence) -> Finding:
     claims += suitable_claims(boot, trace)
     claims += _demand_claims(boot, trace, node)
     claims += in_every_era(
-        [_node(boot, era) for era in eras],
+        nodes,
         lambda each: _begin_claims(boot, rounds, each) + _end_claims(boot, trace, each),
         boot.release,
     )
     claims += migrated_claims(boot, trace)
-    return Finding(
-        claims=tuple(claims),
-        exhibits=(
-            Plate(id="scores", draw=partial(tour_compaction.scores, _scores(rounds, node))),
-            _listing(rounds, node),
-        ),
-    )
+    exhibits: list[Plate | Listing] = []
+    scores = _scores(rounds, node)
+    if all(_scores(rounds, each) == scores for each in nodes):
+        exhibits.append(Plate(id="scores", draw=partial(tour_compaction.scores, scores)))
+    return Finding(claims=tuple(claims), exhibits=(*exhibits, _listing(rounds, node)))
 
 
 def _node(boot: BootEvidence, era: CompactionEra) -> _Node:

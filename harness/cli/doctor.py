@@ -119,8 +119,8 @@ def _qemu(arch: str) -> Finding:
         version = qemu_version(find_qemu(arch))
     except MmscopeError as error:
         return Finding(what=what, state=_lacking(arch), detail=error.message, fix=error.fix or "")
-    slow = "; before 8.1: a guest's CPUs take turns" if may_keep_stale_code(version) else ""
-    return Finding(what=what, state="ok", detail=f"{version}{slow}")
+    turns = "; before 8.1: emulated CPUs take turns" if may_keep_stale_code(version) else ""
+    return Finding(what=what, state="ok", detail=f"{version}{turns}")
 
 
 def _lacking(arch: str) -> str:

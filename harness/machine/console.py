@@ -18,6 +18,8 @@ from harness.record.rundir import disk_errors
 TAIL_LINES = 40
 _CHUNK_BYTES = 65536
 _TAP_LIMIT_BYTES = 4 << 20
+_PARTIAL_BYTES = 4096
+"""So much is kept of a line without an end."""
 
 
 class Console:
@@ -37,7 +39,7 @@ class Console:
         self._received_bytes = 0
         self._reports = LockupReports()
         self._whole_life_bytes = 0
-        self._life_bytes = 0
+        self._begun_life_bytes = 0
         self._closed = False
         self._error: MmscopeError | None = None
         self._tap: socket.socket | None = None
@@ -90,7 +92,7 @@ class Console:
         """Grows when the guest prints anything but reports of its kernel about CPUs or tasks that
         are stuck: the sign of life that waits are extended by."""
         with self._changed:
-            return self._life_bytes
+            return self._whole_life_bytes + self._begun_life_bytes
 
     @property
     def lockup(self) -> Finding | None:
@@ -227,18 +229,25 @@ class Console:
         texts = [_decode(line) for line in lines]
         recognised = [recognise(text) for text in texts]
         found = [finding for finding in recognised if finding is not None]
+        covered = [
+            self._reports.covers(text, finding)
+            for text, finding in zip(texts, recognised, strict=True)
+        ]
         life_bytes = sum(
-            len(line) + 1
-            for line, text, finding in zip(lines, texts, recognised, strict=True)
-            if not self._reports.covers(text, finding)
+            len(line) + 1 for line, is_report in zip(lines, covered, strict=True) if not is_report
         )
+        if covered and covered[0]:
+            # the report follows on a line that was begun, and counted, before it
+            life_bytes += self._begun_life_bytes
+        cut_bytes = max(0, len(partial) - _PARTIAL_BYTES)
+        partial = partial[cut_bytes:]
+        # what may be a line of a report counts when it is whole
+        said = b"" if self._reports.expects_lines else partial.partition(b"[")[0]
         with self._changed:
             self._received_bytes += len(data)
-            self._whole_life_bytes += life_bytes
-            # a line of the kernel counts when it is whole: before, it may be of such a report
-            begun = 0 if partial.startswith(b"[") else len(partial)
-            self._life_bytes = max(self._life_bytes, self._whole_life_bytes + begun)
-            self._partial = partial[-4096:]
+            self._whole_life_bytes += life_bytes + cut_bytes
+            self._begun_life_bytes = len(said)
+            self._partial = partial
             self._tail.extend(texts)
             self._findings.extend(found)
             if self._tap is not None or not self._tapped:

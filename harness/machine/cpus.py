@@ -10,6 +10,7 @@ from harness.machine.process import Machine
 _CPU = re.compile(r"^CPU#(\d+)\s*$", re.MULTILINE)
 _COUNTER = re.compile(r"\b(?:RIP|EIP|PC) ?= ?([0-9a-f]{8,16})\b")
 """The program counter's name on x86, on arm64 and on m68k."""
+_ASK_S = 3.0
 _HALTED = re.compile(r"\bHLT=1\b")
 
 
@@ -28,9 +29,10 @@ def parse_registers(text: str) -> dict[int, str]:
 
 
 def where_cpus_stand(machine: Machine) -> str:
-    """``CPU 0 at 0x…, CPU 1 at 0x… (halted)``; empty when QEMU does not say."""
+    """``CPU 0 at 0x…, CPU 1 at 0x… (halted)``; empty when QEMU does not say so soon."""
     try:
-        registers = parse_registers(machine.qmp.human("info registers -a"))
-    except QmpError:
+        text = machine.qmp.human("info registers -a", timeout_s=_ASK_S)
+    except (QmpError, RuntimeError):  # RuntimeError: the machine has ended, and its event loop
         return ""
+    registers = parse_registers(text)
     return ", ".join(f"CPU {cpu} at {where}" for cpu, where in registers.items())

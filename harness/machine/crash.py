@@ -42,17 +42,21 @@ _PATTERNS = (
     (
         FindingKind.LOCKUP,
         re.compile(
-            r"watchdog: BUG: soft lockup|rcu_\w+ (?:self-)?detected stall|BUG: workqueue lockup"
-            r"|INFO: task \S+ blocked for more than"
+            r"watchdog: BUG: soft lockup|Watchdog detected hard LOCKUP|BUG: workqueue lockup"
+            r"|rcu_\w+ (?:self-)?detected (?:expedited )?stall"
+            r"|INFO: task .+:\d+ blocked (?:in I/O wait )?for more than"
         ),
     ),
     (FindingKind.INIT_FAILED, re.compile(r"^mmscope: failed: ")),
 )
 
 
-_TIME = re.compile(r"\[ *(\d+\.\d+)\] ")
-_REPORT_S = 1.0
-"""What is printed within this time of the guest's clock belongs to a report of a lockup."""
+_TIME = re.compile(r"\[ *(\d+\.\d+)\]")
+_REPORT_S = 12.0
+"""What is printed within this time of the guest's clock belongs to a report of a lockup, which may
+wait for ten seconds until each CPU has told its stack (lib/nmi_backtrace.c)."""
+_REPORT_LINES = 100
+"""Where the kernel prints no times (CONFIG_PRINTK_TIME): as many lines belong to it."""
 
 
 class LockupReports:
@@ -63,16 +67,26 @@ class LockupReports:
     """
 
     def __init__(self) -> None:
-        self._end_s = -1.0
+        self._begin_s: float | None = None
+        self._lines_left = 0
+
+    @property
+    def expects_lines(self) -> bool:
+        """Whether lines without a time are of the last report."""
+        return self._lines_left > 0
 
     def covers(self, line: str, finding: Finding | None) -> bool:
         """Whether the next line of a console, and what it is recognised as, is of a report."""
         stamp = _TIME.search(line)
         now_s = float(stamp[1]) if stamp else None
         if finding is not None and finding.kind is FindingKind.LOCKUP:
-            self._end_s = (now_s or 0.0) + _REPORT_S
+            self._begin_s = now_s
+            self._lines_left = _REPORT_LINES if now_s is None else 0
             return True
-        return now_s is not None and now_s < self._end_s
+        if now_s is None:
+            self._lines_left -= 1
+            return self._lines_left >= 0
+        return self._begin_s is not None and 0 <= now_s - self._begin_s < _REPORT_S
 
 
 def recognise(line: str) -> Finding | None:

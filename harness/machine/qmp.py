@@ -79,9 +79,11 @@ class Qmp:
         self._wait(send(), "passing a file", COMMAND_S)
         self.execute("getfd", {"fdname": name})
 
-    def human(self, command: str) -> str:
-        """The answer of a human-monitor command (what QMP proper does not offer)."""
-        return str(self.execute("human-monitor-command", {"command-line": command}))
+    def human(self, command: str, *, timeout_s: float = COMMAND_S) -> str:
+        """The answer of a human-monitor command (what QMP proper does not offer); raises as
+        ``execute``."""
+        arguments = {"command-line": command}
+        return str(self.execute("human-monitor-command", arguments, timeout_s=timeout_s))
 
     @property
     def events(self) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 
 from harness.deadline import StallClock
-from harness.errors import GuestError, LostMachineError, MmscopeError, SessionError
+from harness.errors import GuestError, LostMachineError, MmscopeError, QmpError, SessionError
 from harness.machine.argv import platform_of
 from harness.machine.diagnosis import diagnose
 from harness.machine.process import Machine
@@ -27,6 +27,7 @@ BOOT_STALL_S = 60.0
 """Longest silence of a booting guest; a healthy one under TCG prints every second or so."""
 BOOT_CEILING_S = 600.0
 _POWER_OFF_S = 10.0
+_STATUS_S = 3.0
 _EXPLAINED_BYTES = 256 << 10
 _FORWARD = re.compile(r"TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)\s+\S+\s+22\b")
 
@@ -58,7 +59,6 @@ class Guest:
         self._boot_stall_s = boot_stall_s
         self._template: Template | None = None
         self._private = True
-        self._stopped = False
         self._stack = contextlib.ExitStack()
         self.boot_s = 0.0
         self.shaped: Shaped = UNSHAPED
@@ -149,9 +149,7 @@ class Guest:
         """The guest as it stands, for ``restored``; see ``save_template``. Nothing may be under
         way in it: the host's side of a request is not saved.
         """
-        template = save_template(self.machine, hello=self.agent.hello, go_on=go_on)
-        self._stopped = not go_on
-        return template
+        return save_template(self.machine, hello=self.agent.hello, go_on=go_on)
 
     def serial(self) -> SerialSession:
         """A shell on the serial console; close it when done."""
@@ -176,10 +174,11 @@ class Guest:
         return int(match[1])
 
     def power_off(self) -> None:
-        """Asks the guest to end in order; QEMU is ended when it does not within ten seconds, or at
-        once where the guest is stopped and cannot."""
-        if not self.machine.qmp.execute("query-status").get("running", True):
-            return
+        """Asks the guest to end in order, and gives it ten seconds; none where it is stopped."""
+        with contextlib.suppress(QmpError):
+            status = self.machine.qmp.execute("query-status", timeout_s=_STATUS_S)
+            if not status.get("running", True):
+                return
         self.agent.power_off()
         self.machine.wait_exit(_POWER_OFF_S)
 
@@ -190,7 +189,7 @@ class Guest:
         trace: TracebackType | None,
     ) -> None:
         try:
-            polite = kind is None and self._template is None and not self._stopped
+            polite = kind is None and self._template is None
             if polite and self.machine.poll() is None:
                 with contextlib.suppress(MmscopeError):
                     self.power_off()

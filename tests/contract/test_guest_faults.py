@@ -138,6 +138,7 @@ def test_a_qemu_that_ignores_quit_and_term_is_killed(
         ("die-in-run", LostMachineError, "SIGKILL"),
         ("panic-in-run", KernelCrashError, "Kernel panic"),
         ("hang-in-run", GuestTimeoutError, "no progress"),
+        ("deaf-in-run", GuestTimeoutError, "no progress"),
         ("lockup-in-run", GuestTimeoutError, "no progress"),
         ("lockup-in-run", GuestTimeoutError, "soft lockup - CPU#1 stuck"),
         ("lockup-in-run", GuestTimeoutError, "CPU 0 at 0xffffffff81e01234 (halted), CPU 1 at 0x"),
@@ -155,6 +156,26 @@ def test_a_guest_that_goes_away_under_a_command(
     with pytest.raises(kind) as caught, boot(spec, run) as guest:
         guest.agent.run(["stress-ng"], clock=StallClock(2, 60))
     assert says in caught.value.render()
+
+
+def test_a_stopped_guest_is_not_waited_for(
+    fake_qemu: FakeQemu, spec: MachineSpec, run: RunDirectory
+) -> None:
+    fake_qemu("stopped")
+    with boot(spec, run) as guest:
+        start_s = time.monotonic()
+    # it would be given ten seconds to power off
+    assert time.monotonic() - start_s < 8
+    assert guest.machine.state is MachineState.ENDED
+
+
+def test_cpus_take_turns_under_an_old_qemu(
+    fake_qemu: FakeQemu, spec: MachineSpec, run: RunDirectory
+) -> None:
+    fake_qemu("good")  # it calls itself 0.0.0
+    with boot(spec, run):
+        argv = (run.qemu_path / "argv").read_text().splitlines()
+    assert argv[argv.index("-accel") + 1] == "tcg,thread=single"
 
 
 def test_an_oom_kill_is_data(fake_qemu: FakeQemu, spec: MachineSpec, run: RunDirectory) -> None:

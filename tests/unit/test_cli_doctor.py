@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 import harness.cli.doctor as doctor_module
-from harness.cli.doctor import _build_tools, _compiler
+from harness.cli.doctor import _build_tools, _compiler, _qemu
 from harness.errors import MissingToolError
 from harness.kernel.toolchain import Toolchain
 
@@ -41,3 +41,14 @@ def test_what_only_m68k_needs_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(shutil, "which", lambda name: None)
     assert _compiler("arm64").state == "bad"
     assert _compiler("m68k").state == "note"
+
+
+@pytest.mark.parametrize(("number", "told"), [("7.2.22", True), ("10.0.13", False)])
+def test_an_old_qemu_is_told(number: str, told: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor_module, "find_qemu", lambda arch: "qemu")
+    monkeypatch.setattr(
+        doctor_module, "qemu_version", lambda binary: f"QEMU emulator version {number}"
+    )
+    finding = _qemu("x86_64")
+    assert finding.state == "ok"
+    assert ("take turns" in finding.detail) is told

@@ -35,6 +35,31 @@ from harness.machine.crash import FindingKind, LockupReports, recognise
             "[   60.0] watchdog: BUG: soft lockup - CPU#1 stuck for 26s! [kswapd0:33]",
             FindingKind.LOCKUP,
         ),
+        (
+            "[   26.0] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:",
+            FindingKind.LOCKUP,
+        ),
+        (
+            "[   26.0] rcu: INFO: rcu_preempt detected expedited stalls on CPUs/tasks: { 1-.... }",
+            FindingKind.LOCKUP,
+        ),
+        ("rcu: INFO: rcu_sched self-detected stall on CPU", FindingKind.LOCKUP),
+        (
+            "[  242.7] INFO: task kworker/u4:2:34 blocked for more than 120 seconds.",
+            FindingKind.LOCKUP,
+        ),
+        (
+            "[  242.7] INFO: task Web Content:931 blocked in I/O wait for more than 122 seconds.",
+            FindingKind.LOCKUP,
+        ),
+        (
+            "[   60.0] BUG: workqueue lockup - pool cpus=0 node=0 flags=0x0 nice=0 stuck for 33s!",
+            FindingKind.LOCKUP,
+        ),
+        (
+            "[   60.0] watchdog: Watchdog detected hard LOCKUP on cpu 0",
+            FindingKind.LOCKUP,
+        ),
         ("mmscope: failed: no disk with serial mmscope-root", FindingKind.INIT_FAILED),
     ],
 )
@@ -74,9 +99,24 @@ def test_a_report_of_a_lockup_is_told_from_what_else_is_printed() -> None:
         ("[   26.048014] rcu: All QSes seen, last rcu_preempt kthread activity 5252", True),
         ("a program's line, without a time", False),
         ("[   26.9] RIP: 0010:__alloc_pages+0x20f/0x330", True),
-        ("[   27.1] EXT4-fs (vda): mounted filesystem", False),
+        ("[   36.1][    C1] rcu: rcu_preempt kthread starved for 5252 jiffies!", True),
+        ("[    0.000000] Linux version 6.1", False),
+        ("[   38.1] EXT4-fs (vda): mounted filesystem", False),
         ("[   60.420970] watchdog: BUG: soft lockup - CPU#0 stuck for 52s! [dd:104]", True),
-        ("[   61.5] random: crng init done", False),
+        ("[   72.5] random: crng init done", False),
     ]
     reports = LockupReports()
     assert [(line, reports.covers(line, recognise(line))) for line, _ in lines] == lines
+
+
+def test_without_times_a_report_has_so_many_lines() -> None:
+    reports = LockupReports()
+    headline = "watchdog: BUG: soft lockup - CPU#0 stuck for 52s! [dd:104]"
+    expected = [reports.expects_lines]
+    assert reports.covers(headline, recognise(headline))
+    expected.append(reports.expects_lines)
+    stack = [reports.covers("  ? vfs_read+0xa2/0x310", None) for _ in range(200)]
+    expected.append(reports.expects_lines)
+    assert stack == [True] * sum(stack) + [False] * (200 - sum(stack))
+    assert 60 < sum(stack) < 200
+    assert expected == [False, True, False]
