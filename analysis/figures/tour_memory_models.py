@@ -20,8 +20,8 @@ _LEFT_IN = 1.0
 _RIGHT_IN = 0.3
 _ROW = 0.62
 """Height of a row of boxes; the upper one begins at 2, the lower at 0."""
-_NARROW = 0.07
-"""Boxes that take less of the width have no words of their own."""
+_SAID_LETTER = {"bold": 0.0098, "normal": 0.0082}
+"""What a letter in a box takes of the width: words that do not fit are left out."""
 _MAX_TICKS = 7
 _LETTER = 0.0125
 """What a letter of a tick takes of the width."""
@@ -103,14 +103,16 @@ def _box(
     axes.add_patch(
         Rectangle((ends[0], bottom), width, _ROW, facecolor=colour, edgecolor=style.PAPER, lw=1.2)
     )
-    if width < _NARROW:
-        return
-    middle = ends[0] + width / 2
-    ink = style.ink_on(colour)
-    for text, part, weight in ((name, 0.64, "bold"), (size, 0.3, "normal")):
+    words = [
+        (text, weight) for text, weight in ((name, "bold"), (size, "normal"))
+        if _SAID_LETTER[weight] * len(text) < width
+    ]  # fmt: skip
+    for (text, weight), part in zip(
+        words, (0.64, 0.3) if len(words) == 2 else (0.5,), strict=False
+    ):
         axes.text(
-            middle, bottom + part * _ROW, text, ha="center", va="center", color=ink, weight=weight,
-            fontsize=7.5, clip_on=True,
+            ends[0] + width / 2, bottom + part * _ROW, text, ha="center", va="center",
+            color=style.ink_on(colour), weight=weight, fontsize=7.5, clip_on=True,
         )  # fmt: skip
 
 
