@@ -92,8 +92,8 @@ class Fake:
             if command == "query-status":
                 answer["return"] = {"running": MODE != "stopped"}
             if command == "human-monitor-command":
-                line = str(message["arguments"]["command-line"])  # type: ignore[index]
-                answer["return"] = REGISTERS if line == "info registers -a" else "not here"
+                asked = message.get("arguments") == {"command-line": "info registers -a"}
+                answer["return"] = REGISTERS if asked else "not here"
             if command == "query-migrate":
                 failed = {"status": "failed", "error-desc": "no room on the ark"}
                 answer["return"] = failed if MODE == "no-migration" else {"status": "completed"}

@@ -107,9 +107,8 @@ def _box(
         (text, weight) for text, weight in ((name, "bold"), (size, "normal"))
         if _SAID_LETTER[weight] * len(text) < width
     ]  # fmt: skip
-    for (text, weight), part in zip(
-        words, (0.64, 0.3) if len(words) == 2 else (0.5,), strict=False
-    ):
+    heights = ((), (0.5,), (0.64, 0.3))[len(words)]
+    for (text, weight), part in zip(words, heights, strict=True):
         axes.text(
             ends[0] + width / 2, bottom + part * _ROW, text, ha="center", va="center",
             color=style.ink_on(colour), weight=weight, fontsize=7.5, clip_on=True,

@@ -26,7 +26,7 @@ class CompactionEra:
     """Proactive compaction may aim at a score below 5 (from a release between 6.12 and 7.2 on)."""
     leeway_halved: bool
     """Its high mark lies above the low one by no more than half of that, as it always does by no
-    more than 10 (a later patch of the same series, so never without the former)."""
+    more than 10 (from a release between 6.12 and 7.2 on, not necessarily the same)."""
 
 
 def compaction_eras_of(release: Release) -> tuple[CompactionEra, ...]:
@@ -44,5 +44,4 @@ def compaction_eras_of(release: Release) -> tuple[CompactionEra, ...]:
             leeway_halved=leeway_halved,
         )
         for gap_capped, low_mark_uncapped, leeway_halved in product(changed, repeat=3)
-        if low_mark_uncapped or not leeway_halved
     )

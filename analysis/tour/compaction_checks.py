@@ -21,8 +21,9 @@ from analysis.procfs import buddyinfo, fragindex
 from analysis.procfs.buddyinfo import BuddyRow
 from analysis.procfs.fragindex import FragRow
 from analysis.procfs.trace_text import TraceEvent, TraceText
+from analysis.tour.every_era import in_every_era
 from analysis.tour.evidence import BootEvidence
-from analysis.tour.traced import equal, free_blocks, in_every_era, left_open, refused, unseen
+from analysis.tour.traced import equal, free_blocks, left_open, refused, unseen
 
 SUITS = "suits"
 SUITABLE = "mm_compaction_suitable"

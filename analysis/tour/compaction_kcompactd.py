@@ -20,6 +20,7 @@ from analysis.model.release import parse_release
 from analysis.procfs.trace_text import TraceEvent, TraceText
 from analysis.tour.compaction_checks import index_claims, read_indexes, suitable_claims
 from analysis.tour.compaction_direct import migrated_claims
+from analysis.tour.every_era import in_every_era
 from analysis.tour.evidence import BootEvidence, StopEvidence
 from analysis.tour.finding import Finding, Listing, Plate
 from analysis.tour.reclaim_counts import telling
@@ -28,7 +29,6 @@ from analysis.tour.traced import (
     equal,
     events_of,
     free_blocks,
-    in_every_era,
     left_open,
     loss_claim,
     page_bytes_of,

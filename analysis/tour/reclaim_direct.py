@@ -14,6 +14,7 @@ from analysis.model.reclaim import SWAP_CLUSTER_MAX, ZoneFree
 from analysis.model.release import parse_release
 from analysis.model.watermark import Watermarks, ZoneKey
 from analysis.procfs.trace_text import TraceEvent, TraceText
+from analysis.tour.every_era import in_every_era
 from analysis.tour.evidence import BootEvidence, StopEvidence
 from analysis.tour.finding import Finding, Listing, Plate
 from analysis.tour.reclaim_counts import (
@@ -34,7 +35,6 @@ from analysis.tour.traced import (
     equal,
     events_of,
     free_blocks,
-    in_every_era,
     left_open,
     loss_claim,
     predicted_watermarks,

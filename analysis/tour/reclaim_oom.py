@@ -14,9 +14,10 @@ from analysis.model.release import parse_release
 from analysis.procfs import meminfo
 from analysis.procfs.oom_log import Kill, read_kills
 from analysis.procfs.task import TaskStatus, parse_status
+from analysis.tour.every_era import in_every_era
 from analysis.tour.evidence import BootEvidence, StopEvidence
 from analysis.tour.finding import Finding, Listing, Plate
-from analysis.tour.traced import counted, each_boot, equal, in_every_era, page_bytes_of, unseen
+from analysis.tour.traced import counted, each_boot, equal, page_bytes_of, unseen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

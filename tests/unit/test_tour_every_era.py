@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from analysis.compare.claim import Claim, Verdict
-from analysis.tour.traced import equal, in_every_era
+from analysis.tour.every_era import in_every_era
+from analysis.tour.traced import equal
 
 SHOWN = 7
 
